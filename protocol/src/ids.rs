@@ -118,7 +118,8 @@ macro_rules! hex_id {
                 let mut id = [0; 16];
                 for (byte, pair) in id.iter_mut().zip(bytes.chunks_exact(2)) {
                     let digit = |c: u8| (c as char).to_digit(16).ok_or(ParseIdError::Hex);
-                    *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).map_err(|_| ParseIdError::Hex)?;
+                    *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?)
+                        .map_err(|_| ParseIdError::Hex)?;
                 }
                 Ok(Self(id))
             }

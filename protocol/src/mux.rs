@@ -1,0 +1,583 @@
+//! How lanes share one WebSocket: fragments, chosen by priority one at a time, each within its receiver's credit.
+//!
+//! A message holds whole fragments, one after the other: {lane u16, flags u8, length u16, payload}. Control is lane 0 in
+//! both directions and needs no opening; other lanes are numbered by their sender, a client's even, a relay's odd. The
+//! first fragment of a lane begins with its opening ([`LaneKey::opening`]); the rest of its payloads are its records.
+//!
+//! Both halves are plain data. [`Outgoing`] asks for a lane's next record only when it can be sent now, so that what
+//! waits can still be replaced or dropped by its owner.
+
+use std::collections::HashMap;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::lane::{LaneKey, LaneKind, Priority, UnknownKind};
+use crate::limits;
+use crate::record::{Record, RecordError};
+
+/// Bytes before a fragment's payload.
+pub const FRAGMENT_HEADER_LEN: usize = 5;
+/// The lane's first fragment: its payload begins with the opening.
+pub const FIRST: u8 = 1;
+/// A record ends with this fragment.
+pub const LAST: u8 = 2;
+/// The lane is given up; an unfinished record is void. No payload.
+pub const RESET: u8 = 4;
+/// The lane ends after this fragment.
+pub const FIN: u8 = 8;
+
+/// A lane's number in fragments of one direction. 0 is control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u16);
+
+impl LaneId {
+    /// The control lane.
+    pub const CONTROL: Self = Self(0);
+}
+
+/// Which end of the connection numbers its lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Even numbers.
+    Client,
+    /// Odd numbers.
+    Relay,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct Outgoing {
+    next: u16,
+    lanes: Vec<OutLane>,
+    /// Bytes that others have sent while bulk was waiting.
+    bulk_waited: usize,
+}
+
+#[derive(Debug)]
+struct OutLane {
+    id: LaneId,
+    key: LaneKey,
+    priority: Priority,
+    /// What is left of the record that is being sent.
+    record: Bytes,
+    opened: bool,
+    finishing: bool,
+    sent: u64,
+    credit: u64,
+}
+
+impl OutLane {
+    fn new(id: LaneId, key: LaneKey, focused: bool) -> Self {
+        Self {
+            id,
+            key,
+            priority: key.priority(focused),
+            record: Bytes::new(),
+            opened: id == LaneId::CONTROL,
+            finishing: false,
+            sent: 0,
+            credit: if id == LaneId::CONTROL { u64::MAX } else { key.kind.credit() },
+        }
+    }
+
+    /// Payload that the receiver still allows.
+    fn allowance(&self) -> usize {
+        usize::try_from(self.credit - self.sent).unwrap_or(usize::MAX)
+    }
+
+    /// Whether it could send now, asking its owner for a record if it has none.
+    fn ready(&mut self, next: &mut impl FnMut(LaneId, LaneKey) -> Option<Bytes>) -> bool {
+        if self.allowance() <= LaneKey::OPENING_LEN {
+            return false;
+        }
+        if self.record.is_empty() && !self.finishing {
+            self.record = next(self.id, self.key).unwrap_or_default();
+        }
+        !self.record.is_empty() || (self.finishing && self.opened)
+    }
+}
+
+impl Outgoing {
+    /// With nothing but the control lane.
+    pub fn new(side: Side) -> Self {
+        let next = if side == Side::Client { 2 } else { 1 };
+        Self { next, lanes: vec![OutLane::new(LaneId::CONTROL, LaneKey::CONTROL, false)], bulk_waited: 0 }
+    }
+
+    /// Opens a lane. Its opening goes out with its first record.
+    pub fn open(&mut self, key: LaneKey, focused: bool) -> LaneId {
+        loop {
+            let id = LaneId(self.next);
+            self.next = self.next.checked_add(2).unwrap_or(2 - (self.next & 1));
+            if self.lanes.iter().all(|lane| lane.id != id) {
+                self.lanes.push(OutLane::new(id, key, focused));
+                self.lanes.sort_by_key(|lane| lane.priority);
+                return id;
+            }
+        }
+    }
+
+    /// Changes whether the receiver looks at a lane's display.
+    pub fn focus(&mut self, id: LaneId, focused: bool) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.id == id) {
+            lane.priority = lane.key.priority(focused);
+        }
+        self.lanes.sort_by_key(|lane| lane.priority);
+    }
+
+    /// The receiver allows so many payload bytes since the lane opened. A lower number than before changes nothing, and a
+    /// lane that is gone is none of its business.
+    pub fn credit(&mut self, id: LaneId, bytes: u64) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.id == id) {
+            lane.credit = lane.credit.max(bytes);
+        }
+    }
+
+    /// Ends a lane after the record that is being sent.
+    pub fn finish(&mut self, id: LaneId) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.id == id) {
+            lane.finishing = true;
+        }
+        self.lanes.retain(|lane| lane.opened || !lane.finishing || !lane.record.is_empty());
+    }
+
+    /// Gives a lane up at once, in the middle of a record if need be. Appends the fragment that says so, if the other
+    /// side knows of the lane.
+    pub fn reset(&mut self, id: LaneId, out: &mut BytesMut) {
+        if let Some(at) = self.lanes.iter().position(|lane| lane.id == id) {
+            let lane = self.lanes.remove(at);
+            if lane.opened {
+                put_header(out, id, RESET, 0);
+            }
+        }
+    }
+
+    /// Whether a record of this lane is half sent.
+    pub fn in_record(&self, id: LaneId) -> bool {
+        self.lanes.iter().any(|lane| lane.id == id && !lane.record.is_empty())
+    }
+
+    /// Appends the most urgent fragment that may go now, with at most `payload_max` bytes (at least
+    /// [`limits::FRAGMENT_MIN`] are used), and says whose it was. `next` hands out a lane's next record. `None`: nothing
+    /// may go.
+    ///
+    /// Bulk gets every tenth byte at least while it waits; otherwise the order is strict.
+    pub fn fragment(
+        &mut self,
+        payload_max: usize,
+        mut next: impl FnMut(LaneId, LaneKey) -> Option<Bytes>,
+        out: &mut BytesMut,
+    ) -> Option<LaneId> {
+        let payload_max = payload_max.clamp(limits::FRAGMENT_MIN, limits::FRAGMENT_MAX);
+        let at = self.choose(payload_max, &mut next)?;
+        let lane = &mut self.lanes[at];
+        let opening = if lane.opened { 0 } else { LaneKey::OPENING_LEN };
+        let body = lane.record.len().min(payload_max - opening).min(lane.allowance() - opening);
+        let mut flags = 0;
+        if !lane.opened {
+            flags |= FIRST;
+        }
+        if body > 0 && body == lane.record.len() {
+            flags |= LAST;
+        }
+        let ends = lane.finishing && body == lane.record.len();
+        if ends {
+            flags |= FIN;
+        }
+        put_header(out, lane.id, flags, opening + body);
+        if !lane.opened {
+            out.put_slice(&lane.key.opening());
+            lane.opened = true;
+        }
+        out.put_slice(&lane.record[..body]);
+        lane.record.advance(body);
+        if lane.id != LaneId::CONTROL {
+            lane.sent += (opening + body) as u64;
+        }
+        let (id, priority) = (lane.id, lane.priority);
+        if ends {
+            self.lanes.remove(at);
+        } else {
+            // Behind its equals, so that they take turns.
+            let behind = at + self.lanes[at..].iter().take_while(|lane| lane.priority == priority).count();
+            self.lanes[at..behind].rotate_left(1);
+        }
+        Some(id)
+    }
+
+    fn choose(
+        &mut self,
+        payload_max: usize,
+        next: &mut impl FnMut(LaneId, LaneKey) -> Option<Bytes>,
+    ) -> Option<usize> {
+        let first_bulk = self.lanes.iter().position(|lane| lane.key.kind.is_bulk());
+        let bulk_at =
+            first_bulk.and_then(|from| (from..self.lanes.len()).find(|&at| self.lanes[at].ready(next)));
+        if bulk_at.is_some() && self.bulk_waited >= 9 * payload_max {
+            self.bulk_waited = 0;
+            return bulk_at;
+        }
+        let urgent = first_bulk.unwrap_or(self.lanes.len());
+        match (0..urgent).find(|&at| self.lanes[at].ready(next)) {
+            Some(at) => {
+                self.bulk_waited += if bulk_at.is_some() { payload_max } else { 0 };
+                Some(at)
+            }
+            None => {
+                self.bulk_waited = 0;
+                bulk_at
+            }
+        }
+    }
+}
+
+fn put_header(out: &mut BytesMut, id: LaneId, flags: u8, len: usize) {
+    out.put_u16_le(id.0);
+    out.put_u8(flags);
+    out.put_u16_le(u16::try_from(len).expect("a fragment is at most 16 KiB"));
+}
+
+/// What arrived.
+#[derive(Debug)]
+pub enum Event {
+    /// A lane was opened.
+    Opened(LaneId, LaneKey),
+    /// A whole record.
+    Record(LaneId, LaneKey, Record),
+    /// A lane ended in order.
+    Finished(LaneId, LaneKey),
+    /// A lane was given up; an unfinished record is void.
+    Reset(LaneId, LaneKey),
+}
+
+/// Why a message is none. The connection must close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MuxError {
+    /// The message ends inside a fragment.
+    #[error("a fragment is cut off")]
+    Truncated,
+    /// A fragment of a lane that was not opened, or an opening of one that is.
+    #[error("lane {0} is not open, or opened twice")]
+    Lane(u16),
+    /// A number that the other end may not give.
+    #[error("lane {0} has a number of the other side")]
+    Number(u16),
+    /// More than [`limits::LANES_MAX`].
+    #[error("too many lanes")]
+    Lanes,
+    /// More bytes than were allowed.
+    #[error("lane {0} went beyond its credit")]
+    Credit(u16),
+    /// A lane of an unknown kind.
+    #[error(transparent)]
+    Kind(#[from] UnknownKind),
+    /// Not a record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A record ends elsewhere than its fragments say.
+    #[error("records and fragments of lane {0} do not end together")]
+    Boundary(u16),
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Lowest bit of the other end's numbers.
+    parity: u16,
+    lanes: HashMap<u16, InLane>,
+}
+
+#[derive(Debug)]
+struct InLane {
+    key: LaneKey,
+    buffer: BytesMut,
+    /// Payload bytes since it opened, opening included.
+    received: u64,
+    consumed: u64,
+    granted: u64,
+}
+
+impl InLane {
+    fn new(key: LaneKey) -> Self {
+        Self { key, buffer: BytesMut::new(), received: 0, consumed: 0, granted: key.kind.credit() }
+    }
+}
+
+impl Incoming {
+    /// For the lanes of the other end, which is `sender`.
+    pub fn new(sender: Side) -> Self {
+        let control = InLane { granted: u64::MAX, ..InLane::new(LaneKey::CONTROL) };
+        Self { parity: u16::from(sender == Side::Relay), lanes: HashMap::from([(0, control)]) }
+    }
+
+    /// Reads one message and hands over what it completes, in order.
+    ///
+    /// # Errors
+    /// [`MuxError`]; what came before it in the message has been handed over.
+    pub fn message(&mut self, mut message: &[u8], mut on: impl FnMut(Event)) -> Result<(), MuxError> {
+        while !message.is_empty() {
+            if message.len() < FRAGMENT_HEADER_LEN {
+                return Err(MuxError::Truncated);
+            }
+            let (id, flags, len) = (message.get_u16_le(), message.get_u8(), message.get_u16_le());
+            if message.len() < usize::from(len) {
+                return Err(MuxError::Truncated);
+            }
+            let (payload, rest) = message.split_at(usize::from(len));
+            message = rest;
+            self.fragment(id, flags, payload, &mut on)?;
+        }
+        Ok(())
+    }
+
+    fn fragment(
+        &mut self,
+        id: u16,
+        flags: u8,
+        mut payload: &[u8],
+        on: &mut impl FnMut(Event),
+    ) -> Result<(), MuxError> {
+        let len = payload.len() as u64;
+        if flags & FIRST != 0 {
+            payload = self.open(id, payload, on)?;
+        }
+        let lane = self.lanes.get_mut(&id).ok_or(MuxError::Lane(id))?;
+        lane.received += len;
+        if lane.received > lane.granted {
+            return Err(MuxError::Credit(id));
+        }
+        if flags & RESET != 0 && id != 0 {
+            on(Event::Reset(LaneId(id), lane.key));
+            self.lanes.remove(&id);
+            return Ok(());
+        }
+        lane.buffer.extend_from_slice(payload);
+        while let Some(record) = Record::split_from(lane.key.kind, &mut lane.buffer)? {
+            on(Event::Record(LaneId(id), lane.key, record));
+        }
+        let ends = flags & FIN != 0;
+        if (flags & LAST != 0 || ends) && !lane.buffer.is_empty() {
+            return Err(MuxError::Boundary(id));
+        }
+        if ends && id != 0 {
+            on(Event::Finished(LaneId(id), lane.key));
+            self.lanes.remove(&id);
+        }
+        Ok(())
+    }
+
+    fn open<'a>(
+        &mut self,
+        id: u16,
+        payload: &'a [u8],
+        on: &mut impl FnMut(Event),
+    ) -> Result<&'a [u8], MuxError> {
+        if id & 1 != self.parity {
+            return Err(MuxError::Number(id));
+        }
+        let Some((opening, rest)) = payload.split_first_chunk() else { return Err(MuxError::Truncated) };
+        let key = LaneKey::parse(*opening)?;
+        if key.kind == LaneKind::Control || self.lanes.contains_key(&id) {
+            return Err(MuxError::Lane(id));
+        }
+        if self.lanes.len() >= limits::LANES_MAX {
+            return Err(MuxError::Lanes);
+        }
+        self.lanes.insert(id, InLane::new(key));
+        on(Event::Opened(LaneId(id), key));
+        Ok(rest)
+    }
+
+    /// Bytes of records received on a lane since it opened, the opening not counted: what an `Ack` reports.
+    pub fn received(&self, id: LaneId) -> u64 {
+        self.lanes.get(&id.0).map_or(0, |lane| lane.received.saturating_sub(LaneKey::OPENING_LEN as u64))
+    }
+
+    /// The receiver has made room for this many record bytes of a lane. When that calls for more credit, the new absolute
+    /// limit, to be sent to the other end.
+    pub fn consumed(&mut self, id: LaneId, bytes: usize) -> Option<u64> {
+        let lane = self.lanes.get_mut(&id.0).filter(|_| id != LaneId::CONTROL)?;
+        lane.consumed += bytes as u64;
+        let window = lane.key.kind.credit();
+        // A record larger than the window would otherwise never be whole.
+        let unfinished = lane.received - lane.consumed.min(lane.received);
+        let limit = lane.consumed + window.max(unfinished + window / 2) + LaneKey::OPENING_LEN as u64;
+        (limit >= lane.granted + window / 4).then(|| {
+            lane.granted = limit;
+            limit
+        })
+    }
+}
+
+impl Incoming {
+    /// New limits for lanes whose unfinished record is larger than what they were granted. To be asked after every
+    /// message: such a record would otherwise never be whole.
+    pub fn overdue(&mut self) -> Vec<(LaneId, u64)> {
+        let ids: Vec<u16> =
+            self.lanes.iter().filter(|(_, lane)| lane.received == lane.granted).map(|(&id, _)| id).collect();
+        ids.into_iter().filter_map(|id| Some((LaneId(id), self.consumed(LaneId(id), 0)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Sender;
+    use crate::record::{Flags, Header};
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    fn record(seq: u64, len: usize) -> Bytes {
+        let header = Header {
+            record_type: 0,
+            flags: Flags::default(),
+            sender: Sender(1),
+            key_id: 0,
+            epoch: 7,
+            seq,
+            time_us: 0,
+            screen: None,
+        };
+        header.record(&vec![seq as u8; len])
+    }
+
+    #[test]
+    fn a_first_fragment_is_these_bytes() {
+        let mut out = Outgoing::new(Side::Client);
+        let lane = out.open(LaneKey::plain(LaneKind::Input, Sender(5)), true);
+        let mut one = Some(record(0, 1));
+        let mut bytes = BytesMut::new();
+        assert_eq!(out.fragment(9999, |id, _| one.take_if(|_| id == lane), &mut bytes), Some(lane));
+        assert_eq!(bytes[..12], [2, 0, FIRST | LAST, 45, 0, 1, 0, 0, 0, 5, 0, 38]);
+        assert_eq!(bytes.len(), FRAGMENT_HEADER_LEN + 6 + 39);
+    }
+
+    #[test]
+    fn input_overtakes_a_screen_record_between_its_fragments() {
+        let mut out = Outgoing::new(Side::Relay);
+        let screen = out.open(LaneKey::plain(LaneKind::Chat, Sender(1)), true);
+        let input = out.open(LaneKey::plain(LaneKind::Input, Sender(2)), true);
+        let mut chat = VecDeque::from([record(0, 5000)]);
+        let mut keys = VecDeque::new();
+        let mut order = Vec::new();
+        for turn in 0..4 {
+            if turn == 1 {
+                keys.push_back(record(0, 3));
+            }
+            let source = |id, _| {
+                if id == input {
+                    keys.pop_front()
+                } else if id == screen {
+                    chat.pop_front()
+                } else {
+                    None
+                }
+            };
+            order.push(out.fragment(2000, source, &mut BytesMut::new()));
+        }
+        assert_eq!(order, [Some(screen), Some(input), Some(screen), Some(screen)]);
+    }
+
+    #[test]
+    fn bulk_is_never_starved() {
+        let mut out = Outgoing::new(Side::Client);
+        let bulk = out.open(LaneKey::plain(LaneKind::File, Sender(1)), true);
+        let peer = out.open(LaneKey::plain(LaneKind::Peer, Sender(1)), true);
+        out.credit(bulk, u64::MAX);
+        out.credit(peer, u64::MAX);
+        let mut of_bulk = 0;
+        for _ in 0..1000 {
+            let source = |id, _| (id != LaneId::CONTROL).then(|| record(0, 100_000));
+            of_bulk += usize::from(out.fragment(1000, source, &mut BytesMut::new()) == Some(bulk));
+        }
+        assert!((95..=105).contains(&of_bulk), "{of_bulk} of 1000");
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_refused() {
+        let open = |id: u16, kind: u8| {
+            let mut m = BytesMut::new();
+            put_header(&mut m, LaneId(id), FIRST, 6);
+            m.put_slice(&[kind, 0, 0, 0, 1, 0]);
+            m
+        };
+        let check = |message: &[u8]| Incoming::new(Side::Client).message(message, |_| {});
+        assert_eq!(check(&[2, 0, 0, 9]), Err(MuxError::Truncated));
+        assert_eq!(check(&[2, 0, 0, 9, 0, 1]), Err(MuxError::Truncated));
+        assert_eq!(check(&[2, 0, 0, 0, 0]), Err(MuxError::Lane(2)));
+        assert_eq!(check(&open(3, 1)), Err(MuxError::Number(3)));
+        assert_eq!(check(&open(2, 99)), Err(MuxError::Kind(UnknownKind(99))));
+        assert_eq!(check(&open(2, 0)), Err(MuxError::Lane(2)));
+        assert_eq!(check(&open(0, 1)), Err(MuxError::Lane(0)));
+        let many: Vec<u8> = (1..=limits::LANES_MAX as u16).flat_map(|n| open(2 * n, 1)).collect();
+        assert_eq!(check(&many), Err(MuxError::Lanes));
+        let mut twice = open(2, 1).to_vec();
+        twice.extend_from_slice(&open(2, 1));
+        assert_eq!(check(&twice), Err(MuxError::Lane(2)));
+        let mut early = open(2, 1).to_vec();
+        early.extend_from_slice(&[2, 0, FIN, 1, 0, 38]);
+        assert_eq!(check(&early), Err(MuxError::Boundary(2)));
+        let mut flood = open(2, 3).to_vec();
+        for _ in 0..5 {
+            flood.extend_from_slice(&[2, 0, 0, 0, 64]);
+            flood.extend_from_slice(&record(0, 20_000)[..16384]);
+        }
+        assert!(matches!(check(&flood), Err(MuxError::Record(_) | MuxError::Credit(2))));
+    }
+
+    proptest! {
+        /// Whatever the fragment sizes and the reader's pace: every record arrives once, whole, in its lane's order, and
+        /// no more than the credit is ever on the way.
+        #[test]
+        fn records_arrive_in_order_within_credit(
+            sizes in proptest::collection::vec((0usize..3, 0usize..90_000), 1..40),
+            payload in 1usize..20_000,
+            lag in 1usize..8,
+        ) {
+            let mut out = Outgoing::new(Side::Client);
+            let kinds = [LaneKind::Input, LaneKind::Peer, LaneKind::Clipboard];
+            let ids = kinds.map(|kind| out.open(LaneKey::plain(kind, Sender(1)), true));
+            let mut queues: HashMap<LaneId, VecDeque<Bytes>> = HashMap::new();
+            let mut wanted: HashMap<LaneId, Vec<Bytes>> = HashMap::new();
+            for (seq, &(lane, size)) in sizes.iter().enumerate() {
+                let size = if kinds[lane] == LaneKind::Input { size % 4000 } else { size };
+                let record = record(seq as u64, size);
+                queues.entry(ids[lane]).or_default().push_back(record.clone());
+                wanted.entry(ids[lane]).or_default().push(record);
+            }
+            let mut incoming = Incoming::new(Side::Client);
+            let mut got: HashMap<LaneId, Vec<Bytes>> = HashMap::new();
+            let mut unread: VecDeque<(LaneId, usize)> = VecDeque::new();
+            loop {
+                let mut message = BytesMut::new();
+                let source = |id, _: LaneKey| queues.get_mut(&id).and_then(VecDeque::pop_front);
+                let sent = out.fragment(payload, source, &mut message).is_some();
+                incoming.message(&message, |event| if let Event::Record(id, _, record) = event {
+                    unread.push_back((id, record.bytes.len()));
+                    got.entry(id).or_default().push(record.bytes);
+                }).unwrap();
+                if !sent || unread.len() > lag {
+                    if let Some((id, len)) = unread.pop_front() {
+                        if let Some(credit) = incoming.consumed(id, len) {
+                            out.credit(id, credit);
+                        }
+                    } else {
+                        // Records larger than the window need credit while they are unfinished.
+                        let more = incoming.overdue();
+                        if more.is_empty() {
+                            break;
+                        }
+                        more.into_iter().for_each(|(id, credit)| out.credit(id, credit));
+                    }
+                }
+            }
+            prop_assert_eq!(got, wanted);
+        }
+
+        #[test]
+        fn garbage_never_panics(message in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Incoming::new(Side::Client).message(&message, |_| {});
+        }
+    }
+}
