@@ -414,8 +414,9 @@ impl Incoming {
     /// New limits for lanes whose unfinished record is larger than what they were granted. To be asked after every
     /// message: such a record would otherwise never be whole.
     pub fn overdue(&mut self) -> Vec<(LaneId, u64)> {
-        let ids: Vec<u16> =
-            self.lanes.iter().filter(|(_, lane)| lane.received == lane.granted).map(|(&id, _)| id).collect();
+        // A sender does not begin a fragment for less than an opening.
+        let short = |lane: &InLane| lane.granted - lane.received <= LaneKey::OPENING_LEN as u64;
+        let ids: Vec<u16> = self.lanes.iter().filter(|(_, lane)| short(lane)).map(|(&id, _)| id).collect();
         ids.into_iter().filter_map(|id| Some((LaneId(id), self.consumed(LaneId(id), 0)?))).collect()
     }
 }
