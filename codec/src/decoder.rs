@@ -1,0 +1,361 @@
+//! Updates into pictures. Every length and rectangle is checked before it is believed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tandem_protocol::limits;
+
+use crate::edge::unfilter;
+use crate::error::DecodeError;
+use crate::picture::{HISTORY_LEAD, PACKED, PIXEL, Picture, Rect, Size, pack_history};
+use crate::stream::{Decompressor, History, WINDOW_LOG_MIN};
+use crate::wire::{LENGTH_LEN, Patch, Reader, SegmentHeader, plain_max, size_allowed};
+use crate::{Base, WINDOW_LOG_MAX};
+
+/// Order of a decoded pixel's bytes. The fourth is always 255.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PixelOrder {
+    /// As grabs have it.
+    #[default]
+    Bgra,
+    /// As a browser's canvas has it.
+    Rgba,
+}
+
+/// What a decoder may be asked for. Whatever exceeds it is an error, found before memory is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderLimits {
+    /// Longest side of a picture; [`limits::PICTURE_SIDE_MAX`] holds besides.
+    pub side_max: u16,
+    /// Most pixels of a picture; each takes up to 12 bytes.
+    pub pixels_max: usize,
+    /// Largest window of a stream, as a power of two.
+    pub window_log_max: u8,
+}
+
+impl Default for DecoderLimits {
+    /// 8K pictures and windows of 32 MB.
+    fn default() -> Self {
+        Self { side_max: limits::PICTURE_SIDE_MAX, pixels_max: 7680 * 4320, window_log_max: WINDOW_LOG_MAX }
+    }
+}
+
+/// Keeps a picture and applies updates to it.
+///
+/// A body is applied whole, or there is an error: then the picture is no longer a shadow, and only a key or a start
+/// from black goes on. [`crate::Viewer`] decides which body may be applied when.
+pub struct Decoder {
+    limits: DecoderLimits,
+    order: PixelOrder,
+    picture: Picture,
+    layout_generation: u32,
+    state: State,
+    plain: Vec<u8>,
+    edge: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+enum State {
+    /// The picture means nothing.
+    Nothing,
+    /// The picture is a shadow, and a segment may start from it.
+    Shadow,
+    Running(Streams),
+}
+
+struct Streams {
+    plain: Decompressor,
+    edge: Option<Decompressor>,
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("limits", &self.limits)
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// A decoder with a picture of no size.
+    pub fn new(limits: DecoderLimits, order: PixelOrder) -> Self {
+        Self {
+            limits,
+            order,
+            picture: Picture::black(Size::default()),
+            layout_generation: 0,
+            state: State::Nothing,
+            plain: Vec::new(),
+            edge: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The picture's size; 0 × 0 before the first start or key.
+    pub fn size(&self) -> Size {
+        self.picture.size()
+    }
+
+    /// Generation of the display layout that the picture belongs to.
+    pub fn layout_generation(&self) -> u32 {
+        self.layout_generation
+    }
+
+    /// The picture, four bytes a pixel, rows without gaps.
+    pub fn picture(&self) -> &[u8] {
+        self.picture.bytes()
+    }
+
+    /// Applies a segment's start and returns what changed.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; the picture then means nothing.
+    pub fn start(&mut self, base: Base, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
+        let state = std::mem::replace(&mut self.state, State::Nothing);
+        let (header, update) = SegmentHeader::parse(body)?;
+        self.check(&header)?;
+        let history: History = match (base, state) {
+            (Base::Black, _) => {
+                self.blacken(header.size);
+                History::default()
+            }
+            (Base::Shadow, State::Nothing) => return Err(DecodeError::NoPicture),
+            (Base::Shadow, _) if header.size != self.size() => return Err(DecodeError::OtherSize),
+            (Base::Shadow, state) => {
+                // The old windows go before the new ones come.
+                drop(state);
+                Arc::from(self.history())
+            }
+        };
+        let mut streams = Streams::new(&header, history)?;
+        let changed = self.apply(&mut streams, false, update)?;
+        self.layout_generation = header.layout_generation;
+        self.state = State::Running(streams);
+        Ok(if base == Base::Black { vec![header.size.rect()] } else { changed })
+    }
+
+    /// Applies an update of the running segment and returns what changed.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; the picture then means nothing.
+    pub fn update(&mut self, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
+        let State::Running(mut streams) = std::mem::replace(&mut self.state, State::Nothing) else {
+            return Err(DecodeError::NoPicture);
+        };
+        let changed = self.apply(&mut streams, false, body)?;
+        self.state = State::Running(streams);
+        Ok(changed)
+    }
+
+    /// Applies a key, whatever came before: a [`Base::Shadow`] start of its segment may follow. Returns what changed:
+    /// everything.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; the picture then means nothing.
+    pub fn key(&mut self, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
+        self.state = State::Nothing;
+        let (header, update) = SegmentHeader::parse(body)?;
+        self.check(&header)?;
+        self.blacken(header.size);
+        let mut streams = Streams::new(&header, History::default())?;
+        self.apply(&mut streams, true, update)?;
+        self.layout_generation = header.layout_generation;
+        self.state = State::Shadow;
+        Ok(vec![header.size.rect()])
+    }
+
+    fn check(&self, header: &SegmentHeader) -> Result<(), DecodeError> {
+        if !size_allowed(header.size, self.limits.side_max) || header.size.pixels() > self.limits.pixels_max {
+            return Err(DecodeError::Size(header.size));
+        }
+        let windows = WINDOW_LOG_MIN..=self.limits.window_log_max.min(WINDOW_LOG_MAX);
+        [Some(header.plain_window_log), (header.edge_window_log != 0).then_some(header.edge_window_log)]
+            .into_iter()
+            .flatten()
+            .find(|log| !windows.contains(log))
+            .map_or(Ok(()), |log| Err(DecodeError::Window(log)))
+    }
+
+    fn blacken(&mut self, size: Size) {
+        if size != self.size() {
+            // The old one goes before the new one comes.
+            self.picture = Picture::black(Size::default());
+            self.picture = Picture::black(size);
+        }
+        let (pixels, _) = self.picture.bytes_mut().as_chunks_mut::<PIXEL>();
+        pixels.fill([0, 0, 0, 255]);
+    }
+
+    fn history(&self) -> Vec<u8> {
+        let mut history = pack_history(&self.picture);
+        if self.order == PixelOrder::Rgba {
+            let (pixels, _) = history[HISTORY_LEAD..].as_chunks_mut::<PACKED>();
+            pixels.iter_mut().for_each(|[first, _, third]| std::mem::swap(first, third));
+        }
+        history
+    }
+
+    fn apply(&mut self, streams: &mut Streams, whole: bool, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
+        let size = self.size();
+        let (length, rest) = body.split_first_chunk::<LENGTH_LEN>().ok_or(DecodeError::Length)?;
+        let plain_len = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| DecodeError::Length)?;
+        let (plain, edge) = rest.split_at_checked(plain_len).ok_or(DecodeError::Length)?;
+        streams.plain.read(plain, whole, plain_max(size), &mut self.plain)?;
+        self.edge.clear();
+        if !edge.is_empty() {
+            let stream = streams.edge.as_mut().ok_or(DecodeError::Length)?;
+            stream.read(edge, whole, plain_max(size), &mut self.edge)?;
+        }
+        let separate = streams.edge.is_some();
+        let mut content =
+            Content { plain: Reader(&self.plain), edge: separate.then_some(Reader(&self.edge)) };
+        check_patches(content, size)?;
+        let changed = Painter { picture: &mut self.picture, order: self.order, scratch: &mut self.scratch }
+            .paint(&mut content)?;
+        [&mut self.plain, &mut self.edge, &mut self.scratch].into_iter().for_each(forget_if_large);
+        Ok(changed)
+    }
+}
+
+/// A whole picture now and then should not hold its bytes for good.
+fn forget_if_large(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > 1 << 20 {
+        *buffer = Vec::new();
+    }
+}
+
+impl Streams {
+    fn new(header: &SegmentHeader, history: History) -> Result<Self, DecodeError> {
+        Ok(Self {
+            plain: Decompressor::new(header.plain_window_log, history)?,
+            edge: match header.edge_window_log {
+                0 => None,
+                log => Some(Decompressor::new(log, History::default())?),
+            },
+        })
+    }
+}
+
+/// The decoded bytes of an update.
+#[derive(Clone, Copy)]
+struct Content<'a> {
+    plain: Reader<'a>,
+    /// `None`: residuals are in the plain bytes.
+    edge: Option<Reader<'a>>,
+}
+
+impl<'a> Content<'a> {
+    fn residuals(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        self.edge.as_mut().unwrap_or(&mut self.plain).take(len)
+    }
+}
+
+/// Reads all patches before any is painted.
+fn check_patches(mut content: Content<'_>, size: Size) -> Result<(), DecodeError> {
+    let (mut copies, mut copied, mut others) = (0, 0, false);
+    while let Some(patch) = content.plain.patch(size)? {
+        match patch {
+            Patch::Copy { to, .. } => {
+                copies += 1;
+                copied += to.pixels();
+                if others || copies > limits::COPIES_MAX || copied > size.pixels() {
+                    return Err(DecodeError::Bounds);
+                }
+            }
+            Patch::Strip(rect) => {
+                others = true;
+                content.plain.take(rect.pixels() * PACKED)?;
+            }
+            Patch::Edge(rect) => {
+                others = true;
+                content.residuals(rect.pixels() * PACKED)?;
+            }
+        }
+    }
+    match content.edge {
+        Some(edge) if !edge.0.is_empty() => Err(DecodeError::Length),
+        _ => Ok(()),
+    }
+}
+
+struct Painter<'a> {
+    picture: &'a mut Picture,
+    order: PixelOrder,
+    scratch: &'a mut Vec<u8>,
+}
+
+impl Painter<'_> {
+    fn paint(&mut self, content: &mut Content<'_>) -> Result<Vec<Rect>, DecodeError> {
+        let size = self.picture.size();
+        let mut changed = self.copies(content, size)?;
+        while let Some(patch) = content.plain.patch(size)? {
+            let (Patch::Strip(rect) | Patch::Edge(rect) | Patch::Copy { to: rect, .. }) = patch;
+            match patch {
+                Patch::Copy { .. } => return Err(DecodeError::Bounds),
+                Patch::Strip(_) => self.strip(rect, content.plain.take(rect.pixels() * PACKED)?),
+                Patch::Edge(_) => self.edge(rect, content.residuals(rect.pixels() * PACKED)?),
+            }
+            changed.push(rect);
+        }
+        Ok(changed)
+    }
+
+    /// All copies read the picture before the update: they are lifted before the first is put down.
+    fn copies(&mut self, content: &mut Content<'_>, size: Size) -> Result<Vec<Rect>, DecodeError> {
+        let mut targets = Vec::new();
+        self.scratch.clear();
+        loop {
+            let mut ahead = content.plain;
+            let Some(Patch::Copy { from, to }) = ahead.patch(size)? else { break };
+            content.plain = ahead;
+            let source = Rect { x: from.0, y: from.1, ..to };
+            for y in source.rows() {
+                self.scratch.extend_from_slice(&self.picture.row(y)[source.span(PIXEL)]);
+            }
+            targets.push(to);
+        }
+        let mut lifted = &self.scratch[..];
+        for &to in &targets {
+            for y in to.rows() {
+                let (row, rest) = lifted.split_at(usize::from(to.w) * PIXEL);
+                self.picture.row_mut(y, to).copy_from_slice(row);
+                lifted = rest;
+            }
+        }
+        Ok(targets)
+    }
+
+    fn strip(&mut self, rect: Rect, packed: &[u8]) {
+        let order = self.order;
+        let rows = packed.chunks_exact(usize::from(rect.w) * PACKED);
+        for (y, row) in rect.rows().zip(rows) {
+            let (to, _) = self.picture.row_mut(y, rect).as_chunks_mut::<PIXEL>();
+            let (from, _) = row.as_chunks::<PACKED>();
+            match order {
+                PixelOrder::Bgra => to.iter_mut().zip(from).for_each(|(to, &[b, g, r])| *to = [b, g, r, 255]),
+                PixelOrder::Rgba => to.iter_mut().zip(from).for_each(|(to, &[b, g, r])| *to = [r, g, b, 255]),
+            }
+        }
+    }
+
+    fn edge(&mut self, rect: Rect, residuals: &[u8]) {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(residuals);
+        let w = usize::from(rect.w);
+        unfilter(self.scratch, w);
+        let (green, rest) = self.scratch.split_at(rect.pixels());
+        let (blue, red) = rest.split_at(rect.pixels());
+        let (first, third) = match self.order {
+            PixelOrder::Bgra => (blue, red),
+            PixelOrder::Rgba => (red, blue),
+        };
+        let rows = first.chunks_exact(w).zip(green.chunks_exact(w)).zip(third.chunks_exact(w));
+        for (y, ((first, green), third)) in rect.rows().zip(rows) {
+            let (to, _) = self.picture.row_mut(y, rect).as_chunks_mut::<PIXEL>();
+            for (to, ((first, &green), third)) in to.iter_mut().zip(first.iter().zip(green).zip(third)) {
+                *to = [first.wrapping_add(green), green, third.wrapping_add(green), 255];
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Pictures and the rectangles in them: what grabs look like on the way in, and what the two ends keep.
+
+/// Bytes of a pixel in memory, on both sides.
+pub const PIXEL: usize = 4;
+/// Bytes of a pixel on the wire: blue, green, red.
+pub(crate) const PACKED: usize = 3;
+/// The colour bits of a pixel read as a little-endian word; the fourth byte of a grab means nothing.
+pub(crate) const COLOUR: u32 = 0x00ff_ffff;
+
+/// Width and height in pixels. Neither is 0 in a size that the codec accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// Pixels in a row.
+    pub w: u16,
+    /// Rows.
+    pub h: u16,
+}
+
+impl Size {
+    /// Number of pixels.
+    pub fn pixels(self) -> usize {
+        usize::from(self.w) * usize::from(self.h)
+    }
+
+    /// The whole picture.
+    pub fn rect(self) -> Rect {
+        Rect { x: 0, y: 0, w: self.w, h: self.h }
+    }
+
+    /// Whether `rect` is not empty and lies within a picture of this size.
+    pub fn holds(self, rect: Rect) -> bool {
+        rect.w > 0
+            && rect.h > 0
+            && u32::from(rect.x) + u32::from(rect.w) <= u32::from(self.w)
+            && u32::from(rect.y) + u32::from(rect.h) <= u32::from(self.h)
+    }
+}
+
+/// A rectangle of pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rect {
+    /// Leftmost column.
+    pub x: u16,
+    /// Topmost row.
+    pub y: u16,
+    /// Columns.
+    pub w: u16,
+    /// Rows.
+    pub h: u16,
+}
+
+impl Rect {
+    /// Number of pixels.
+    pub fn pixels(self) -> usize {
+        usize::from(self.w) * usize::from(self.h)
+    }
+
+    /// The part within `size`; empty (no columns or no rows) if there is none.
+    #[must_use]
+    pub fn clipped(self, size: Size) -> Self {
+        let (x, y) = (self.x.min(size.w), self.y.min(size.h));
+        Self { x, y, w: self.w.min(size.w - x), h: self.h.min(size.h - y) }
+    }
+
+    pub(crate) fn rows(self) -> std::ops::Range<usize> {
+        usize::from(self.y)..usize::from(self.y) + usize::from(self.h)
+    }
+
+    /// The bytes that this rectangle's columns take of a row of pixels of `pixel` bytes.
+    pub(crate) fn span(self, pixel: usize) -> std::ops::Range<usize> {
+        let start = usize::from(self.x) * pixel;
+        start..start + usize::from(self.w) * pixel
+    }
+}
+
+/// A picture that somebody else holds: rows of blue, green, red and a byte that is ignored, as X11 and most other
+/// platforms grab them.
+#[derive(Clone, Copy, Debug)]
+pub struct PictureRef<'a> {
+    size: Size,
+    stride: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> PictureRef<'a> {
+    /// A picture of `size` whose rows begin every `stride` bytes. `None` if a row is longer than the stride or the
+    /// bytes end before the last row does.
+    pub fn new(size: Size, stride: usize, bytes: &'a [u8]) -> Option<Self> {
+        let row = usize::from(size.w) * PIXEL;
+        let needed = match usize::from(size.h) {
+            0 => 0,
+            rows => stride.checked_mul(rows - 1)?.checked_add(row)?,
+        };
+        (row <= stride && needed <= bytes.len()).then_some(Self { size, stride, bytes })
+    }
+
+    /// Width and height.
+    pub fn size(self) -> Size {
+        self.size
+    }
+
+    /// Row `y`, without what the stride adds.
+    pub(crate) fn row(self, y: usize) -> &'a [u8] {
+        let start = y * self.stride;
+        &self.bytes[start..start + usize::from(self.size.w) * PIXEL]
+    }
+}
+
+/// A picture of one's own, four bytes a pixel, rows without gaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    size: Size,
+    bytes: Vec<u8>,
+}
+
+impl Picture {
+    /// A picture all of whose bytes are 0.
+    pub fn black(size: Size) -> Self {
+        Self { size, bytes: vec![0; size.pixels() * PIXEL] }
+    }
+
+    /// Width and height.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// All rows, one after the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// All rows, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The same picture, borrowed.
+    pub fn borrow(&self) -> PictureRef<'_> {
+        PictureRef { size: self.size, stride: self.stride(), bytes: &self.bytes }
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        usize::from(self.size.w) * PIXEL
+    }
+
+    pub(crate) fn row(&self, y: usize) -> &[u8] {
+        self.borrow().row(y)
+    }
+
+    /// The bytes of `rect` in row `y`.
+    pub(crate) fn row_mut(&mut self, y: usize, rect: Rect) -> &mut [u8] {
+        let start = y * self.stride();
+        &mut self.bytes[start..][rect.span(PIXEL)]
+    }
+
+    /// Takes over `rect` from a picture of the same size.
+    pub(crate) fn paint(&mut self, from: PictureRef<'_>, rect: Rect) {
+        for y in rect.rows() {
+            self.row_mut(y, rect).copy_from_slice(&from.row(y)[rect.span(PIXEL)]);
+        }
+    }
+}
+
+/// Appends a row of pixels as packed blue, green, red.
+pub(crate) fn pack_row(row: &[u8], out: &mut Vec<u8>) {
+    let (pixels, _) = row.as_chunks::<PIXEL>();
+    let at = out.len();
+    // Whole words overlap the next pixel and are cheaper than three bytes each; the last one's surplus is cut off.
+    out.resize(at + pixels.len() * PACKED + 1, 0);
+    for (i, pixel) in pixels.iter().enumerate() {
+        out[at + i * PACKED..][..PIXEL].copy_from_slice(pixel);
+    }
+    out.pop();
+}
+
+/// Bytes that stand in front of a packed picture used as history, so that it can never begin with the magic number of
+/// a structured dictionary.
+pub(crate) const HISTORY_LEAD: usize = 8;
+
+/// A picture as history for a segment: [`HISTORY_LEAD`] zero bytes, then the rows packed.
+pub(crate) fn pack_history(picture: &Picture) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HISTORY_LEAD + picture.size.pixels() * PACKED + 1);
+    out.resize(HISTORY_LEAD, 0);
+    (0..usize::from(picture.size.h)).for_each(|y| pack_row(picture.row(y), &mut out));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_borrowed_picture_must_hold_every_row() {
+        let size = Size { w: 3, h: 2 };
+        assert!(PictureRef::new(size, 16, &[0; 28]).is_some(), "the last row needs no padding");
+        assert!(PictureRef::new(size, 16, &[0; 27]).is_none());
+        assert!(PictureRef::new(size, 11, &[0; 99]).is_none(), "rows longer than the stride");
+        assert!(PictureRef::new(size, usize::MAX, &[0; 99]).is_none());
+    }
+
+    #[test]
+    fn clipping_never_leaves_the_picture() {
+        let size = Size { w: 10, h: 10 };
+        let clip = |x, y, w, h| Rect { x, y, w, h }.clipped(size);
+        assert_eq!(clip(8, 9, 9, 9), Rect { x: 8, y: 9, w: 2, h: 1 });
+        assert_eq!(clip(u16::MAX, 0, u16::MAX, 1).w, 0);
+        assert!(!size.holds(Rect { x: 0, y: 0, w: 0, h: 1 }), "an empty rectangle is none");
+        assert!(!size.holds(Rect { x: u16::MAX, y: 0, w: u16::MAX, h: 1 }), "no wrapping around");
+    }
+
+    #[test]
+    fn history_is_eight_zeros_and_the_colours() {
+        let mut picture = Picture::black(Size { w: 2, h: 1 });
+        picture.bytes_mut().copy_from_slice(&[1, 2, 3, 99, 4, 5, 6, 99]);
+        assert_eq!(pack_history(&picture), [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
+    }
+}

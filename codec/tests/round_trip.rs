@@ -1,0 +1,193 @@
+//! Whatever happens on the screen, whatever the budgets, whenever somebody joins: every viewer shows shadows only, in
+//! order, and in the end exactly the picture.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
+mod common;
+
+use common::{Content, Publisher, Sent, Subscriber, colours, draw, scroll, size};
+use proptest::prelude::*;
+use tandem_codec::{EncoderOptions, Hints, Picture, Rect};
+use tandem_protocol::ScreenKind;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Draw(Rect, Content, u64),
+    Scroll(u16),
+    /// Encode with this budget; with damage named or not.
+    Send(usize, bool),
+    StartSegment,
+    /// A viewer joins at one of the segments so far.
+    Join(prop::sample::Index),
+    /// A viewer reads so many records, keys preferred or not.
+    Read(prop::sample::Index, usize, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let rect = (0u16..300, 0u16..120, 1u16..300, 1u16..120).prop_map(|(x, y, w, h)| Rect { x, y, w, h });
+    let content =
+        prop_oneof![Just(Content::Flat), Just(Content::Noise), Just(Content::Blocks), Just(Content::Smooth)];
+    prop_oneof![
+        4 => (rect, content, any::<u64>()).prop_map(|(rect, content, seed)| Step::Draw(rect, content, seed)),
+        1 => (1u16..60).prop_map(Step::Scroll),
+        5 => (prop_oneof![Just(usize::MAX), 0usize..20_000], any::<bool>()).prop_map(|(b, d)| Step::Send(b, d)),
+        1 => Just(Step::StartSegment),
+        1 => any::<prop::sample::Index>().prop_map(Step::Join),
+        3 => (any::<prop::sample::Index>(), 1usize..6, any::<bool>()).prop_map(|(v, n, k)| Step::Read(v, n, k)),
+    ]
+}
+
+/// A viewer with its two lanes.
+struct Reader {
+    subscriber: Subscriber,
+    at: usize,
+    keys: Vec<Sent>,
+}
+
+impl Reader {
+    /// Joins at the start that is the `nth` record of the lane. Its key, if it needs one, travels on a lane of its own.
+    fn join(publisher: &Publisher, at: usize) -> Self {
+        let segment = publisher.lane[at].point.segment;
+        let keys = publisher.keys.get(&segment).cloned().unwrap_or_default();
+        Self { subscriber: Subscriber::new(), at, keys }
+    }
+
+    fn read(&mut self, publisher: &Publisher, keys_first: bool) -> bool {
+        let lane = publisher.lane.get(self.at);
+        let sent = if (keys_first || lane.is_none()) && !self.keys.is_empty() {
+            self.keys.remove(0)
+        } else if let Some(sent) = lane {
+            self.at += 1;
+            sent.clone()
+        } else {
+            return false;
+        };
+        self.subscriber.take(publisher, &sent);
+        assert_eq!(self.subscriber.lost, 0, "nothing was lost on the way");
+        true
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn every_viewer_shows_shadows_in_order_and_the_last_picture(
+        (w, h) in (1u16..300, 1u16..120),
+        edge_window_log in prop_oneof![Just(0u8), Just(18u8)],
+        plain_window_log in 10u8..=20,
+        part_max in prop_oneof![Just(1usize << 20), 200usize..3000],
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut picture = Picture::black(size(w, h));
+        let options = EncoderOptions { plain_window_log, edge_window_log, ..EncoderOptions::new(size(w, h)) };
+        let mut publisher = Publisher::new(options);
+        publisher.part_max = part_max;
+        let mut damage = Vec::new();
+        publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+        let mut readers = vec![Reader::join(&publisher, 0)];
+        for step in steps {
+            match step {
+                Step::Draw(rect, content, seed) => {
+                    draw(&mut picture, rect, content, seed);
+                    damage.push(rect);
+                }
+                Step::Scroll(rows) => {
+                    scroll(&mut picture, rows);
+                    damage.push(size(w, h).rect());
+                }
+                Step::Send(budget, named) => {
+                    let hints = Hints { damage: named.then_some(&damage[..]), pointer: Some((20, 20)) };
+                    let complete = publisher.send(picture.borrow(), &hints, budget);
+                    let shown = colours(publisher.encoder.shadow().bytes());
+                    prop_assert_eq!(complete, shown == colours(picture.bytes()));
+                    damage.clear();
+                }
+                Step::StartSegment => publisher.start_segment(),
+                Step::Join(at) => {
+                    let first_parts: Vec<usize> = (0..publisher.lane.len())
+                        .filter(|&i| matches!(publisher.lane[i].kind, ScreenKind::Start { .. }))
+                        .filter(|&i| i == 0 || !publisher.lane[i - 1].more)
+                        .collect();
+                    readers.push(Reader::join(&publisher, first_parts[at.index(first_parts.len())]));
+                }
+                Step::Read(who, records, keys_first) => {
+                    let who = who.index(readers.len());
+                    let reader = &mut readers[who];
+                    for _ in 0..records {
+                        reader.read(&publisher, keys_first);
+                    }
+                }
+            }
+        }
+        let complete = publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+        prop_assert!(complete);
+        for mut reader in readers {
+            while reader.read(&publisher, false) {}
+            let shown = colours(reader.subscriber.viewer.decoder().picture());
+            prop_assert!(shown == colours(picture.bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_budget_cuts_updates_and_the_rest_follows_without_being_named_again() {
+    let mut picture = Picture::black(size(1280, 720));
+    let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
+    draw(&mut picture, size(1280, 720).rect(), Content::Noise, 1);
+    let mut hints = Hints::default();
+    let mut updates = 0;
+    while !publisher.send(picture.borrow(), &hints, 64 << 10) {
+        hints = Hints { damage: Some(&[]), ..hints };
+        updates += 1;
+    }
+    let bytes: Vec<usize> = publisher.lane.iter().map(|sent| sent.body.len()).collect();
+    let plain = 1280 * 720 * 3;
+    assert!(updates >= plain / (64 << 10), "noise doesn't shrink: {updates}");
+    // The first meets noise with the ratio assumed at first.
+    assert!(bytes[0] < 192 << 10 && bytes[1..].iter().all(|&len| len < 80 << 10), "{bytes:?}");
+    assert!(!publisher.encoder.is_behind());
+}
+
+#[test]
+fn what_is_near_the_pointer_goes_first() {
+    let mut picture = Picture::black(size(1280, 720));
+    let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
+    draw(&mut picture, size(1280, 720).rect(), Content::Noise, 1);
+    publisher.send(picture.borrow(), &Hints { pointer: Some((640, 700)), ..Hints::default() }, 16 << 10);
+    let shadow = colours(publisher.encoder.shadow().bytes());
+    let sent_rows: Vec<usize> = (0..720).filter(|y| shadow[y * 1280] != [0; 3]).collect();
+    assert!(!sent_rows.is_empty() && sent_rows.iter().all(|&y| y >= 640), "{sent_rows:?}");
+}
+
+#[test]
+fn an_unchanged_screen_costs_nothing() {
+    let mut picture = Picture::black(size(300, 200));
+    let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
+    draw(&mut picture, size(300, 200).rect(), Content::Smooth, 1);
+    publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+    let encoder = &mut publisher.encoder;
+    assert_eq!(encoder.encode(picture.borrow(), &Hints::default(), usize::MAX), Ok(None));
+    let claimed = Hints { damage: Some(&[size(300, 200).rect()]), ..Hints::default() };
+    assert_eq!(encoder.encode(picture.borrow(), &claimed, usize::MAX), Ok(None), "damage is only a hint");
+}
+
+#[test]
+fn a_segment_starts_even_if_nothing_changes_and_costs_those_in_step_next_to_nothing() {
+    let mut picture = Picture::black(size(640, 360));
+    draw(&mut picture, size(640, 360).rect(), Content::Blocks, 1);
+    let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
+    publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+    publisher.start_segment();
+    assert!(publisher.encoder.is_behind());
+    publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+    assert_eq!(publisher.lane[1].body.len(), 15, "a header and no patches");
+    // Content of the shadow comes back from its history, wherever it is.
+    picture.bytes_mut().copy_within(..640 * 4 * 30, 640 * 4 * 300);
+    publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+    assert!(publisher.lane[2].body.len() < 1000, "{}", publisher.lane[2].body.len());
+    let mut joiner = Subscriber::new();
+    publisher.keys[&1]
+        .iter()
+        .chain(&publisher.lane[1..])
+        .for_each(|sent| drop(joiner.take(&publisher, sent)));
+    assert!(colours(joiner.viewer.decoder().picture()) == colours(picture.bytes()));
+}

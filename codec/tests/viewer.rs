@@ -1,0 +1,154 @@
+//! The subscriber's rule, case by case.
+
+mod common;
+
+use common::{Content, Publisher, Sent, Subscriber, colours, draw, size};
+use tandem_codec::{
+    DecodeError, EncoderOptions, Hints, Lost, Outcome, Picture, PixelOrder, Viewer, ViewerLimits,
+};
+use tandem_protocol::{Point, Rendition, ScreenKind};
+
+/// Two segments of four updates each, the second with a key.
+fn published() -> (Publisher, Picture) {
+    let mut picture = Picture::black(size(100, 50));
+    let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
+    for i in 0..8 {
+        draw(
+            &mut picture,
+            tandem_codec::Rect { x: i * 10, y: i, w: 30, h: 20 },
+            Content::Noise,
+            u64::from(i),
+        );
+        if i == 4 {
+            publisher.start_segment();
+        }
+        publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+    }
+    (publisher, picture)
+}
+
+fn is_applied(outcome: &Outcome, seq: u64) -> bool {
+    matches!(outcome, Outcome::Applied { point, .. } if point.seq == seq)
+}
+
+#[test]
+fn in_step_a_key_is_skipped_and_the_next_segment_goes_on() {
+    let (publisher, _) = published();
+    let mut subscriber = Subscriber::new();
+    for sent in &publisher.lane[..4] {
+        assert!(is_applied(&subscriber.take(&publisher, sent), sent.point.seq));
+    }
+    assert_eq!(subscriber.take(&publisher, &publisher.keys[&1][0]), Outcome::Skipped);
+    for sent in &publisher.lane[4..] {
+        assert!(is_applied(&subscriber.take(&publisher, sent), sent.point.seq));
+    }
+}
+
+#[test]
+fn a_joiner_needs_key_and_start_in_either_order() {
+    let (publisher, picture) = published();
+    let key = &publisher.keys[&1][0];
+    let mut first = Subscriber::new();
+    assert!(is_applied(&first.take(&publisher, key), 3), "shown as soon as it comes");
+    assert!(is_applied(&first.take(&publisher, &publisher.lane[4]), 4));
+
+    let mut last = Subscriber::new();
+    for sent in &publisher.lane[4..] {
+        assert_eq!(last.take(&publisher, sent), Outcome::Held);
+    }
+    assert!(is_applied(&last.take(&publisher, key), 7), "all that was held goes on");
+    assert!(colours(last.viewer.decoder().picture()) == colours(picture.bytes()));
+}
+
+#[test]
+fn repeated_updates_are_skipped() {
+    let (publisher, _) = published();
+    let mut subscriber = Subscriber::new();
+    publisher.lane.iter().for_each(|sent| drop(subscriber.take(&publisher, sent)));
+    for sent in &publisher.lane[4..] {
+        assert_eq!(subscriber.take(&publisher, sent), Outcome::Skipped, "{:?}", sent.point);
+    }
+}
+
+#[test]
+fn a_gap_is_lost_until_a_start_and_a_key_have_come() {
+    let (publisher, picture) = published();
+    let mut subscriber = Subscriber::new();
+    subscriber.take(&publisher, &publisher.lane[0]);
+    assert_eq!(subscriber.take(&publisher, &publisher.lane[2]), Outcome::Lost(Lost::Gap));
+    assert_eq!(subscriber.viewer.point(), None);
+    assert_eq!(subscriber.take(&publisher, &publisher.lane[3]), Outcome::Skipped, "of no use now");
+    publisher.lane[4..]
+        .iter()
+        .chain(&publisher.keys[&1])
+        .for_each(|sent| drop(subscriber.take(&publisher, sent)));
+    assert!(colours(subscriber.viewer.decoder().picture()) == colours(picture.bytes()));
+}
+
+#[test]
+fn a_start_from_elsewhere_is_lost_but_its_key_helps() {
+    let (publisher, _) = published();
+    let mut subscriber = Subscriber::new();
+    subscriber.take(&publisher, &publisher.lane[0]);
+    let elsewhere = Point { rendition: Rendition::REDUCED, segment: 9, seq: 3 };
+    let start = Sent { kind: ScreenKind::Start { from: Some(elsewhere) }, ..publisher.lane[4].clone() };
+    assert_eq!(subscriber.take(&publisher, &start), Outcome::Lost(Lost::OtherBase));
+    assert!(is_applied(&subscriber.take(&publisher, &publisher.keys[&1][0]), 4), "key, then the start held");
+}
+
+#[test]
+fn a_start_ahead_waits_until_its_base_is_reached() {
+    // The reduced lane may overtake the live one: its start comes before live's last updates.
+    let (publisher, _) = published();
+    let mut subscriber = Subscriber::new();
+    subscriber.take(&publisher, &publisher.lane[0]);
+    assert_eq!(subscriber.take(&publisher, &publisher.lane[4]), Outcome::Held);
+    assert_eq!(subscriber.take(&publisher, &publisher.lane[5]), Outcome::Held);
+    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[1]), 1));
+    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[2]), 2));
+    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[3]), 5), "drained, then across");
+}
+
+#[test]
+fn a_start_from_black_begins_anew_at_any_time() {
+    let (publisher, _) = published();
+    let mut subscriber = Subscriber::new();
+    publisher.lane.iter().for_each(|sent| drop(subscriber.take(&publisher, sent)));
+    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[0]), 0));
+    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[1]), 1));
+}
+
+#[test]
+fn a_damaged_body_is_lost_and_a_damaged_part_too() {
+    let (publisher, _) = published();
+    let mut subscriber = Subscriber::new();
+    subscriber.take(&publisher, &publisher.lane[0]);
+    let mut cut = publisher.lane[1].clone();
+    cut.body.truncate(3);
+    assert_eq!(subscriber.take(&publisher, &cut), Outcome::Lost(Lost::Decode(DecodeError::Length)));
+
+    let mut subscriber = Subscriber::new();
+    subscriber.take(&publisher, &publisher.lane[0]);
+    let begun = Sent { more: true, ..publisher.lane[1].clone() };
+    assert_eq!(subscriber.take(&publisher, &begun), Outcome::Held);
+    assert_eq!(subscriber.take(&publisher, &publisher.lane[3]), Outcome::Lost(Lost::Parts));
+}
+
+#[test]
+fn what_is_held_and_what_is_assembled_is_bounded() {
+    let (publisher, _) = published();
+    let start = &publisher.lane[4];
+    let viewer = |body_max, held_max| {
+        Viewer::new(ViewerLimits { body_max, held_max, ..ViewerLimits::default() }, PixelOrder::Bgra)
+    };
+    let mut small = viewer(10, 1 << 20);
+    assert_eq!(small.apply(start.kind, start.point, false, &start.body), Outcome::Lost(Lost::Overflow));
+
+    let mut holding = viewer(1 << 20, start.body.len() + 10_000);
+    assert_eq!(holding.apply(start.kind, start.point, false, &start.body), Outcome::Held);
+    let overflow = (1..10_000).find(|seq| {
+        let point = Point { seq: start.point.seq + seq, ..start.point };
+        holding.apply(ScreenKind::Update, point, false, &[]) == Outcome::Lost(Lost::Overflow)
+    });
+    assert!(overflow.is_some(), "even empty bodies are counted");
+}
