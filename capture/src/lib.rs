@@ -1,1 +1,45 @@
-//! (skeleton)
+//! The screen, the cursor and the input of this computer, behind two traits: [`ScreenSource`] sees and [`Injector`] acts.
+//!
+//! Each platform is one folder that meets the traits: `x11` today; docs/platforms.md says what each of the others asks
+//! for. [`pattern`] is a display that no platform is needed for. Nothing here knows of records, codecs or consent: the
+//! caller decides when to look, what to inject and who may.
+//!
+//! Both halves block and belong on threads of their own; a [`Waker`] interrupts a waiting [`ScreenSource`].
+
+pub mod cursor;
+mod error;
+pub mod held;
+pub mod hid;
+pub mod input;
+pub mod layout;
+pub mod pattern;
+pub mod source;
+#[cfg(all(unix, not(target_os = "macos")))]
+pub mod x11;
+
+pub use cursor::CursorShape;
+pub use error::CaptureError;
+pub use held::{HeldKeys, Holdable};
+pub use input::Injector;
+pub use layout::{Display, Layout, Rect, Rotation};
+pub use source::{Event, Frame, Locks, ScreenSource, Waker};
+
+/// The two halves of a computer's screen: what sees it and what acts on it.
+pub type Halves = (Box<dyn ScreenSource>, Box<dyn Injector>);
+
+/// Opens this computer's screen. `display` names it where a platform has several (`:0` on X11); `None` is the usual one.
+///
+/// # Errors
+/// [`CaptureError`] says what is missing and how to get it.
+pub fn open(display: Option<&str>) -> Result<Halves, CaptureError> {
+    #[cfg(all(unix, not(target_os = "macos")))]
+    {
+        let (screen, injector) = x11::open(display)?;
+        Ok((Box::new(screen), Box::new(injector)))
+    }
+    #[cfg(not(all(unix, not(target_os = "macos"))))]
+    {
+        let _ = display;
+        Err(CaptureError::Platform)
+    }
+}
