@@ -1,0 +1,107 @@
+# The project's commands. Each does its own set-up: on a fresh Debian 12 machine with Rust, `make demo` and `make test`
+# need nothing before them (as root; otherwise they print the one command that installs what is missing).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+STEP := scripts/step
+NEXTEST_PROFILE := $(if $(CI),ci,default)
+FUZZ_SECONDS ?= 60
+CARGO_DENY_VERSION := 0.20.2
+
+# Whatever the console and the codec in it are made from.
+WASM_INPUTS := $(shell find codec/src codec/wasm protocol/src -type f \( -name '*.rs' -o -name '*.c' -o -name '*.toml' \) \
+	-not -path '*/target/*' 2>/dev/null) codec/Cargo.toml protocol/Cargo.toml Cargo.toml scripts/build-wasm
+CONSOLE_INPUTS := $(shell find console protocol/proto -type f -not -path '*/node_modules/*' -not -path 'console/dist/*' \
+	-not -path 'console/src/gen/*' -not -path 'console/e2e/*' -not -name '*.wasm' -not -name '*.log' 2>/dev/null)
+
+.PHONY: help demo test check fix bench doc fuzz console wasm clean
+.PHONY: setup-build setup-check setup-console setup-display setup-browser setup-wasm setup-link setup-demo
+
+help:
+	@echo 'make demo      relay, customer and console on this machine (CHECK=1: checks itself and ends)'
+	@echo 'make test      unit, integration, browser and documentation tests'
+	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units'
+	@echo 'make fix       formats, and applies what the linters can fix'
+	@echo 'make bench     micro benchmarks'
+	@echo 'make doc       documentation of the crates, in target/doc'
+	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) (needs a nightly toolchain)'
+	@echo 'make console   the web application, in console/dist'
+	@echo 'make wasm      the codec for the browser'
+	@echo 'make clean     removes what these commands made'
+
+setup-%:
+	@$(STEP) 'set-up: $*' scripts/setup $*
+
+# With CHECK=1 a browser is driven; without it the person brings one.
+setup-demo:
+	@$(STEP) 'set-up: demo' scripts/setup build wasm console display $(if $(CHECK),browser)
+
+# --- What people run ---------------------------------------------------------------------------------------------------
+
+demo: setup-demo console
+	@$(STEP) 'demo: build in release mode' cargo build --locked --release -p tandem-relay -p tandem-applet
+	@CHECK=$(CHECK) exec scripts/demo
+
+test: setup-build setup-display setup-browser setup-link console
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		$(STEP) 'test: build' cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE) --no-run; \
+		$(STEP) 'test: crates' cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE); \
+	else \
+		echo 'cargo-nextest is not installed: using cargo test, one test at a time' >&2; \
+		$(STEP) 'test: build' cargo test --locked --workspace --lib --bins --tests --no-run; \
+		$(STEP) 'test: crates' cargo test --locked --workspace --lib --bins --tests -- --test-threads=1; \
+	fi
+	@$(STEP) 'test: examples in the documentation' cargo test --locked --workspace --doc
+	@$(STEP) 'test: console' npm --prefix console test
+	@$(STEP) 'test: build what the browser tests drive' cargo build --locked --workspace --bins
+	@$(STEP) 'test: browser' npm --prefix console run e2e
+
+check: setup-build setup-check console
+	@$(STEP) 'check: format' cargo fmt --all --check
+	@$(STEP) 'check: lines between crates' scripts/check-arrows
+	@$(STEP) 'check: lints' cargo clippy --locked --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' $(STEP) 'check: documentation' cargo doc --locked --workspace --no-deps
+	@$(STEP) 'check: console' npm --prefix console run check
+	@$(STEP) 'check: scripts' scripts/check-scripts
+	@$(STEP) 'check: service files' scripts/check-units
+	@$(STEP) 'check: get cargo-deny' scripts/get-cargo-deny $(CARGO_DENY_VERSION)
+	@$(STEP) 'check: dependencies' cargo deny --log-level error check bans licenses sources
+
+fix: console/node_modules/.package-lock.json
+	@$(STEP) 'fix: lints' cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	@$(STEP) 'fix: format' cargo fmt --all
+	@$(STEP) 'fix: console' npm --prefix console run fix
+
+bench: setup-build console
+	@$(STEP) 'bench' cargo bench --locked --workspace --benches
+
+doc: setup-build console
+	@$(STEP) 'doc' cargo doc --locked --workspace --no-deps
+
+fuzz: setup-build
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
+
+# --- What is built on the way --------------------------------------------------------------------------------------------
+
+wasm: target/made/wasm
+
+console: console/dist/index.html
+
+target/made/wasm: $(WASM_INPUTS) | setup-wasm
+	@$(STEP) 'wasm: build the codec' scripts/build-wasm
+	@mkdir -p $(@D) && touch $@
+
+console/node_modules/.package-lock.json: console/package.json console/package-lock.json | setup-console
+	@$(STEP) 'console: packages' npm --prefix console ci --no-audit --no-fund
+	@touch $@
+
+# Only when something changed: the relay embeds the result, and a newer file would build it again.
+console/dist/index.html: console/node_modules/.package-lock.json target/made/wasm $(CONSOLE_INPUTS)
+	@$(STEP) 'console: build' npm --prefix console run build
+	@touch $@
+
+clean:
+	rm -rf target fuzz/target console/dist console/node_modules console/src/gen
