@@ -7,7 +7,7 @@ use tandem_protocol::limits;
 
 use crate::edge::unfilter;
 use crate::error::DecodeError;
-use crate::picture::{HISTORY_LEAD, PACKED, PIXEL, Picture, Rect, Size, pack_history};
+use crate::picture::{Copy, HISTORY_LEAD, PACKED, PIXEL, Picture, Rect, Size, pack_history};
 use crate::stream::{Decompressor, History, WINDOW_LOG_MIN};
 use crate::wire::{LENGTH_LEN, Patch, Reader, SegmentHeader, plain_max, size_allowed};
 use crate::{Base, WINDOW_LOG_MAX};
@@ -256,9 +256,9 @@ fn check_patches(mut content: Content<'_>, size: Size) -> Result<(), DecodeError
     let (mut copies, mut copied, mut others) = (0, 0, false);
     while let Some(patch) = content.plain.patch(size)? {
         match patch {
-            Patch::Copy { to, .. } => {
+            Patch::Copy(copy) => {
                 copies += 1;
-                copied += to.pixels();
+                copied += copy.to.pixels();
                 if others || copies > limits::COPIES_MAX || copied > size.pixels() {
                     return Err(DecodeError::Bounds);
                 }
@@ -290,9 +290,9 @@ impl Painter<'_> {
         let size = self.picture.size();
         let mut changed = self.copies(content, size)?;
         while let Some(patch) = content.plain.patch(size)? {
-            let (Patch::Strip(rect) | Patch::Edge(rect) | Patch::Copy { to: rect, .. }) = patch;
+            let (Patch::Strip(rect) | Patch::Edge(rect) | Patch::Copy(Copy { to: rect, .. })) = patch;
             match patch {
-                Patch::Copy { .. } => return Err(DecodeError::Bounds),
+                Patch::Copy(_) => return Err(DecodeError::Bounds),
                 Patch::Strip(_) => self.strip(rect, content.plain.take(rect.pixels() * PACKED)?),
                 Patch::Edge(_) => self.edge(rect, content.residuals(rect.pixels() * PACKED)?),
             }
@@ -301,29 +301,17 @@ impl Painter<'_> {
         Ok(changed)
     }
 
-    /// All copies read the picture before the update: they are lifted before the first is put down.
+    /// Copies come first.
     fn copies(&mut self, content: &mut Content<'_>, size: Size) -> Result<Vec<Rect>, DecodeError> {
-        let mut targets = Vec::new();
-        self.scratch.clear();
+        let mut copies = Vec::new();
         loop {
             let mut ahead = content.plain;
-            let Some(Patch::Copy { from, to }) = ahead.patch(size)? else { break };
+            let Some(Patch::Copy(copy)) = ahead.patch(size)? else { break };
             content.plain = ahead;
-            let source = Rect { x: from.0, y: from.1, ..to };
-            for y in source.rows() {
-                self.scratch.extend_from_slice(&self.picture.row(y)[source.span(PIXEL)]);
-            }
-            targets.push(to);
+            copies.push(copy);
         }
-        let mut lifted = &self.scratch[..];
-        for &to in &targets {
-            for y in to.rows() {
-                let (row, rest) = lifted.split_at(usize::from(to.w) * PIXEL);
-                self.picture.row_mut(y, to).copy_from_slice(row);
-                lifted = rest;
-            }
-        }
-        Ok(targets)
+        self.picture.copy(&copies, self.scratch);
+        Ok(copies.into_iter().map(|copy| copy.to).collect())
     }
 
     fn strip(&mut self, rect: Rect, packed: &[u8]) {

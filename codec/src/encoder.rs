@@ -186,7 +186,7 @@ impl Encoder {
         let mut regions = self.owed.compare(picture, &self.shadow);
         let copies = self.motion.find(picture, &self.shadow, &regions);
         if !copies.is_empty() {
-            copies.apply(&mut self.shadow);
+            self.shadow.copy(&copies, &mut Vec::new());
             regions = self.owed.compare(picture, &self.shadow);
         }
         let mut body = Vec::new();
@@ -196,7 +196,7 @@ impl Encoder {
             return Ok(None);
         }
         let mut writer = Writer::new(streams);
-        copies.iter().try_for_each(|copy| writer.copy(copy.from, copy.to))?;
+        copies.iter().try_for_each(|&copy| writer.copy(copy))?;
         slice::arrange(&mut regions, hints.pointer, budget, self.ratio);
         let complete = send(&mut writer, picture, &mut self.shadow, regions, budget, &mut self.ratio)?;
         writer.finish(&mut body);

@@ -2,7 +2,7 @@
 
 use crate::edge;
 use crate::error::StreamError;
-use crate::picture::{PACKED, PIXEL, PictureRef, Rect, pack_row};
+use crate::picture::{Copy, PACKED, PIXEL, PictureRef, Rect, pack_row};
 use crate::stream::{Compressor, History, Settings};
 use crate::wire::{LENGTH_LEN, Patch, SegmentHeader};
 
@@ -46,8 +46,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a copy. Copies come before everything else.
-    pub(crate) fn copy(&mut self, from: (u16, u16), to: Rect) -> Result<(), StreamError> {
-        self.plain(Patch::Copy { from, to }, |_| ())
+    pub(crate) fn copy(&mut self, copy: Copy) -> Result<(), StreamError> {
+        self.plain(Patch::Copy(copy), |_| ())
     }
 
     /// Writes the pixels of `boxes`. Plain strips first: in a shared stream the two kinds then spoil each other's

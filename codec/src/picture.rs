@@ -153,11 +153,42 @@ impl Picture {
         &mut self.bytes[start..][rect.span(PIXEL)]
     }
 
+    /// Moves pixels within the picture. All copies read it as it was before: they are lifted before the first is put
+    /// down. `scratch` holds them in between.
+    pub(crate) fn copy(&mut self, copies: &[Copy], scratch: &mut Vec<u8>) {
+        scratch.clear();
+        for source in copies.iter().map(|copy| copy.source()) {
+            source.rows().for_each(|y| scratch.extend_from_slice(&self.row(y)[source.span(PIXEL)]));
+        }
+        let mut lifted = &scratch[..];
+        for to in copies.iter().map(|copy| copy.to) {
+            for y in to.rows() {
+                let (row, rest) = lifted.split_at(usize::from(to.w) * PIXEL);
+                self.row_mut(y, to).copy_from_slice(row);
+                lifted = rest;
+            }
+        }
+    }
+
     /// Takes over `rect` from a picture of the same size.
     pub(crate) fn paint(&mut self, from: PictureRef<'_>, rect: Rect) {
         for y in rect.rows() {
             self.row_mut(y, rect).copy_from_slice(&from.row(y)[rect.span(PIXEL)]);
         }
+    }
+}
+
+/// Pixels of a picture that moved within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// The upper left corner they came from.
+    pub(crate) from: (u16, u16),
+    pub(crate) to: Rect,
+}
+
+impl Copy {
+    pub(crate) fn source(self) -> Rect {
+        Rect { x: self.from.0, y: self.from.1, ..self.to }
     }
 }
 

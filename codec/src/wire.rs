@@ -4,7 +4,7 @@ use tandem_protocol::limits;
 
 use crate::VERSION;
 use crate::error::DecodeError;
-use crate::picture::{Rect, Size};
+use crate::picture::{Copy, Rect, Size};
 
 /// Bytes that begin a start and a key.
 pub(crate) const HEADER_LEN: usize = 11;
@@ -65,7 +65,7 @@ impl SegmentHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patch {
     /// Pixels that the picture held before the update, moved.
-    Copy { from: (u16, u16), to: Rect },
+    Copy(Copy),
     /// Packed pixels follow.
     Strip(Rect),
     /// Residuals follow, here or in the stream of their own.
@@ -75,7 +75,7 @@ pub(crate) enum Patch {
 impl Patch {
     pub(crate) fn put(self, out: &mut Vec<u8>) {
         match self {
-            Self::Copy { from, to } => {
+            Self::Copy(Copy { from, to }) => {
                 out.push(kind::COPY);
                 out.extend_from_slice(&from.0.to_le_bytes());
                 out.extend_from_slice(&from.1.to_le_bytes());
@@ -130,12 +130,11 @@ impl<'a> Reader<'a> {
         }
         let patch = match self.byte()? {
             kind::COPY => {
-                let from = (self.side()?, self.side()?);
-                let to = self.rect(size)?;
-                if !size.holds(Rect { x: from.0, y: from.1, ..to }) {
+                let copy = Copy { from: (self.side()?, self.side()?), to: self.rect(size)? };
+                if !size.holds(copy.source()) {
                     return Err(DecodeError::Bounds);
                 }
-                Patch::Copy { from, to }
+                Patch::Copy(copy)
             }
             kind::STRIP => Patch::Strip(self.rect(size)?),
             kind::EDGE => match self.byte()? {
