@@ -1,6 +1,8 @@
 //! What subscribers have not seen yet, in cells: where damage was reported or an update was cut short. The claim is
 //! verified here, pixel by pixel, against the shadow.
 
+use std::ops::Range;
+
 use crate::picture::{COLOUR, PIXEL, Picture, PictureRef, Rect, Size};
 
 /// Rows of a strip. 32 needed fewer bytes than 64 or 16 on recorded screens.
@@ -61,11 +63,17 @@ impl Owed {
         for (band, cells) in self.since.chunks_mut(self.columns).enumerate() {
             let y = band * usize::from(BAND);
             let rows = y..usize::from(self.size.h).min(y + usize::from(BAND));
+            let Some(marked) = marked_span(cells, self.size) else { continue };
+            let suspects = unequal_rows(picture, shadow, rows.clone(), marked);
+            if suspects == 0 {
+                cells.fill(0);
+                continue;
+            }
             let mut open: Option<Open> = None;
             for (column, since) in cells.iter_mut().enumerate().filter(|(_, since)| **since != 0) {
                 let x = column as u16 * CELL;
                 let cell = Rect { x, y: y as u16, w: CELL.min(self.size.w - x), h: rows.len() as u16 };
-                let Some(seen) = Open::compare(picture, shadow, cell, *since) else {
+                let Some(seen) = Open::compare(picture, shadow, cell, suspects, *since) else {
                     *since = 0;
                     continue;
                 };
@@ -80,6 +88,21 @@ impl Owed {
     }
 }
 
+/// The bytes of a row from the first to the last cell marked.
+fn marked_span(cells: &[u64], size: Size) -> Option<Range<usize>> {
+    let first = cells.iter().position(|&since| since != 0)?;
+    let last = cells.iter().rposition(|&since| since != 0)?;
+    let cell = usize::from(CELL);
+    Some(first * cell * PIXEL..((last + 1) * cell).min(usize::from(size.w)) * PIXEL)
+}
+
+/// A bit for each row whose bytes differ at all, meaningless ones included: a fast answer for what has not changed.
+fn unequal_rows(picture: PictureRef<'_>, shadow: &Picture, rows: Range<usize>, span: Range<usize>) -> u32 {
+    rows.enumerate().fold(0, |unequal, (i, y)| {
+        unequal | u32::from(picture.row(y)[span.clone()] != shadow.row(y)[span.clone()]) << i
+    })
+}
+
 /// A region that may still grow to the right.
 #[derive(Clone, Copy, Debug)]
 struct Open {
@@ -92,11 +115,17 @@ struct Open {
 
 impl Open {
     /// The part of a cell that differs. Differences are gathered over the rows, which vectorizes: most cells that are
-    /// looked at have none.
-    fn compare(picture: PictureRef<'_>, shadow: &Picture, cell: Rect, since: u64) -> Option<Self> {
+    /// looked at have none. Only rows in `suspects` are.
+    fn compare(
+        picture: PictureRef<'_>,
+        shadow: &Picture,
+        cell: Rect,
+        suspects: u32,
+        since: u64,
+    ) -> Option<Self> {
         let mut columns = [0u32; CELL as usize];
         let mut rows = 0u32;
-        for (i, y) in cell.rows().enumerate() {
+        for (i, y) in cell.rows().enumerate().filter(|(i, _)| suspects >> i & 1 == 1) {
             let (now, _) = picture.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
             let (before, _) = shadow.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
             let mut any = 0;
