@@ -1,0 +1,337 @@
+import { describe, expect, test } from "vitest";
+import type { Welcome } from "../gen/control_pb";
+import { CLOSES, closeFromNumber, closeFromWebsocket, closeNamed, websocketCode } from "./close";
+import { Connection, type ConnectionState, JoinError } from "./connection";
+import { LaneKind, plainLane } from "./lane";
+import type { ControlMessage } from "./message";
+import { encodeRecord, parseRecord, type Record } from "./record";
+import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./testing/fakes";
+
+const WELCOME = { version: 1, sender: 3, ticket: Uint8Array.of(7, 7), graceMs: 300_000, heartbeatMs: 2000 };
+
+/** A connection whose relay is the test. */
+function stage(options: { ways?: number; token?: () => Promise<string>; ticket?: Uint8Array } = {}) {
+  const clock = new FakeClock();
+  const { openers, made } = fakeWays(options.ways ?? 1);
+  const states: ConnectionState[] = [];
+  const welcomes: [Welcome, boolean][] = [];
+  const heard: ControlMessage[] = [];
+  const records: Record[] = [];
+  let tokens = 0;
+  const connection = new Connection(
+    {
+      clock,
+      chance: fixedChance(),
+      agent: "test",
+      codecs: [1],
+      openers: async () => openers,
+      token: options.token ?? (async () => `token ${++tokens}`),
+      ticket: options.ticket,
+    },
+    {
+      state: (state) => states.push(state),
+      welcome: (welcome, isFresh) => welcomes.push([welcome, isFresh]),
+      showing: () => [{ display: 0, point: { rendition: 0, segment: 5, seq: 40n } }],
+      control: (message) => heard.push(message),
+      arrived() {},
+      record: (_, record) => records.push(record),
+      ended() {},
+      lost() {},
+    },
+  );
+  const last = () => made.at(-1) as FakeTransport;
+  return {
+    clock,
+    connection,
+    made,
+    states,
+    welcomes,
+    heard,
+    records,
+    last,
+    state: () => states.at(-1) as ConnectionState,
+    /** Starts, and opens every transport that is dialled. */
+    async begin() {
+      connection.start();
+      await settled();
+    },
+    /** Lets the newest transport open and be welcomed. */
+    admit(welcome = {}) {
+      last().handler.ready();
+      last().say({ case: "welcome", value: { ...WELCOME, ...welcome } });
+    },
+    /** Waits until the next try is under way. */
+    async nextTry(ms = 30_000) {
+      clock.advance(ms);
+      await settled();
+    },
+  };
+}
+
+function record(seq: bigint, epoch = 5n): Record {
+  const header = { type: 1, flags: 0, sender: 9, keyId: 0, epoch, seq, timeUs: 0n };
+  return parseRecord(LaneKind.Peer, encodeRecord(header, new Uint8Array(0)));
+}
+
+describe("joining", () => {
+  test("says Hello with a token once open, and is open once welcomed", async () => {
+    const s = stage();
+    await s.begin();
+    expect(s.last().said).toEqual([]);
+    s.last().handler.ready();
+    const [hello] = s.last().heard("hello");
+    expect(hello).toMatchObject({
+      versions: [1],
+      join: { case: "token", value: "token 1" },
+      received: [],
+      showing: [],
+    });
+    expect(hello?.attemptId.length).toBe(16);
+    expect(hello?.epoch).toBe(s.connection.epoch);
+    s.admit();
+    expect(s.state()).toEqual({ phase: "open", transport: "websocket" });
+    expect(s.connection.sender).toBe(3);
+    expect(s.last().isAdmitted).toBe(true);
+    expect(s.welcomes[0]?.[1]).toBe(true);
+  });
+
+  test("a refusal that no try would change closes, with the relay's words", async () => {
+    const s = stage();
+    await s.begin();
+    s.last().handler.ready();
+    s.last().say({ case: "refused", value: { code: 34, reason: "too late" } });
+    expect(s.state()).toEqual({ phase: "closed", close: closeNamed("token_expired"), reason: "too late" });
+  });
+
+  test("a refusal for now is tried again, with a fresh token, no sooner than the relay says", async () => {
+    const s = stage();
+    await s.begin();
+    s.last().handler.ready();
+    s.last().say({ case: "refused", value: { code: 50, reason: "", retryAfterMs: 5000 } });
+    await s.nextTry(4999);
+    expect(s.made.length).toBe(1);
+    await s.nextTry(2000);
+    expect(s.made.length).toBe(2);
+    s.last().handler.ready();
+    expect(s.last().heard("hello")[0]?.join.value).toBe("token 2");
+  });
+
+  test("the desk's no is final", async () => {
+    const s = stage({
+      token: async () => {
+        throw new JoinError(closeNamed("ended"), "gone");
+      },
+    });
+    await s.begin();
+    expect(s.state()).toEqual({ phase: "closed", close: closeNamed("ended"), reason: "gone" });
+  });
+
+  test("a relay that never answers is given up after ten seconds and tried again", async () => {
+    const s = stage();
+    await s.begin();
+    s.last().handler.ready();
+    await s.nextTry(10_000);
+    expect(s.last().closed?.close.name).toBe("race_lost");
+    await s.nextTry(1000);
+    expect(s.made.length).toBe(2);
+  });
+});
+
+describe("the race", () => {
+  test("the WebSocket starts 250 ms later and says nothing while WebTransport waits for its answer", async () => {
+    const s = stage({ ways: 2 });
+    await s.begin();
+    s.clock.advance(249);
+    expect(s.made.map(({ kind }) => kind)).toEqual(["webtransport"]);
+    s.clock.advance(1);
+    const [quic, socket] = s.made as [FakeTransport, FakeTransport];
+    quic.handler.ready();
+    socket.handler.ready();
+    expect([quic.heard("hello").length, socket.heard("hello").length]).toEqual([1, 0]);
+    quic.say({ case: "welcome", value: WELCOME });
+    expect(s.state()).toEqual({ phase: "open", transport: "webtransport" });
+    expect(socket.closed?.close.name).toBe("race_lost");
+  });
+
+  test("both say the same attempt, the second after a second without answer", async () => {
+    const s = stage({ ways: 2 });
+    await s.begin();
+    s.clock.advance(250);
+    const [quic, socket] = s.made as [FakeTransport, FakeTransport];
+    quic.handler.ready();
+    socket.handler.ready();
+    s.clock.advance(1000);
+    expect(socket.heard("hello")[0]?.attemptId).toEqual(quic.heard("hello")[0]?.attemptId);
+    socket.say({ case: "welcome", value: WELCOME });
+    expect(s.state()).toEqual({ phase: "open", transport: "websocket" });
+    expect(quic.closed?.close.name).toBe("race_lost");
+  });
+
+  test("where UDP does not pass, the WebSocket starts as soon as that is known", async () => {
+    const s = stage({ ways: 2 });
+    await s.begin();
+    s.last().breakOff();
+    expect(s.made.map(({ kind }) => kind)).toEqual(["webtransport", "websocket"]);
+    s.admit();
+    expect(s.state()).toEqual({ phase: "open", transport: "websocket" });
+  });
+});
+
+describe("a lost connection", () => {
+  test("is resumed with the ticket, saying what has been received and is shown", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    const inlet = { key: plainLane(LaneKind.Peer, 9), received: 0 };
+    for (const seq of [0n, 1n, 2n]) s.last().handler.record(inlet, record(seq));
+    s.last().breakOff();
+    expect(s.state()).toMatchObject({ phase: "reconnecting" });
+    await s.nextTry(250);
+    s.admit();
+    const [hello] = s.last().heard("hello");
+    expect(hello?.join).toEqual({ case: "ticket", value: Uint8Array.of(7, 7) });
+    expect(hello?.received).toMatchObject([{ lane: { kind: 4, sender: 9 }, epoch: 5n, nextSeq: 3n }]);
+    expect(hello?.showing).toMatchObject([{ display: 0, point: { segment: 5, seq: 40n } }]);
+    expect(s.welcomes[1]?.[1]).toBe(false);
+    for (const seq of [1n, 2n, 3n]) s.last().handler.record(inlet, record(seq));
+    s.last().handler.record(inlet, record(0n, 6n));
+    expect(s.records.map(({ header }) => [header.epoch, header.seq])).toEqual([
+      [5n, 0n],
+      [5n, 1n],
+      [5n, 2n],
+      [5n, 3n],
+      [6n, 0n],
+    ]);
+  });
+
+  test("waits longer and longer, and not at all when told to try now", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().breakOff();
+    const waits: number[] = [];
+    for (let attempt = 0; attempt < 12; attempt += 1) {
+      const state = s.state();
+      waits.push(state.phase === "reconnecting" ? (state.retryInMs ?? 0) : -1);
+      await s.nextTry(30_000);
+      s.last().breakOff();
+    }
+    expect(Math.max(...waits.slice(0, 2))).toBeLessThanOrEqual(250);
+    expect(Math.max(...waits)).toBeGreaterThan(5000);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(30_000);
+    const before = s.made.length;
+    s.connection.retryNow();
+    await settled();
+    expect(s.made.length).toBe(before + 1);
+  });
+
+  test("with a ticket that is no longer good joins anew by token", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().breakOff();
+    await s.nextTry(250);
+    s.last().handler.ready();
+    s.last().say({ case: "refused", value: { code: 37, reason: "" } });
+    await s.nextTry(1000);
+    s.admit({ sender: 8 });
+    const [hello] = s.last().heard("hello");
+    expect(hello?.join.case).toBe("token");
+    expect([hello?.received, hello?.showing]).toEqual([[], []]);
+    expect(s.welcomes[1]?.[1]).toBe(true);
+  });
+
+  test("an ended session is not sought again", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().breakOff(closeNamed("ended"));
+    expect(s.state()).toMatchObject({ phase: "closed", close: { name: "ended" } });
+    await s.nextTry();
+    expect(s.made.length).toBe(1);
+  });
+
+  test("a race lost to its own twin is resumed", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().breakOff(closeNamed("race_lost"));
+    await s.nextTry(250);
+    expect(s.made.length).toBe(2);
+  });
+
+  test("a ticket from an earlier run of the program joins as somebody of whom nothing is known", async () => {
+    const s = stage({ ticket: Uint8Array.of(1) });
+    await s.begin();
+    s.admit();
+    const [hello] = s.last().heard("hello");
+    expect(hello?.join).toEqual({ case: "ticket", value: Uint8Array.of(1) });
+    expect(hello?.received).toEqual([]);
+    expect(s.welcomes[0]?.[1]).toBe(true);
+  });
+});
+
+describe("heartbeats", () => {
+  test("a ping is answered at once", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().say({ case: "ping", value: { id: 5n, timeUs: 6n } });
+    expect(s.last().heard("pong")).toMatchObject([{ id: 5n, timeUs: 6n }]);
+  });
+
+  test("half of the silence is asked about, all of it is a lost connection", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.clock.advance(2999);
+    expect(s.last().heard("ping").length).toBe(0);
+    s.clock.advance(1);
+    expect(s.last().heard("ping").length).toBe(1);
+    s.clock.advance(2999);
+    expect(s.last().closed).toBeUndefined();
+    s.clock.advance(1);
+    expect(s.last().closed?.close.name).toBe("silent");
+    expect(s.state().phase).toBe("reconnecting");
+  });
+
+  test("whatever arrives is a sign of life", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    for (let n = 0; n < 10; n += 1) {
+      s.clock.advance(2000);
+      s.last().say({ case: "ping", value: {} });
+    }
+    expect(s.last().heard("ping").length).toBe(0);
+    expect(s.state().phase).toBe("open");
+  });
+});
+
+test("a relay that leaves service is left within the spread it asks for, and sought again", async () => {
+  const s = stage();
+  await s.begin();
+  s.admit();
+  s.last().say({ case: "goAway", value: { deadlineMs: 5000, spreadMs: 2000 } });
+  await s.nextTry(2000);
+  expect(s.made[0]?.closed?.close.name).toBe("going_away");
+  await s.nextTry(250);
+  expect(s.made.length).toBe(2);
+});
+
+test("leaving tells the relay and ends for good", async () => {
+  const s = stage();
+  await s.begin();
+  s.admit();
+  s.connection.stop(closeNamed("left"), "bye");
+  expect(s.last().closed).toMatchObject({ close: { name: "left" }, reason: "bye" });
+  expect(s.state().phase).toBe("closed");
+  await s.nextTry();
+  expect(s.made.length).toBe(1);
+});
+
+test("close codes have a WebSocket twin, and unknown ones are the relay's fault", () => {
+  for (const close of CLOSES) expect(closeFromWebsocket(websocketCode(close))).toBe(close);
+  expect(closeFromWebsocket(1006)).toBeUndefined();
+  expect(closeFromNumber(777)).toEqual({ number: 777, name: "unknown", fault: "relay", retry: "later" });
+});

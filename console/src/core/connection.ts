@@ -1,0 +1,357 @@
+// A participant's connection to a relay, over as many transports as it takes: joins with a token, comes back with the
+// ticket, keeps watch over the heartbeats, and waits between tries. What is said on it is its owner's business.
+import type { Welcome } from "../gen/control_pb";
+import { backoff } from "./backoff";
+import { type Chance, type Clock, randomU64 } from "./clock";
+import { type Close, closeNamed, type Retry } from "./close";
+import { Dial, type Failure, readControl } from "./dial";
+import { type LaneKey, LaneKind, plainLane } from "./lane";
+import { HEARTBEATS_SILENT, VERSION } from "./limits";
+import { type ControlInit, type ControlMessage, encodeControl, RecordType } from "./message";
+import type { Source } from "./mux";
+import { type LanePosition, Positions } from "./positions";
+import { encodeRecord, Flag, type Header, type Point, type Record } from "./record";
+import type { Ending, Inlet, Open, Outlet, Transport, TransportHandler, TransportKind } from "./transport";
+
+/** What the page shows of it. */
+export type ConnectionState =
+  | { readonly phase: "connecting" }
+  | { readonly phase: "open"; readonly transport: TransportKind }
+  /** `retryInMs`: until the next try; nothing while one is under way. */
+  | { readonly phase: "reconnecting"; readonly attempt: number; readonly retryInMs?: number | undefined }
+  | { readonly phase: "closed"; readonly close?: Close | undefined; readonly reason: string };
+
+/** Joining failed in a way that no further try would change: the desk's answer, not the relay's. */
+export class JoinError extends Error {
+  override readonly name = "JoinError";
+
+  constructor(
+    readonly close: Close,
+    reason: string,
+  ) {
+    super(reason);
+  }
+}
+
+export interface ConnectionOptions {
+  readonly clock: Clock;
+  readonly chance: Chance;
+  /** Program and version, for the operator's log. */
+  readonly agent: string;
+  /** Codec versions that can be decoded. */
+  readonly codecs: readonly number[];
+  /** The ways to the relay, best first; asked before every attempt. */
+  readonly openers: () => Promise<readonly Open[]>;
+  /** A fresh token. Throws a JoinError when there is none to be had. */
+  readonly token: () => Promise<string>;
+  /** From an earlier run of the program. */
+  readonly ticket?: Uint8Array | undefined;
+}
+
+/** What its owner hears. */
+export interface ConnectionHandler {
+  state(state: ConnectionState): void;
+  /** Admitted. `isFresh`: the relay knows nothing of what was received before; otherwise everything goes on. */
+  welcome(welcome: Welcome, isFresh: boolean): void;
+  /** What is shown of every rendition, for a resume. */
+  showing(): { display: number; point: Point }[];
+  control(message: ControlMessage): void;
+  arrived(inlet: Inlet): void;
+  /** A record that was not there before, on any lane but control. */
+  record(inlet: Inlet, record: Record): void;
+  ended(inlet: Inlet): void;
+  /** The transport is gone; another is sought. */
+  lost(): void;
+}
+
+export class Connection {
+  readonly epoch: bigint;
+  readonly positions = new Positions();
+  private readonly began: number;
+  private state: ConnectionState = { phase: "connecting" };
+  private transport: Transport | undefined;
+  private dial: Dial | undefined;
+  private welcomed: Welcome | undefined;
+  private ticket: Uint8Array | undefined;
+  private attempt = 0;
+  private controlSeq = 0n;
+  private heardAt = 0;
+  private heartbeatMs = 0;
+  private cancelWatch: (() => void) | undefined;
+  private cancelRetry: (() => void) | undefined;
+  /** The attempt under way goes on where the last connection ended. */
+  private isResuming = false;
+  private bytesBefore = 0;
+
+  constructor(
+    private readonly options: ConnectionOptions,
+    private readonly handler: ConnectionHandler,
+  ) {
+    this.epoch = randomU64(options.chance);
+    this.began = options.clock.now();
+    this.ticket = options.ticket;
+  }
+
+  /** This participant's number; 0 before it is welcomed. */
+  get sender(): number {
+    return this.welcomed?.sender ?? 0;
+  }
+
+  /** Bytes received over all transports. */
+  get bytesReceived(): number {
+    return this.bytesBefore + (this.transport?.bytesReceived ?? 0);
+  }
+
+  get isOpen(): boolean {
+    return this.state.phase === "open";
+  }
+
+  /** µs since the epoch began: the clock of the records' times. */
+  timeUs(): bigint {
+    return BigInt(Math.round((this.options.clock.now() - this.began) * 1000));
+  }
+
+  /** A header for a record made here. */
+  header(type: number, seq: bigint, flags = 0): Header {
+    return { type, flags, sender: this.sender, keyId: 0, epoch: this.epoch, seq, timeUs: this.timeUs() };
+  }
+
+  start(): void {
+    this.connect();
+  }
+
+  /** Leaves for good. */
+  stop(close: Close, reason: string): void {
+    if (this.state.phase === "closed") return;
+    this.abandon(close, reason);
+    this.become({ phase: "closed", close, reason });
+  }
+
+  /** Tries at once instead of waiting. */
+  retryNow(): void {
+    if (this.cancelRetry) this.connect();
+  }
+
+  /** Drops the transport, telling the relay why, and resumes on another. */
+  resume(close: Close, reason: string): void {
+    const { transport } = this;
+    if (!transport) return;
+    this.lose({ reason });
+    transport.close(close, reason);
+  }
+
+  /** Sends a control message; nothing happens while there is no connection. */
+  send(message: ControlInit): void {
+    this.transport?.control(this.controlRecord(message));
+  }
+
+  /** Opens one of this participant's lanes. */
+  open(kind: LaneKind, source: Source): Outlet | undefined {
+    return this.transport?.open(plainLane(kind, this.sender), source);
+  }
+
+  /** The session is active, or not: how soon silence is noticed. */
+  expectHeartbeat(ms: number): void {
+    this.heartbeatMs = ms;
+    this.watch();
+  }
+
+  private become(state: ConnectionState): void {
+    this.state = state;
+    this.handler.state(state);
+  }
+
+  private controlRecord(message: ControlInit): Uint8Array {
+    const header = this.header(RecordType.Control, this.controlSeq);
+    this.controlSeq += 1n;
+    return encodeRecord(header, encodeControl(message));
+  }
+
+  private connect(): void {
+    this.cancelRetry?.();
+    this.cancelRetry = undefined;
+    if (this.attempt > 0 || this.welcomed) this.become({ phase: "reconnecting", attempt: this.attempt });
+    else this.become({ phase: "connecting" });
+    const attempt = ++this.attempt;
+    this.join().then(
+      ([openers, hello]) => {
+        if (attempt === this.attempt && this.state.phase !== "closed") this.race(openers, hello);
+      },
+      (error: unknown) => {
+        if (attempt === this.attempt) this.joinFailed(error);
+      },
+    );
+  }
+
+  private async join(): Promise<[readonly Open[], () => Uint8Array]> {
+    const join = this.ticket
+      ? { case: "ticket" as const, value: this.ticket }
+      : { case: "token" as const, value: await this.options.token() };
+    const openers = await this.options.openers();
+    this.isResuming = join.case === "ticket" && this.welcomed !== undefined;
+    const showing = this.isResuming ? this.handler.showing() : [];
+    const hello: ControlInit = {
+      case: "hello",
+      value: {
+        versions: [VERSION],
+        capabilities: { codecs: [...this.options.codecs] },
+        join,
+        attemptId: this.options.chance.bytes(16),
+        epoch: this.epoch,
+        received: this.isResuming ? this.positions.list() : [],
+        showing,
+        agent: this.options.agent,
+      },
+    };
+    return [openers, () => this.controlRecord(hello)];
+  }
+
+  private joinFailed(error: unknown): void {
+    if (this.state.phase === "closed") return;
+    if (error instanceof JoinError) this.become({ phase: "closed", close: error.close, reason: error.message });
+    else this.retry("later", 0);
+  }
+
+  private race(openers: readonly Open[], hello: () => Uint8Array): void {
+    const { clock } = this.options;
+    this.dial = new Dial({
+      clock,
+      openers,
+      hello,
+      onWelcome: (transport, welcome) => this.admitted(transport, welcome),
+      onFailure: (failure) => this.refused(failure),
+    });
+  }
+
+  private admitted(transport: Transport, welcome: Welcome): void {
+    this.dial = undefined;
+    const isFresh = !this.isResuming;
+    if (isFresh) this.positions.clear();
+    this.transport = transport;
+    this.welcomed = welcome;
+    this.ticket = welcome.ticket;
+    this.attempt = 0;
+    transport.handler = this.transportHandler(transport);
+    this.heardAt = this.options.clock.now();
+    this.expectHeartbeat(welcome.heartbeatMs);
+    this.become({ phase: "open", transport: transport.kind });
+    this.handler.welcome(welcome, isFresh);
+    transport.admit();
+  }
+
+  private refused(failure: Failure): void {
+    this.dial = undefined;
+    const { close } = failure;
+    if (close?.name === "ticket_invalid" || close?.name === "ticket_expired") {
+      // The place is gone; the desk may give another.
+      this.ticket = undefined;
+      return this.retry("now", failure.retryAfterMs);
+    }
+    if (close?.retry === "never") return this.become({ phase: "closed", close, reason: failure.reason });
+    this.retry(close?.retry ?? "later", failure.retryAfterMs);
+  }
+
+  private transportHandler(transport: Transport): TransportHandler {
+    const { handler } = this;
+    // A transport that was given up may still hand over what it was in the middle of.
+    const isPresent = () => this.transport === transport;
+    return {
+      ready() {},
+      opened() {},
+      arrived: (inlet) => {
+        if (!isPresent()) return;
+        this.heardAt = this.options.clock.now();
+        if (inlet.key.kind !== LaneKind.Control) handler.arrived(inlet);
+      },
+      record: (inlet, record) => isPresent() && this.received(inlet, record),
+      ended: (inlet) => isPresent() && handler.ended(inlet),
+      credit: (lane, bytes) => isPresent() && this.send({ case: "credit", value: { lane, bytes: BigInt(bytes) } }),
+      closed: (ending) => isPresent() && this.lose(ending),
+    };
+  }
+
+  private received(inlet: Inlet, record: Record): void {
+    if (inlet.key.kind !== LaneKind.Control) {
+      // What is sealed cannot be read by this version.
+      if (this.positions.accept(inlet.key, record.header) && !(record.header.flags & Flag.Sealed)) {
+        this.handler.record(inlet, record);
+      }
+      return;
+    }
+    const message = readControl(record);
+    switch (message.case) {
+      case "ping":
+        return this.send({ case: "pong", value: { id: message.value.id, timeUs: message.value.timeUs } });
+      case "credit":
+        return this.transport?.raise(message.value.lane, Number(message.value.bytes));
+      case "goAway":
+        return this.goAway(message.value.spreadMs);
+      default:
+        this.handler.control(message);
+    }
+  }
+
+  private goAway(spreadMs: number): void {
+    const { transport } = this;
+    this.options.clock.after(this.options.chance.random() * spreadMs, () => {
+      if (this.transport === transport) this.resume(closeNamed("going_away"), "the relay leaves service");
+    });
+  }
+
+  private lose(ending: Ending): void {
+    this.bytesBefore += this.transport?.bytesReceived ?? 0;
+    this.transport = undefined;
+    this.cancelWatch?.();
+    const { close } = ending;
+    this.handler.lost();
+    // A welcomed connection loses a race only against its own twin: the relay has kept the other one.
+    if (close?.retry === "never" && close.name !== "race_lost") {
+      this.become({ phase: "closed", close, reason: ending.reason });
+    } else {
+      this.retry(close?.name === "race_lost" ? "now" : (close?.retry ?? "now"), 0);
+    }
+  }
+
+  private retry(retry: Retry, leastMs: number): void {
+    const wait = backoff(
+      retry === "now" ? "now" : "later",
+      Math.max(this.attempt - 1, 0),
+      leastMs,
+      this.options.chance,
+    );
+    this.cancelRetry = this.options.clock.after(wait, () => this.connect());
+    if (this.welcomed) this.become({ phase: "reconnecting", attempt: this.attempt, retryInMs: wait });
+    else this.become({ phase: "connecting" });
+  }
+
+  /** Asks after one and a half silent heartbeats, gives up after three. */
+  private watch(): void {
+    this.cancelWatch?.();
+    if (!this.heartbeatMs) return;
+    const { clock } = this.options;
+    const silent = clock.now() - this.heardAt;
+    const most = HEARTBEATS_SILENT * this.heartbeatMs;
+    if (silent >= most) return this.resume(closeNamed("silent"), "nothing was heard for three heartbeats");
+    if (silent >= most / 2) this.send({ case: "ping", value: { timeUs: this.timeUs() } });
+    const next = silent >= most / 2 ? most : most / 2;
+    this.cancelWatch = clock.after(next - silent, () => this.watch());
+  }
+
+  private abandon(close: Close, reason: string): void {
+    this.cancelRetry?.();
+    this.cancelRetry = undefined;
+    this.cancelWatch?.();
+    this.dial?.cancel();
+    const { transport } = this;
+    this.transport = undefined;
+    transport?.close(close, reason);
+  }
+}
+
+/** Where a resume goes on with one of this participant's own lanes: the relay's word in `Welcome.received`. */
+export function receivedOf(welcome: Welcome, lane: LaneKey, epoch: bigint): LanePosition["nextSeq"] | undefined {
+  const at = welcome.received.find(
+    (position) => position.lane?.kind === lane.kind && position.lane.sender === lane.sender && position.epoch === epoch,
+  );
+  return at?.nextSeq;
+}

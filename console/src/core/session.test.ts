@@ -1,0 +1,309 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { describe, expect, test } from "vitest";
+import { EndReason, Right, Role, SessionState } from "../gen/control_pb";
+import { DisplayLayoutSchema, PeerPingSchema, PeerPongSchema } from "../gen/peer_pb";
+import { type LaneKey, LaneKind, plainLane } from "./lane";
+import { type ControlInit, RecordType } from "./message";
+import { encodeRecord, type Point, parseRecord, type Record, ScreenKind } from "./record";
+import { type ScreenSink, Session, type SessionView } from "./session";
+import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./testing/fakes";
+
+const CUSTOMER = 9;
+const SELF = 3;
+const WELCOME = {
+  version: 1,
+  sender: SELF,
+  role: Role.LEAD,
+  permitted: [Right.VIEW, Right.CONTROL, Right.CHAT],
+  ticket: Uint8Array.of(1),
+  heartbeatMs: 2000,
+};
+const SCREEN: LaneKey = { kind: LaneKind.Screen, display: 0, rendition: 0, sender: CUSTOMER };
+
+class Sink implements ScreenSink {
+  readonly applied: Record[] = [];
+  forgotten = 0;
+  isBroken = false;
+  point: Point | undefined;
+
+  apply(_: LaneKey, record: Record): boolean {
+    if (this.isBroken) return false;
+    this.applied.push(record);
+    this.point = { rendition: 0, segment: 1, seq: record.header.seq };
+    return true;
+  }
+
+  shown() {
+    return { applied: this.point, drawnSeq: this.point?.seq };
+  }
+
+  showing() {
+    return this.point ? [{ display: 0, point: this.point }] : [];
+  }
+
+  forget(): void {
+    this.forgotten += 1;
+    this.point = undefined;
+  }
+}
+
+async function stage() {
+  const clock = new FakeClock();
+  const { openers, made } = fakeWays(1);
+  const sink = new Sink();
+  const views: SessionView[] = [];
+  const session = new Session({
+    clock,
+    chance: fixedChance(),
+    agent: "test",
+    codecs: [1],
+    openers: async () => openers,
+    token: async () => "token",
+    sink,
+    onView: (view) => views.push(view),
+    onCursorShape() {},
+    onCursorPosition() {},
+    onTicket() {},
+  });
+  const last = () => made.at(-1) as FakeTransport;
+  const admit = () => {
+    last().handler.ready();
+    last().say({ case: "welcome", value: WELCOME });
+  };
+  session.start();
+  await settled();
+  admit();
+  const arrive = (key: LaneKey, record: Record) => {
+    const inlet = { key, received: record.bytes.length };
+    last().handler.arrived(inlet);
+    last().handler.record(inlet, record);
+  };
+  return { clock, session, sink, made, last, admit, arrive, view: () => views.at(-1) as SessionView };
+}
+
+function roster(rights: Right[], more: { asking?: boolean; online?: boolean } = {}): ControlInit {
+  const { asking = false, online = true } = more;
+  const participants = [
+    { sender: CUSTOMER, role: Role.CUSTOMER, online, publisher: true },
+    { sender: SELF, role: Role.LEAD, online: true, rights, asking },
+  ];
+  return { case: "roster", value: { state: SessionState.ACTIVE, participants } };
+}
+
+function screenRecord(seq: bigint): Record {
+  const screen = { display: 0, rendition: 0, kind: ScreenKind.Update, segment: 1 };
+  const header = { type: 0, flags: 0, sender: CUSTOMER, keyId: 0, epoch: 5n, seq, timeUs: 0n, screen };
+  return parseRecord(LaneKind.Screen, encodeRecord(header, new Uint8Array(10)));
+}
+
+function peerRecord(type: number, seq: bigint, body: Uint8Array): Record {
+  const header = { type, flags: 0, sender: CUSTOMER, keyId: 0, epoch: 5n, seq, timeUs: 0n };
+  return parseRecord(LaneKind.Peer, encodeRecord(header, body));
+}
+
+function layout(...ids: number[]): Record {
+  const displays = ids.map((id) => ({ id, width: 100, height: 50, primary: id === 1 }));
+  return peerRecord(1, 0n, toBinary(DisplayLayoutSchema, create(DisplayLayoutSchema, { generation: 4, displays })));
+}
+
+describe("consent", () => {
+  test("is asked for as soon as the customer is there, once", async () => {
+    const s = await stage();
+    s.last().say(roster([], { online: false }));
+    expect(s.last().heard("ask")).toEqual([]);
+    s.last().say(roster([]));
+    s.last().say(roster([], { asking: true }));
+    expect(s.last().heard("ask")).toMatchObject([{ rights: [Right.VIEW, Right.CONTROL] }]);
+    expect(s.view().isAsking).toBe(true);
+    s.last().say(roster([Right.VIEW, Right.CONTROL]));
+    expect(s.view()).toMatchObject({ isAsking: false, isDeclined: false, rights: [Right.VIEW, Right.CONTROL] });
+  });
+
+  test("an answer that grants nothing is a no, until it is asked again", async () => {
+    const s = await stage();
+    s.last().say(roster([]));
+    s.last().say(roster([], { asking: true }));
+    s.last().say(roster([]));
+    expect(s.view().isDeclined).toBe(true);
+    expect(s.last().heard("ask").length).toBe(1);
+    s.session.ask();
+    expect(s.view().isDeclined).toBe(false);
+    expect(s.last().heard("ask").length).toBe(2);
+  });
+
+  test("is not asked for again after a resume", async () => {
+    const s = await stage();
+    s.last().say(roster([Right.VIEW, Right.CONTROL]));
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.admit();
+    s.last().say(roster([]));
+    expect(s.last().heard("ask")).toEqual([]);
+  });
+});
+
+describe("displays", () => {
+  test("the primary one is wanted, again after every welcome, and a hidden page says so", async () => {
+    const s = await stage();
+    s.arrive(plainLane(LaneKind.Peer, CUSTOMER), layout(0, 1));
+    expect(s.view().display).toBe(1);
+    s.session.setVisible(false);
+    expect(s.last().heard("visible")).toMatchObject([
+      { display: 1, visible: true, focused: true },
+      { display: 1, visible: false },
+    ]);
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.admit();
+    expect(s.last().heard("visible")).toMatchObject([{ display: 1, visible: false }]);
+  });
+
+  test("another one can be shown", async () => {
+    const s = await stage();
+    s.arrive(plainLane(LaneKind.Peer, CUSTOMER), layout(0, 1));
+    s.session.show(0);
+    expect(s.last().heard("visible").slice(1)).toMatchObject([
+      { display: 1, visible: false },
+      { display: 0, visible: true, focused: true },
+    ]);
+  });
+});
+
+describe("screens", () => {
+  test("are acknowledged at once, then at most every 8 ms, with what was applied and drawn", async () => {
+    const s = await stage();
+    s.arrive(SCREEN, screenRecord(0n));
+    s.clock.advance(0);
+    expect(s.last().heard("ack")).toMatchObject([
+      { lane: { kind: 6, sender: CUSTOMER }, receivedBytes: 56n, epoch: 5n, receivedNextSeq: 1n, applied: { seq: 0n } },
+    ]);
+    const inlet = { key: SCREEN, received: 56 };
+    for (let seq = 1n; seq <= 16n; seq += 1n) {
+      inlet.received += 56;
+      s.last().handler.arrived(inlet);
+      s.last().handler.record(inlet, screenRecord(seq));
+      s.clock.advance(1);
+    }
+    s.clock.advance(100);
+    const acks = s.last().heard("ack").slice(1);
+    expect(acks.length).toBe(3);
+    expect(acks.at(-1)).toMatchObject({ receivedBytes: BigInt(56 * 17), receivedNextSeq: 17n, drawnSeq: 16n });
+  });
+
+  test("that cannot be decoded are begun anew by a resume that holds nothing", async () => {
+    const s = await stage();
+    s.arrive(SCREEN, screenRecord(0n));
+    s.sink.isBroken = true;
+    s.arrive(SCREEN, screenRecord(1n));
+    expect(s.made[0]?.closed?.close.name).toBe("internal");
+    s.sink.isBroken = false;
+    s.clock.advance(250);
+    await settled();
+    s.last().handler.ready();
+    const [hello] = s.last().heard("hello");
+    expect(hello).toMatchObject({ join: { case: "ticket" }, received: [], showing: [] });
+  });
+
+  test("that cannot be decoded again and again are an end", async () => {
+    const s = await stage();
+    s.sink.isBroken = true;
+    for (let n = 0; n < 4; n += 1) {
+      s.arrive(SCREEN, screenRecord(0n));
+      s.clock.advance(250);
+      await settled();
+      if (s.view().connection.phase !== "closed") s.admit();
+    }
+    expect(s.view().connection).toMatchObject({ phase: "closed", close: { name: "internal" } });
+  });
+
+  test("what has arrived but is not shown is wanted again after a loss", async () => {
+    const s = await stage();
+    s.arrive(SCREEN, screenRecord(0n));
+    s.arrive(SCREEN, screenRecord(1n));
+    s.sink.point = { rendition: 0, segment: 1, seq: 0n };
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.last().handler.ready();
+    expect(s.last().heard("hello")[0]?.received).toMatchObject([{ lane: { kind: 6 }, nextSeq: 1n }]);
+  });
+});
+
+describe("input", () => {
+  const locks = { caps: false, num: false, scroll: false };
+  const lanes = (transport: FakeTransport) => transport.lanes.filter(({ key }) => key.kind === LaneKind.Input);
+
+  test("goes on the input lane under the participant's number, and acknowledgements of its epoch empty the buffer", async () => {
+    const s = await stage();
+    s.session.input.key(4, true, locks, "a");
+    const [lane] = lanes(s.last());
+    expect(lane?.key).toEqual(plainLane(LaneKind.Input, SELF));
+    const header = lane?.records[1]?.header;
+    expect(header).toMatchObject({ type: RecordType.Key, sender: SELF, seq: 1n });
+    const ack = { lane: lane?.key as LaneKey, receivedNextSeq: 2n };
+    s.last().say({ case: "ack", value: { ...ack, epoch: 1n } });
+    expect(s.session.statistics().unacknowledgedInputBytes).toBeGreaterThan(0);
+    s.last().say({ case: "ack", value: { ...ack, epoch: header?.epoch ?? 0n } });
+    expect(s.session.statistics().unacknowledgedInputBytes).toBe(0);
+  });
+
+  test("is sent again on a new lane when the relay asks to reopen it", async () => {
+    const s = await stage();
+    s.session.input.key(4, true, locks, "a");
+    const [first] = lanes(s.last());
+    s.last().say({ case: "reopen", value: { lane: first?.key as LaneKey } });
+    const [, second] = lanes(s.last());
+    expect(first?.isFinished).toBe(true);
+    expect(second?.records.map(({ header }) => header.seq)).toEqual([0n, 1n, 2n]);
+  });
+
+  test("that grew too old during an outage is shown as dropped", async () => {
+    const s = await stage();
+    s.last().breakOff();
+    s.session.input.key(4, true, locks, "a");
+    s.session.input.key(4, false, locks, "a");
+    s.clock.advance(1500);
+    await settled();
+    s.admit();
+    expect(s.view().dropped).toEqual({ keys: 1, texts: 0, clicks: 0, wheels: 0 });
+  });
+});
+
+describe("latency", () => {
+  test("is measured end to end while something happens, and not while nothing does", async () => {
+    const s = await stage();
+    s.last().say(roster([Right.VIEW]));
+    s.clock.advance(1);
+    const peer = () => s.last().lanes.find(({ key }) => key.kind === LaneKind.Peer)?.records ?? [];
+    s.clock.advance(2000);
+    s.arrive(SCREEN, screenRecord(0n));
+    const ping = fromBinary(PeerPingSchema, peer().at(-1)?.body as Uint8Array);
+    s.clock.advance(40);
+    const pong = { id: ping.id, timeUs: ping.timeUs, to: SELF, epochTimeUs: 1_000_000n };
+    const record = peerRecord(4, 1n, toBinary(PeerPongSchema, create(PeerPongSchema, pong)));
+    s.arrive(plainLane(LaneKind.Peer, CUSTOMER), record);
+    expect(s.view().latencyMs).toBeCloseTo(40, 0);
+    const before = peer().length;
+    s.clock.advance(2500);
+    expect(peer().length).toBe(before);
+  });
+
+  test("a malformed message of the other end is not the relay's fault", async () => {
+    const s = await stage();
+    s.arrive(plainLane(LaneKind.Peer, CUSTOMER), peerRecord(1, 0n, Uint8Array.of(255, 255)));
+    expect(s.session.statistics().malformed).toBe(1);
+    expect(s.view().connection.phase).toBe("open");
+  });
+});
+
+test("ending the session tells the relay, and its word comes back with the reason", async () => {
+  const s = await stage();
+  expect(s.session.end()).toBe(true);
+  expect(s.last().heard("end")).toMatchObject([{ reason: EndReason.CLOSED_BY_TECHNICIAN }]);
+  s.last().say({ case: "end", value: { reason: EndReason.CLOSED_BY_CUSTOMER } });
+  expect(s.view().end).toBe(EndReason.CLOSED_BY_CUSTOMER);
+  s.last().breakOff();
+  expect(s.session.end()).toBe(false);
+});

@@ -1,0 +1,408 @@
+// A technician in a session: one connection, and what becomes of what arrives on it. Tells the page what is the case,
+// feeds screens to their sink, and sends what the technician does. Knows nothing of the DOM.
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { EndReason, type Participant, Right, Role, type Roster, SessionState, type Welcome } from "../gen/control_pb";
+import {
+  type CursorPosition,
+  CursorPositionSchema,
+  type CursorShape,
+  CursorShapeSchema,
+  type DisplayLayout,
+  DisplayLayoutSchema,
+  PeerPingSchema,
+  PeerPongSchema,
+} from "../gen/peer_pb";
+import { Acks, type Shown } from "./acks";
+import { type Close, closeNamed } from "./close";
+import { Connection, type ConnectionOptions, type ConnectionState, receivedOf } from "./connection";
+import { type Dropped, InputSender, NOTHING_DROPPED, type Sent } from "./input";
+import { type LaneKey, LaneKind, plainLane } from "./lane";
+import { Latency } from "./latency";
+import { HEARTBEAT_ACTIVE_MS } from "./limits";
+import { type ControlMessage, laneOf, RecordType } from "./message";
+import { encodeRecord, type Point, type Record } from "./record";
+import type { Inlet, Outlet } from "./transport";
+
+/** While something happens, round trips are measured this often, ms. */
+const PING_EVERY_MS = 2000;
+/** Screens that cannot be decoded are asked for anew so many times within a minute before that is called a failure. */
+const RESYNCS_MAX = 3;
+const RESYNC_WINDOW_MS = 60_000;
+/** What the console has a use for, as soon as the customer agrees. */
+const WANTED = [Right.VIEW, Right.CONTROL];
+/** A waiting session's heartbeat, ms. */
+const HEARTBEAT_WAITING_MS = 20_000;
+
+/** What the page knows of the session. */
+export interface SessionView {
+  readonly connection: ConnectionState;
+  readonly state: SessionState;
+  readonly end: EndReason;
+  readonly self: number;
+  readonly role: Role;
+  readonly participants: readonly Participant[];
+  /** The customer's program is connected. */
+  readonly isCustomerOnline: boolean;
+  readonly permitted: readonly Right[];
+  readonly rights: readonly Right[];
+  /** The customer has been asked and has not answered. */
+  readonly isAsking: boolean;
+  /** The customer's last answer was no, or none. */
+  readonly isDeclined: boolean;
+  readonly layout: DisplayLayout | undefined;
+  /** The display that is shown. */
+  readonly display: number | undefined;
+  readonly dropped: Dropped;
+  /** From here to the customer's computer and back, ms. */
+  readonly latencyMs: number | undefined;
+  /** From here to the relay and back, ms. */
+  readonly relayMs: number | undefined;
+}
+
+export interface SessionStatistics {
+  readonly bytesReceived: number;
+  /** How old the newest picture was when it was applied, ms; nothing before the clocks are known. */
+  readonly pictureAgeMs: number | undefined;
+  readonly unacknowledgedInputBytes: number;
+  /** Messages of the other end that could not be read. */
+  readonly malformed: number;
+}
+
+/** Where screens go. */
+export interface ScreenSink {
+  /** Takes a record of a screen or key lane; false if it cannot be decoded, which only a new beginning mends. */
+  apply(lane: LaneKey, record: Record): boolean;
+  shown(display: number, rendition: number): Shown;
+  showing(): { display: number; point: Point }[];
+  /** Forgets a display's pictures, or all. */
+  forget(display?: number): void;
+}
+
+export interface SessionOptions extends Omit<ConnectionOptions, "codecs"> {
+  readonly codecs: readonly number[];
+  readonly sink: ScreenSink;
+  readonly onView: (view: SessionView) => void;
+  readonly onCursorShape: (shape: CursorShape) => void;
+  readonly onCursorPosition: (position: CursorPosition) => void;
+  /** The secret that brings this participant back after the page was loaded again. */
+  readonly onTicket: (ticket: Uint8Array) => void;
+  readonly onSent?: ((sent: Sent) => void) | undefined;
+}
+
+export class Session {
+  readonly input: InputSender;
+  private readonly connection: Connection;
+  private readonly acks: Acks;
+  private readonly latency: Latency;
+  private readonly relayLatency: Latency;
+  private readonly peer: { outlet: Outlet | undefined; queue: Uint8Array[]; seq: bigint };
+  private pingId = 0n;
+  private pingedAt = Number.NEGATIVE_INFINITY;
+  private pictureAgeMs: number | undefined;
+  private askedPublisher: number | undefined;
+  private welcome: Welcome | undefined;
+  private isVisible = true;
+  private resyncs: number[] = [];
+  private malformed = 0;
+  private view: SessionView = {
+    connection: { phase: "connecting" },
+    state: SessionState.UNSPECIFIED,
+    end: EndReason.UNSPECIFIED,
+    self: 0,
+    role: Role.UNSPECIFIED,
+    participants: [],
+    isCustomerOnline: false,
+    permitted: [],
+    rights: [],
+    isAsking: false,
+    isDeclined: false,
+    layout: undefined,
+    display: undefined,
+    dropped: NOTHING_DROPPED,
+    latencyMs: undefined,
+    relayMs: undefined,
+  };
+
+  constructor(private readonly options: SessionOptions) {
+    const { clock } = options;
+    this.latency = new Latency(clock);
+    this.relayLatency = new Latency(clock);
+    this.peer = { outlet: undefined, queue: [], seq: 0n };
+    this.connection = new Connection(options, {
+      state: (connection) => this.update({ connection }),
+      welcome: (welcome, isFresh) => this.welcomed(welcome, isFresh),
+      showing: () => options.sink.showing(),
+      control: (message) => this.control(message),
+      arrived: (inlet) => this.arrived(inlet),
+      record: (inlet, record) => this.record(inlet, record),
+      ended: (inlet) => this.acks.ended(inlet),
+      lost: () => this.lost(),
+    });
+    this.acks = new Acks(
+      clock,
+      (message) => this.connection.send(message),
+      (inlet) => this.connection.positions.of(inlet.key),
+      (inlet) => options.sink.shown(inlet.key.display, inlet.key.rendition),
+    );
+    this.input = new InputSender({
+      clock,
+      header: (type, seq) => this.connection.header(type, seq),
+      onDropped: (dropped) => this.update({ dropped }),
+      onSent: (sent) => {
+        options.onSent?.(sent);
+        this.ping();
+      },
+    });
+  }
+
+  start(): void {
+    this.connection.start();
+  }
+
+  /** Leaves; the session goes on. */
+  leave(): void {
+    this.input.releaseAll();
+    this.connection.stop(closeNamed("left"), "the technician left");
+  }
+
+  /** Ends the session for all. False if there is no connection to say it on. */
+  end(): boolean {
+    if (!this.connection.isOpen) return false;
+    this.connection.send({ case: "end", value: { reason: EndReason.CLOSED_BY_TECHNICIAN } });
+    return true;
+  }
+
+  retryNow(): void {
+    this.connection.retryNow();
+  }
+
+  /** Asks the customer for what the console needs. */
+  ask(): void {
+    const rights = WANTED.filter((right) => this.view.permitted.includes(right));
+    this.connection.send({ case: "ask", value: { rights } });
+    this.update({ isDeclined: false });
+  }
+
+  /** Whether anybody can see the picture: a hidden page paces nobody. */
+  setVisible(isVisible: boolean): void {
+    if (isVisible === this.isVisible) return;
+    this.isVisible = isVisible;
+    this.sayVisible();
+  }
+
+  /** Shows another display. */
+  show(display: number): void {
+    const before = this.view.display;
+    if (before === display) return;
+    if (before !== undefined) this.connection.send({ case: "visible", value: { display: before, visible: false } });
+    this.update({ display });
+    this.sayVisible();
+  }
+
+  statistics(): SessionStatistics {
+    return {
+      bytesReceived: this.connection.bytesReceived,
+      pictureAgeMs: this.pictureAgeMs,
+      unacknowledgedInputBytes: this.input.unacknowledgedBytes,
+      malformed: this.malformed,
+    };
+  }
+
+  private update(change: Partial<SessionView>): void {
+    this.view = { ...this.view, ...change };
+    this.options.onView(this.view);
+  }
+
+  private welcomed(welcome: Welcome, isFresh: boolean): void {
+    this.welcome = welcome;
+    this.options.onTicket(welcome.ticket);
+    if (isFresh) {
+      this.options.sink.forget();
+      this.askedPublisher = undefined;
+    }
+    this.update({ self: welcome.sender, role: welcome.role, permitted: welcome.permitted });
+    this.openInput(receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch));
+    this.peer.outlet = this.connection.open(LaneKind.Peer, () => this.peer.queue.shift());
+    this.sayVisible();
+    this.pingedAt = Number.NEGATIVE_INFINITY;
+    this.ping();
+  }
+
+  private openInput(from: bigint | undefined): void {
+    this.input.connect(this.connection.sender, from, (source) => this.connection.open(LaneKind.Input, source));
+  }
+
+  private lost(): void {
+    this.acks.clear();
+    this.input.disconnect();
+    this.peer.outlet = undefined;
+    this.peer.queue = [];
+    // What has arrived but is not shown is wanted again.
+    const { positions } = this.connection;
+    for (const { lane } of positions.list()) {
+      if (lane.kind !== LaneKind.Screen) continue;
+      const { applied } = this.options.sink.shown(lane.display, lane.rendition);
+      positions.rewind(lane, applied && applied.seq + 1n);
+    }
+  }
+
+  private control(message: ControlMessage): void {
+    switch (message.case) {
+      case "roster":
+        return this.roster(message.value);
+      case "pong":
+        this.relayLatency.answered(message.value.timeUs, undefined);
+        return this.update({ relayMs: this.relayLatency.roundTripMs });
+      case "ack": {
+        const lane = laneOf(message.value.lane);
+        const isOurs = lane?.kind === LaneKind.Input && lane.sender === this.connection.sender;
+        if (isOurs && message.value.epoch === this.connection.epoch) {
+          this.input.acknowledged(message.value.receivedNextSeq);
+        }
+        return;
+      }
+      case "reopen": {
+        const lane = laneOf(message.value.lane);
+        if (lane?.kind === LaneKind.Input && lane.sender === this.connection.sender) this.openInput(undefined);
+        return;
+      }
+      case "end":
+        return this.update({ end: message.value.reason });
+    }
+  }
+
+  private roster(roster: Roster): void {
+    const { participants, state } = roster;
+    const self = participants.find((one) => one.sender === this.connection.sender);
+    const publisher = participants.find((one) => one.publisher);
+    const rights = self?.rights ?? [];
+    const isAsking = self?.asking ?? false;
+    const wasAsking = this.view.isAsking;
+    const hasAll = WANTED.every((right) => rights.includes(right) || !this.view.permitted.includes(right));
+    this.update({
+      state,
+      participants,
+      isCustomerOnline: publisher?.online ?? false,
+      rights,
+      isAsking,
+      isDeclined: (this.view.isDeclined || (wasAsking && !isAsking)) && !isAsking && !hasAll,
+    });
+    this.connection.expectHeartbeat(this.heartbeatOf(state));
+    if (publisher?.online && this.askedPublisher !== publisher.sender) {
+      // Once for each customer's program: what was granted before a resume is restated without being asked for.
+      this.askedPublisher = publisher.sender;
+      if (!rights.includes(Right.VIEW) && !isAsking) this.ask();
+    }
+    if (publisher?.online) this.ping();
+    else this.latency.clear();
+  }
+
+  /** The relay's word at the welcome, until the session's state says otherwise. */
+  private heartbeatOf(state: SessionState): number {
+    const said = this.welcome?.heartbeatMs ?? HEARTBEAT_ACTIVE_MS;
+    if (state === SessionState.ACTIVE) return Math.min(said, HEARTBEAT_ACTIVE_MS);
+    if (state === SessionState.WAITING || state === SessionState.OFFLINE) return Math.max(said, HEARTBEAT_WAITING_MS);
+    return said;
+  }
+
+  private arrived(inlet: Inlet): void {
+    const { kind } = inlet.key;
+    if (kind === LaneKind.Screen || kind === LaneKind.Key) this.acks.arrived(inlet);
+  }
+
+  private record(inlet: Inlet, record: Record): void {
+    switch (inlet.key.kind) {
+      case LaneKind.Screen:
+      case LaneKind.Key:
+        return this.screen(inlet.key, record);
+      case LaneKind.Cursor:
+        return this.lenient(() => this.cursor(record));
+      case LaneKind.Peer:
+        return this.lenient(() => this.peerRecord(record));
+    }
+  }
+
+  /** The relay does not read what ends tell one another: a malformed message is no reason to leave it. */
+  private lenient(read: () => void): void {
+    try {
+      read();
+    } catch {
+      this.malformed += 1;
+    }
+  }
+
+  private screen(lane: LaneKey, record: Record): void {
+    const { sink, clock } = this.options;
+    if (sink.apply(lane, record)) {
+      this.pictureAgeMs = this.latency.age(record.header.timeUs);
+      return this.ping();
+    }
+    // A key and a start are to be had by resuming with nothing in hand.
+    sink.forget(lane.display);
+    const now = clock.now();
+    this.resyncs = [...this.resyncs.filter((at) => at > now - RESYNC_WINDOW_MS), now];
+    const isHopeless = this.resyncs.length > RESYNCS_MAX;
+    const close: Close = closeNamed("internal");
+    if (isHopeless) this.connection.stop(close, "the picture cannot be decoded");
+    else this.connection.resume(close, "the picture cannot be decoded");
+  }
+
+  private cursor(record: Record): void {
+    if (record.header.type === RecordType.CursorShape) {
+      this.options.onCursorShape(fromBinary(CursorShapeSchema, record.body));
+    } else if (record.header.type === RecordType.CursorPosition) {
+      this.options.onCursorPosition(fromBinary(CursorPositionSchema, record.body));
+    }
+  }
+
+  private peerRecord(record: Record): void {
+    const { type } = record.header;
+    if (type === RecordType.DisplayLayout) {
+      this.layout(fromBinary(DisplayLayoutSchema, record.body));
+    } else if (type === RecordType.PeerPing) {
+      const ping = fromBinary(PeerPingSchema, record.body);
+      const { id, timeUs } = ping;
+      const pong = { id, timeUs, to: record.header.sender, epochTimeUs: this.connection.timeUs() };
+      this.sayPeer(RecordType.PeerPong, toBinary(PeerPongSchema, create(PeerPongSchema, pong)));
+    } else if (type === RecordType.PeerPong) {
+      const pong = fromBinary(PeerPongSchema, record.body);
+      if (pong.to !== this.connection.sender) return;
+      this.latency.answered(pong.timeUs, pong.epochTimeUs);
+      this.update({ latencyMs: this.latency.roundTripMs });
+    }
+  }
+
+  private layout(layout: DisplayLayout): void {
+    const { displays } = layout;
+    const isThere = displays.some((one) => one.id === this.view.display);
+    const display = isThere ? this.view.display : (displays.find((one) => one.primary) ?? displays[0])?.id;
+    this.update({ layout, display });
+    if (!isThere) this.sayVisible();
+  }
+
+  private sayVisible(): void {
+    const { display } = this.view;
+    if (display === undefined) return;
+    this.connection.send({ case: "visible", value: { display, visible: this.isVisible, focused: true } });
+  }
+
+  /** Measures the round trips, but only while something happens: an idle session is silent. */
+  private ping(): void {
+    const now = this.options.clock.now();
+    if (now < this.pingedAt + PING_EVERY_MS || !this.connection.isOpen) return;
+    this.pingedAt = now;
+    this.pingId += 1n;
+    const id = this.pingId;
+    this.connection.send({ case: "ping", value: { id, timeUs: this.relayLatency.stamp() } });
+    if (!this.view.isCustomerOnline) return;
+    const ping = { id, timeUs: this.latency.stamp() };
+    this.sayPeer(RecordType.PeerPing, toBinary(PeerPingSchema, create(PeerPingSchema, ping)));
+  }
+
+  private sayPeer(type: number, body: Uint8Array): void {
+    if (!this.peer.outlet) return;
+    this.peer.queue.push(encodeRecord(this.connection.header(type, this.peer.seq), body));
+    this.peer.seq += 1n;
+    this.peer.outlet.wake();
+  }
+}
