@@ -45,18 +45,17 @@ demo: setup-demo console
 	@$(STEP) 'demo: build in release mode' cargo build --locked --release -p tandem-relay -p tandem-applet
 	@CHECK=$(CHECK) exec scripts/demo
 
+# One build serves the tests of the crates and the browser's, which drive the programs in target/debug.
 test: setup-build setup-display setup-browser setup-link console
+	@$(STEP) 'test: build' cargo build --locked --workspace --bins --tests
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		$(STEP) 'test: build' cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE) --no-run; \
 		$(STEP) 'test: crates' cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE); \
 	else \
 		echo 'cargo-nextest is not installed: using cargo test, one test at a time' >&2; \
-		$(STEP) 'test: build' cargo test --locked --workspace --lib --bins --tests --no-run; \
 		$(STEP) 'test: crates' cargo test --locked --workspace --lib --bins --tests -- --test-threads=1; \
 	fi
 	@$(STEP) 'test: examples in the documentation' cargo test --locked --workspace --doc
 	@$(STEP) 'test: console' npm --prefix console test
-	@$(STEP) 'test: build what the browser tests drive' cargo build --locked --workspace --bins
 	@$(STEP) 'test: browser' npm --prefix console run e2e
 
 check: setup-build setup-check console

@@ -132,7 +132,7 @@ fn failed(step: &'static str) -> impl FnOnce(io::Error) -> LinkError {
 pub struct Link {
     namespaces: [File; 2],
     shared: Arc<Shared>,
-    forwarder: Option<JoinHandle<io::Result<()>>>,
+    forwarder: Option<JoinHandle<()>>,
 }
 
 /// What one direction has done.
@@ -194,7 +194,11 @@ impl Link {
             .name("link-forward".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || forward::run(&shared, [near_device, far_device])
+                move || {
+                    if let Err(error) = forward::run(&shared, [near_device, far_device]) {
+                        eprintln!("link: forwarding ended: {error}");
+                    }
+                }
             })
             .map_err(failed("start the forwarding thread"))?;
         Ok(Self { namespaces: [near_namespace, far_namespace], shared, forwarder: Some(forwarder) })
@@ -321,8 +325,9 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.shared.stop();
-        if let Some(Ok(Err(error))) = self.forwarder.take().map(JoinHandle::join) {
-            eprintln!("link: forwarding had ended early: {error}");
+        if let Some(forwarder) = self.forwarder.take() {
+            // A panic there has been printed by the thread.
+            let _ = forwarder.join();
         }
     }
 }

@@ -64,8 +64,8 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND")]
     far_cmd: Option<String>,
     /// Ends after so many seconds at the latest
-    #[arg(long)]
-    seconds: Option<f64>,
+    #[arg(long, value_parser = units::seconds)]
+    seconds: Option<Duration>,
     /// Writes JSON lines to a file, or to stdout (-); the commands' output then goes to stderr
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -143,8 +143,7 @@ fn start(
 fn wait_for_end(link: &Link, args: &Args, inbox: &Receiver<Event>) -> ExitCode {
     let start = Instant::now();
     let mut switches = blackout_switches(args).into_iter().map(|(after, on)| (start + after, on)).peekable();
-    let limit = args.seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let limit = limit.map(|limit| start + limit);
+    let limit = args.seconds.map(|limit| start + limit);
     loop {
         let next = switches.peek().map(|(at, _)| *at).into_iter().chain(limit).min();
         match receive_until(inbox, next) {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::way::{Buffer, Rate};
 
+/// Longer times are slips of the finger, and would overflow sums.
+const DURATION_MAX: Duration = Duration::from_secs(86_400);
+
 /// `20mbit`, `512kbit`, `1gbit`, `9600bit`: bits per second, in powers of 1000.
 ///
 /// # Errors
@@ -23,8 +26,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
     number_with_unit(text, &units)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|time| *time <= Duration::from_secs(86_400))
+        .filter(|time| *time <= DURATION_MAX)
         .ok_or_else(|| format!("{text:?} is no time: write 100ms, 2s or 250us"))
+}
+
+/// `10` or `0.5`: seconds without a unit, for options that have it in their name.
+///
+/// # Errors
+/// What was expected instead.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .filter(|time| *time <= DURATION_MAX)
+        .ok_or_else(|| format!("{text:?} is no number of seconds: write 10 or 0.5"))
 }
 
 /// `256KiB`, `64kB`, `1MiB`, `3000B`, or a time such as `500ms` at the link's rate.
@@ -94,6 +108,7 @@ mod tests {
         assert_eq!(buffer("500ms"), Ok(Buffer::Time(Duration::from_millis(500))));
         assert_eq!(share("0.01"), Ok(0.01));
         assert_eq!(share("1%"), Ok(0.01));
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
     }
 
     #[test]
@@ -103,6 +118,9 @@ mod tests {
         }
         for text in ["", "ms", "-1ms", "100", "1e300s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["", "-1", "1s", "1e9", "nan"] {
+            assert!(seconds(text).is_err(), "{text}");
         }
         for text in ["", "KiB", "12", "-3B"] {
             assert!(buffer(text).is_err(), "{text}");
