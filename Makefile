@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Cargo and npm use the cores themselves, and the lines of progress stay in order.
+.NOTPARALLEL:
 
 STEP := scripts/step
 NEXTEST_PROFILE := $(if $(CI),ci,default)
@@ -18,7 +20,7 @@ CONSOLE_INPUTS := $(shell find console protocol/proto -type f -not -path '*/node
 	-not -path 'console/src/gen/*' -not -path 'console/e2e/*' -not -name '*.wasm' -not -name '*.log' 2>/dev/null)
 
 .PHONY: help demo test check fix bench doc fuzz console wasm clean
-.PHONY: setup-build setup-check setup-console setup-display setup-browser setup-wasm setup-link setup-demo
+.PHONY: setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm
 
 help:
 	@echo 'make demo      relay, customer and console on this machine (CHECK=1: checks itself and ends)'
@@ -32,12 +34,17 @@ help:
 	@echo 'make wasm      the codec for the browser'
 	@echo 'make clean     removes what these commands made'
 
-setup-%:
-	@$(STEP) 'set-up: $*' scripts/setup $*
+# Everything that a command needs at once, so that who is not root is told one command, once.
+setup-build: SETUP := build wasm console
+setup-check: SETUP := build wasm console check
+setup-console: SETUP := console
+setup-demo: SETUP := build wasm console display $(if $(CHECK),browser)
+setup-fuzz: SETUP := build
+setup-test: SETUP := build wasm console display browser link
+setup-wasm: SETUP := wasm
 
-# With CHECK=1 a browser is driven; without it the person brings one.
-setup-demo:
-	@$(STEP) 'set-up: demo' scripts/setup build wasm console display $(if $(CHECK),browser)
+setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm:
+	@$(STEP) 'set-up: $(strip $(SETUP))' scripts/setup $(SETUP)
 
 # --- What people run ---------------------------------------------------------------------------------------------------
 
@@ -46,7 +53,7 @@ demo: setup-demo console
 	@CHECK=$(CHECK) exec scripts/demo
 
 # One build serves the tests of the crates and the browser's, which drive the programs in target/debug.
-test: setup-build setup-display setup-browser setup-link console
+test: setup-test console
 	@$(STEP) 'test: build' cargo build --locked --workspace --bins --tests
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		$(STEP) 'test: crates' cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE); \
@@ -58,7 +65,7 @@ test: setup-build setup-display setup-browser setup-link console
 	@$(STEP) 'test: console' npm --prefix console test
 	@$(STEP) 'test: browser' npm --prefix console run e2e
 
-check: setup-build setup-check console
+check: setup-check console
 	@$(STEP) 'check: format' cargo fmt --all --check
 	@$(STEP) 'check: lines between crates' scripts/check-arrows
 	@$(STEP) 'check: lints' cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -80,7 +87,7 @@ bench: setup-build console
 doc: setup-build console
 	@$(STEP) 'doc' cargo doc --locked --workspace --no-deps
 
-fuzz: setup-build
+fuzz: setup-fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
 
 # --- What is built on the way --------------------------------------------------------------------------------------------
