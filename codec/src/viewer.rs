@@ -12,11 +12,12 @@
 //! - **Lost**: a gap, a start from elsewhere, a damaged body, or more to hold than the bound. The caller asks for a
 //!   start and a key (`Want`) and goes on passing records in.
 //!
-//! A viewer lives as long as its sender's epoch and display; with another epoch begins another viewer.
+//! A sender that starts anew draws another epoch: then nothing of before counts any more, and what is still on its way
+//! from an epoch that was left is skipped.
 
 use std::collections::VecDeque;
 
-use tandem_protocol::{Point, ScreenKind, limits};
+use tandem_protocol::{Flags, Header, Point, ScreenKind, limits};
 
 use crate::Base;
 use crate::decoder::{Decoder, DecoderLimits, PixelOrder};
@@ -92,7 +93,13 @@ pub struct Viewer {
     held_bytes: usize,
     /// Unfinished bodies of the screen lane and of the key lane.
     parts: [Option<Body>; 2],
+    epoch: Option<u64>,
+    /// Epochs that were left, the last few of them.
+    left: VecDeque<u64>,
 }
+
+/// Epochs remembered as left: a sender restarts rarely, and its old records are gone within seconds.
+const LEFT_MAX: usize = 8;
 
 /// What the decoder's picture is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +137,8 @@ impl Viewer {
             held: VecDeque::new(),
             held_bytes: 0,
             parts: [None, None],
+            epoch: None,
+            left: VecDeque::new(),
         }
     }
 
@@ -146,7 +155,24 @@ impl Viewer {
         }
     }
 
-    /// Takes in one record of a screen or key lane. `more`: its body goes on in the lane's next record, whose seq is
+    /// Takes in a record of a screen or key lane, its body unsealed. Anything else is skipped.
+    pub fn record(&mut self, header: &Header, body: &[u8]) -> Outcome {
+        let Some(screen) = header.screen else { return Outcome::Skipped };
+        if self.epoch != Some(header.epoch) {
+            if self.left.contains(&header.epoch) {
+                return Outcome::Skipped;
+            }
+            self.forget();
+            if self.left.len() == LEFT_MAX {
+                self.left.pop_front();
+            }
+            self.left.extend(self.epoch.replace(header.epoch));
+        }
+        let point = Point { rendition: screen.rendition, segment: screen.segment, seq: header.seq };
+        self.apply(screen.kind, point, header.flags.contains(Flags::MORE), body)
+    }
+
+    /// As [`Viewer::record`], of one epoch. `more`: its body goes on in the lane's next record, whose seq is
     /// one higher (on a key lane the same); the point of such a body is its last record's.
     pub fn apply(&mut self, kind: ScreenKind, point: Point, more: bool, body: &[u8]) -> Outcome {
         let lane = usize::from(kind == ScreenKind::Key);
@@ -304,11 +330,16 @@ impl Viewer {
     }
 
     fn lose(&mut self, why: Lost) -> Outcome {
+        self.forget();
+        Outcome::Lost(why)
+    }
+
+    /// The picture stays to be looked at, but nothing builds on it.
+    fn forget(&mut self) {
         self.shown = Shown::Nothing;
         self.held.clear();
         self.held_bytes = 0;
         self.parts = [None, None];
-        Outcome::Lost(why)
     }
 }
 

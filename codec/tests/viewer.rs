@@ -6,7 +6,7 @@ use common::{Content, Publisher, Sent, Subscriber, colours, draw, size};
 use tandem_codec::{
     DecodeError, EncoderOptions, Hints, Lost, Outcome, Picture, PixelOrder, Viewer, ViewerLimits,
 };
-use tandem_protocol::{Point, Rendition, ScreenKind};
+use tandem_protocol::{DisplayId, Flags, Header, Point, Rendition, ScreenHeader, ScreenKind, Sender};
 
 /// Two segments of four updates each, the second with a key.
 fn published() -> (Publisher, Picture) {
@@ -151,4 +151,36 @@ fn what_is_held_and_what_is_assembled_is_bounded() {
         holding.apply(ScreenKind::Update, point, false, &[]) == Outcome::Lost(Lost::Overflow)
     });
     assert!(overflow.is_some(), "even empty bodies are counted");
+}
+
+#[test]
+fn another_epoch_begins_anew_and_what_is_left_of_the_old_one_is_skipped() {
+    let (publisher, _) = published();
+    let mut viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
+    let mut take = |epoch, sent: &Sent| {
+        let screen = ScreenHeader {
+            display: DisplayId(0),
+            rendition: sent.point.rendition,
+            segment: sent.point.segment,
+            kind: sent.kind,
+        };
+        let header = Header {
+            record_type: 0,
+            flags: Flags::default(),
+            sender: Sender(1),
+            key_id: 0,
+            epoch,
+            seq: sent.point.seq,
+            time_us: 0,
+            screen: Some(screen),
+        };
+        viewer.record(&header, &sent.body)
+    };
+    assert!(is_applied(&take(7, &publisher.lane[0]), 0));
+    assert!(is_applied(&take(7, &publisher.lane[1]), 1));
+    assert_eq!(take(8, &publisher.lane[2]), Outcome::Skipped, "nothing to build on in this epoch");
+    assert!(is_applied(&take(8, &publisher.lane[0]), 0));
+    assert_eq!(take(7, &publisher.lane[2]), Outcome::Skipped, "late from before");
+    assert_eq!(take(7, &publisher.keys[&1][0]), Outcome::Skipped, "late from before");
+    assert!(is_applied(&take(8, &publisher.lane[1]), 1));
 }
