@@ -98,6 +98,10 @@ pub struct Viewer {
     left: VecDeque<u64>,
 }
 
+/// Indexes of the lanes in [`Viewer::parts`].
+const SCREEN: usize = 0;
+const KEYS: usize = 1;
+
 /// Epochs remembered as left: a sender restarts rarely, and its old records are gone within seconds.
 const LEFT_MAX: usize = 8;
 
@@ -172,12 +176,21 @@ impl Viewer {
         self.apply(screen.kind, point, header.flags.contains(Flags::MORE), body)
     }
 
+    /// Notes that the key lane was opened again: a key begun on the lane before it does not go on.
+    pub fn key_lane_opened(&mut self) {
+        self.parts[KEYS] = None;
+    }
+
     /// As [`Viewer::record`], of one epoch. `more`: its body goes on in the lane's next record, whose seq is
     /// one higher (on a key lane the same); the point of such a body is its last record's.
     pub fn apply(&mut self, kind: ScreenKind, point: Point, more: bool, body: &[u8]) -> Outcome {
-        let lane = usize::from(kind == ScreenKind::Key);
+        let lane = if kind == ScreenKind::Key { KEYS } else { SCREEN };
         let body = match self.parts[lane].take() {
             None => Body { kind, first: point.seq, point, bytes: body.to_vec() },
+            Some(begun) if repeats(&begun, kind, point) => {
+                self.parts[lane] = Some(begun);
+                return Outcome::Skipped;
+            }
             Some(mut begun) => {
                 let next = begun.point.seq + u64::from(kind != ScreenKind::Key);
                 if begun.kind != kind || point != (Point { seq: next, ..begun.point }) {
@@ -341,6 +354,11 @@ impl Viewer {
         self.held_bytes = 0;
         self.parts = [None, None];
     }
+}
+
+/// Whether a part of an unfinished body has come again, after a resume. Parts of keys have no numbers of their own.
+fn repeats(begun: &Body, kind: ScreenKind, point: Point) -> bool {
+    kind != ScreenKind::Key && same_segment(begun.point, point) && point.seq <= begun.point.seq
 }
 
 fn same_segment(a: Point, b: Point) -> bool {

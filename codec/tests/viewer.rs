@@ -135,6 +135,30 @@ fn a_damaged_body_is_lost_and_a_damaged_part_too() {
 }
 
 #[test]
+fn parts_that_come_again_are_skipped_and_a_key_begun_twice_is_one_key() {
+    let (mut publisher, _) = published();
+    publisher.part_max = 400;
+    let mut picture = Picture::black(size(100, 50));
+    publisher.start_segment();
+    draw(&mut picture, size(100, 50).rect(), Content::Noise, 3);
+    publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
+    let start = &publisher.lane[8..];
+    let key = &publisher.keys[&2];
+    assert!(start.len() > 3 && key.len() > 3);
+    let mut subscriber = Subscriber::new();
+    assert_eq!(subscriber.take(&publisher, &key[0]), Outcome::Held);
+    subscriber.viewer.key_lane_opened();
+    key.iter().for_each(|part| drop(subscriber.take(&publisher, part)));
+    assert_eq!(subscriber.viewer.point(), Some(key[0].point));
+    for again in [0, 1, 0, 1, 2] {
+        let outcome = subscriber.take(&publisher, &start[again]);
+        assert!(matches!(outcome, Outcome::Held | Outcome::Skipped));
+    }
+    start[3..].iter().for_each(|part| drop(subscriber.take(&publisher, part)));
+    assert!(colours(subscriber.viewer.decoder().picture()) == colours(picture.bytes()));
+}
+
+#[test]
 fn what_is_held_and_what_is_assembled_is_bounded() {
     let (publisher, _) = published();
     let start = &publisher.lane[4];

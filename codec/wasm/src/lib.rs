@@ -127,6 +127,16 @@ pub unsafe extern "C" fn view_apply(view: *mut View, lane: u32) -> u32 {
     unsafe { &mut *view }.apply(lane)
 }
 
+/// Notes that the display's key lane was opened again: a key begun on the lane before it does not go on.
+///
+/// # Safety
+/// `view` comes from [`view_new`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn view_key_lane_opened(view: *mut View) {
+    // SAFETY: by the contract it points to a view, and calls into a module never overlap.
+    unsafe { &mut *view }.viewer.key_lane_opened();
+}
+
 /// Where the report is; it stays there.
 ///
 /// # Safety
