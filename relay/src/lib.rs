@@ -1,1 +1,23 @@
-//! (skeleton)
+//! The relay: pairs the two ends of a session, forwards what it cannot read, and never lets lag grow.
+//!
+//! - [`stream`], [`outbox`], [`session`]: the forwarding core, plain data without I/O or clock;
+//! - [`admission`], [`relay`]: who is let in, and the sessions there are;
+//! - [`connection`], [`transport`]: clients over QUIC, WebTransport and WebSocket;
+//! - [`config`], [`tls`], [`http`], [`operations`], [`metrics`], [`server`]: the daemon around it.
+//!
+//! It reads record headers and control messages, and never a body.
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod config;
+pub mod connection;
+pub mod http;
+pub mod metrics;
+pub mod operations;
+pub mod outbox;
+pub mod relay;
+pub mod server;
+pub mod session;
+pub mod stream;
+pub mod tls;
+pub mod transport;

@@ -1,0 +1,199 @@
+//! Sessions and their codes.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use rand::Rng;
+use serde::Serialize;
+use tandem_protocol::{AttemptId, Code, SessionId};
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nobody has joined yet.
+    Connecting,
+    /// The customer is there.
+    Waiting,
+    /// Customer and technician are there.
+    Active,
+    /// The customer's connection is lost.
+    Reconnecting,
+    /// And has been for long.
+    Offline,
+}
+
+/// Why a code leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodeError {
+    /// No session has it.
+    #[error("no session has this code")]
+    Unknown,
+    /// Its time is over.
+    #[error("this code's time is over: ask for a new one")]
+    Expired,
+    /// A customer has joined with it.
+    #[error("somebody has joined with this code already: ask for a new one")]
+    Used,
+    /// Every code is in use.
+    #[error("every code is in use")]
+    Exhausted,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) code: Option<Code>,
+    pub(crate) state: State,
+    pub(crate) created: SystemTime,
+    pub(crate) code_expires: SystemTime,
+    pub(crate) customer_online: bool,
+    used_by: Option<AttemptId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    code_life: Duration,
+    by_id: HashMap<SessionId, Session>,
+    by_code: HashMap<Code, SessionId>,
+}
+
+/// How long an expired code is remembered, so that its customer is told so.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Sessions at most.
+const SESSIONS_MAX: usize = 100_000;
+
+impl Sessions {
+    pub(crate) fn new(code_life: Duration) -> Self {
+        Self { code_life, by_id: HashMap::new(), by_code: HashMap::new() }
+    }
+
+    pub(crate) fn create(&mut self, now: SystemTime) -> Result<(SessionId, Code), CodeError> {
+        self.forget_stale(now);
+        if self.by_code.len() >= SESSIONS_MAX {
+            return Err(CodeError::Exhausted);
+        }
+        let mut random = rand::rng();
+        let code = loop {
+            let code = Code::from_number(random.random_range(0..Code::COUNT)).ok_or(CodeError::Exhausted)?;
+            if !self.by_code.contains_key(&code) {
+                break code;
+            }
+        };
+        let id = SessionId(random.random());
+        let session = Session {
+            code: Some(code),
+            state: State::Connecting,
+            created: now,
+            code_expires: now + self.code_life,
+            customer_online: false,
+            used_by: None,
+        };
+        self.by_id.insert(id, session);
+        self.by_code.insert(code, id);
+        Ok((id, code))
+    }
+
+    pub(crate) fn redeem(
+        &mut self,
+        code: Code,
+        attempt: AttemptId,
+        now: SystemTime,
+    ) -> Result<SessionId, CodeError> {
+        let id = *self.by_code.get(&code).ok_or(CodeError::Unknown)?;
+        let session = self.by_id.get_mut(&id).ok_or(CodeError::Unknown)?;
+        match session.used_by {
+            Some(by) if by == attempt => return Ok(id),
+            Some(_) => return Err(CodeError::Used),
+            None if now >= session.code_expires => return Err(CodeError::Expired),
+            None => session.used_by = Some(attempt),
+        }
+        Ok(id)
+    }
+
+    /// A session that this desk did not make, because it is older than the desk's memory, is taken in without a code.
+    pub(crate) fn observe(
+        &mut self,
+        id: SessionId,
+        state: Option<State>,
+        customer_online: bool,
+        now: SystemTime,
+    ) {
+        let Some(state) = state else {
+            if let Some(code) = self.by_id.remove(&id).and_then(|session| session.code) {
+                self.by_code.remove(&code);
+            }
+            return;
+        };
+        let session = self.by_id.entry(id).or_insert(Session {
+            code: None,
+            state,
+            created: now,
+            code_expires: now,
+            customer_online,
+            used_by: None,
+        });
+        session.state = state;
+        session.customer_online = customer_online;
+    }
+
+    pub(crate) fn contains(&self, id: SessionId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// Sessions that a technician can do something with, newest first.
+    pub(crate) fn list(&self, now: SystemTime) -> Vec<(SessionId, &Session)> {
+        let open = |session: &Session| session.state != State::Connecting || now < session.code_expires;
+        let mut list: Vec<_> = self
+            .by_id
+            .iter()
+            .filter(|(_, session)| open(session))
+            .map(|(&id, session)| (id, session))
+            .collect();
+        list.sort_by_key(|(id, session)| (std::cmp::Reverse(session.created), *id));
+        list
+    }
+
+    /// Whether a session was never joined and its code is over.
+    fn forget_stale(&mut self, now: SystemTime) {
+        let stale =
+            |session: &Session| session.state == State::Connecting && now > session.code_expires + REMEMBERED;
+        self.by_id.retain(|_, session| !stale(session));
+        self.by_code.retain(|_, id| self.by_id.contains_key(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(1200);
+
+    #[test]
+    fn a_code_is_good_for_one_attempt_and_twenty_minutes() {
+        let mut sessions = Sessions::new(LIFE);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let (id, code) = sessions.create(now).unwrap();
+        let (one, other) = (AttemptId([1; 16]), AttemptId([2; 16]));
+        assert_eq!(sessions.redeem(code, one, now), Ok(id));
+        assert_eq!(sessions.redeem(code, one, now + LIFE), Ok(id), "the race's second connection");
+        assert_eq!(sessions.redeem(code, other, now), Err(CodeError::Used));
+        let (_, late) = sessions.create(now).unwrap();
+        assert_eq!(sessions.redeem(late, one, now + LIFE), Err(CodeError::Expired));
+        let unknown = (0..).find_map(|n| Code::from_number(n).filter(|c| *c != code && *c != late)).unwrap();
+        assert_eq!(sessions.redeem(unknown, one, now), Err(CodeError::Unknown));
+    }
+
+    #[test]
+    fn an_ended_session_gives_its_code_back_and_an_unknown_one_is_taken_in() {
+        let mut sessions = Sessions::new(LIFE);
+        let now = SystemTime::UNIX_EPOCH;
+        let (id, code) = sessions.create(now).unwrap();
+        sessions.observe(id, Some(State::Active), true, now);
+        assert_eq!(sessions.list(now)[0].1.state, State::Active);
+        sessions.observe(id, None, false, now);
+        assert!(!sessions.contains(id));
+        assert_eq!(sessions.redeem(code, AttemptId([1; 16]), now), Err(CodeError::Unknown));
+        sessions.observe(SessionId([5; 16]), Some(State::Waiting), true, now);
+        assert!(sessions.contains(SessionId([5; 16])));
+    }
+}

@@ -1,0 +1,154 @@
+//! Who may join: codes at the desk, tokens by signature, tickets by the relay's own seal.
+
+mod ticket;
+mod token;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tandem_protocol::message::{Hello, hello};
+use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
+
+use crate::session::{SessionStatus, Who};
+
+pub use ticket::{Ticket, TicketKey};
+pub use token::TokenKeys;
+
+/// What the relay asks of a support desk: to say whose a code is. All that crosses this border is in here.
+pub trait Desk: Send + Sync + std::fmt::Debug {
+    /// A customer typed this code. Codes are spent by one attempt; the same attempt may ask again.
+    ///
+    /// # Errors
+    /// [`Refusal`] with [`Close::CODE_UNKNOWN`], [`Close::CODE_EXPIRED`] or [`Close::CODE_USED`].
+    fn redeem(&self, code: Code, attempt: AttemptId, now: SystemTime) -> Result<Admission, Refusal>;
+
+    /// A session's state changed, or it ended.
+    fn observe(&self, session: SessionId, status: &SessionStatus);
+}
+
+/// A relay without a desk of its own: no code is known, technicians and customers bring tokens.
+#[derive(Debug)]
+pub struct NoDesk;
+
+impl Desk for NoDesk {
+    fn redeem(&self, _: Code, _: AttemptId, _: SystemTime) -> Result<Admission, Refusal> {
+        Err(Refusal::new(Close::CODE_UNKNOWN, "this relay has no codes"))
+    }
+
+    fn observe(&self, _: SessionId, _: &SessionStatus) {}
+}
+
+/// A place in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Which session.
+    pub session: SessionId,
+    /// As whom.
+    pub who: Who,
+    /// For a returning participant: the number that it had.
+    pub sender: Option<Sender>,
+}
+
+/// A client is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{close}: {reason}")]
+pub struct Refusal {
+    /// Why, for programs.
+    pub close: Close,
+    /// Why, for people; never holds a secret.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(close: Close, reason: impl Into<String>) -> Self {
+        Self { close, reason: reason.into() }
+    }
+}
+
+/// Checks a `Hello`.
+#[derive(Debug)]
+pub struct Admitter {
+    desk: Arc<dyn Desk>,
+    tokens: TokenKeys,
+    ticket_key: TicketKey,
+    /// Tokens that were used, by their `jti`: by which attempt, and until when they would be good.
+    used: Mutex<HashMap<String, (AttemptId, i64)>>,
+}
+
+/// Used tokens kept at most; beyond it the relay refuses new ones until some have expired.
+const USED_MAX: usize = 100_000;
+
+impl Admitter {
+    /// With a desk for codes, keys for tokens and the key that seals tickets.
+    pub fn new(desk: Arc<dyn Desk>, tokens: TokenKeys, ticket_key: TicketKey) -> Self {
+        Self { desk, tokens, ticket_key, used: Mutex::new(HashMap::new()) }
+    }
+
+    /// The desk.
+    pub fn desk(&self) -> &dyn Desk {
+        &*self.desk
+    }
+
+    /// Checks versions, attempt and the reason to join.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for the client.
+    pub fn check(&self, hello: &Hello, now: SystemTime) -> Result<(Admission, AttemptId), Refusal> {
+        if !hello.versions.contains(&limits::VERSION) {
+            return Err(Refusal::new(Close::VERSION, "this relay speaks version 1"));
+        }
+        let attempt = AttemptId::try_from(&hello.attempt_id[..])
+            .map_err(|_| Refusal::new(Close::PROTOCOL, "an attempt id is 16 bytes"))?;
+        let admission = match &hello.join {
+            None => return Err(Refusal::new(Close::PROTOCOL, "a Hello without code, token or ticket")),
+            Some(hello::Join::Code(code)) => {
+                let code =
+                    code.parse().map_err(|_| Refusal::new(Close::CODE_UNKNOWN, "a code is six digits"))?;
+                self.desk.redeem(code, attempt, now)?
+            }
+            Some(hello::Join::Token(token)) => self.spend(token, attempt, now)?,
+            Some(hello::Join::Ticket(sealed)) => {
+                let ticket = self.ticket_key.open(sealed, now)?;
+                Admission { session: ticket.session, who: ticket.who, sender: Some(ticket.sender) }
+            }
+        };
+        Ok((admission, attempt))
+    }
+
+    /// Verifies a token and marks it as used by this attempt.
+    fn spend(&self, token: &str, attempt: AttemptId, now: SystemTime) -> Result<Admission, Refusal> {
+        let claims = self.tokens.verify(token, now)?;
+        let admission = token::admission(&claims)?;
+        let seconds = unix_seconds(now);
+        let mut used = self.used.lock();
+        if let Some((by, _)) = used.get(&claims.jti) {
+            return if *by == attempt {
+                Ok(admission)
+            } else {
+                Err(Refusal::new(Close::TOKEN_USED, "this token was used before"))
+            };
+        }
+        if used.len() >= USED_MAX {
+            used.retain(|_, (_, expiry)| *expiry + token::LEEWAY >= seconds);
+            if used.len() >= USED_MAX {
+                return Err(Refusal::new(Close::OVERLOADED, "too many tokens at once"));
+            }
+        }
+        used.insert(claims.jti, (attempt, claims.exp));
+        Ok(admission)
+    }
+
+    /// A ticket for a participant's next connection.
+    pub fn seal(&self, ticket: &Ticket) -> Vec<u8> {
+        self.ticket_key.seal(ticket)
+    }
+}
+
+/// Seconds since 1970, as tokens count.
+fn unix_seconds(now: SystemTime) -> i64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,106 @@
+//! Tokens: JWTs signed with EdDSA by a desk whose public key the relay has.
+
+use std::time::SystemTime;
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, errors::ErrorKind};
+use tandem_protocol::Close;
+use tandem_protocol::message::{Right, Rights, Role};
+use tandem_protocol::token::{Claims, TokenRight, TokenRole};
+
+use super::{Admission, Refusal, unix_seconds};
+use crate::session::Who;
+
+/// Seconds by which clocks of desk and relay may differ.
+pub(super) const LEEWAY: i64 = 30;
+
+/// The keys whose tokens are taken, and for which audience.
+pub struct TokenKeys {
+    audience: String,
+    keys: Vec<DecodingKey>,
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenKeys({} for {})", self.keys.len(), self.audience)
+    }
+}
+
+impl TokenKeys {
+    /// Takes tokens for this audience, signed by any of these Ed25519 public keys of 32 bytes.
+    pub fn new(audience: impl Into<String>, keys: &[[u8; 32]]) -> Self {
+        let keys = keys.iter().map(|key| DecodingKey::from_ed_der(key)).collect();
+        Self { audience: audience.into(), keys }
+    }
+
+    /// The claims of a token that is good now.
+    ///
+    /// # Errors
+    /// [`Close::TOKEN_INVALID`] or [`Close::TOKEN_EXPIRED`].
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, Refusal> {
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(&[&self.audience]);
+        validation.set_required_spec_claims(&["aud"]);
+        // Times are checked below, against the clock that is handed in.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let mut refusal = Refusal::new(Close::TOKEN_INVALID, "no known key has signed this token");
+        for key in &self.keys {
+            match decode::<Claims>(token, key, &validation) {
+                Ok(data) => return in_time(data.claims, now),
+                Err(error) => match error.kind() {
+                    ErrorKind::InvalidSignature => {}
+                    ErrorKind::InvalidAudience => {
+                        refusal = Refusal::new(Close::TOKEN_INVALID, "this token is for another relay");
+                    }
+                    _ => refusal = Refusal::new(Close::TOKEN_INVALID, "this is not a token"),
+                },
+            }
+        }
+        Err(refusal)
+    }
+}
+
+fn in_time(claims: Claims, now: SystemTime) -> Result<Claims, Refusal> {
+    let now = unix_seconds(now);
+    if claims.exp.saturating_add(LEEWAY) < now {
+        return Err(Refusal::new(Close::TOKEN_EXPIRED, "this token's time is over"));
+    }
+    if claims.nbf.saturating_sub(LEEWAY) > now {
+        return Err(Refusal::new(Close::TOKEN_INVALID, "this token's time has not come"));
+    }
+    Ok(claims)
+}
+
+/// What a token's claims admit to.
+pub(super) fn admission(claims: &Claims) -> Result<Admission, Refusal> {
+    let session = claims.sid.parse();
+    let session = session.map_err(|_| Refusal::new(Close::TOKEN_INVALID, "this token names no session"))?;
+    let role = match claims.role {
+        TokenRole::Customer => Role::Customer,
+        TokenRole::Lead => Role::Lead,
+        TokenRole::Collaborator => Role::Collaborator,
+        TokenRole::Monitor => Role::Monitor,
+    };
+    let right = |right: &TokenRight| match right {
+        TokenRight::View => Right::View,
+        TokenRight::Control => Right::Control,
+        TokenRight::Clipboard => Right::Clipboard,
+        TokenRight::SendFiles => Right::SendFiles,
+        TokenRight::ReceiveFiles => Right::ReceiveFiles,
+        TokenRight::Chat => Right::Chat,
+        TokenRight::Audio => Right::Audio,
+    };
+    let mut permitted = Rights::of(&claims.rights.iter().map(right).collect::<Vec<_>>());
+    if role == Role::Monitor {
+        permitted = permitted.and(Rights::of(&[Right::View]));
+    }
+    let who = Who {
+        subject: claims.sub.clone(),
+        name: claims.name.clone(),
+        organisation: claims.organisation.clone(),
+        tenant: claims.tenant.clone(),
+        role,
+        permitted,
+    };
+    Ok(Admission { session, who, sender: None })
+}

@@ -1,0 +1,176 @@
+//! The configuration file as people write it. Every key has a default; a key that there is not is an error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tandem_protocol::limits;
+
+use super::ConfigError;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Certificates.
+    pub tls: Tls,
+    /// What survives a restart.
+    pub state: State,
+    /// Tokens of desks elsewhere.
+    pub tokens: Tokens,
+    /// The built-in desk.
+    pub desk: Desk,
+    /// Times of sessions.
+    pub session: Session,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Public address: HTTPS and WebSocket on TCP, QUIC and WebTransport on UDP.
+    pub address: SocketAddr,
+    /// Whether to serve UDP.
+    pub udp: bool,
+    /// Private address of `/metrics` and `/healthz`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([0; 8], 443)),
+            udp: true,
+            operations: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
+        }
+    }
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file of the certificate chain, the relay's own first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Directory of the key that seals resume tickets. Without it a restart ends every session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `[tokens]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tokens {
+    /// Tokens must be for this audience.
+    pub audience: String,
+    /// Ed25519 public keys, base64, whose tokens are taken beside those of the built-in desk.
+    pub keys: Vec<String>,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self { audience: "tandem".into(), keys: Vec::new() }
+    }
+}
+
+/// `[desk]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Desk {
+    /// Whether the built-in desk is on.
+    pub enabled: bool,
+    /// The organisation's name, as customers read it.
+    pub organisation: String,
+    /// The name of the technician who signs in by a one-time link.
+    pub technician: String,
+    /// How long a code is good for.
+    pub code_life_seconds: u64,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            organisation: "Tandem".into(),
+            technician: "Technician".into(),
+            code_life_seconds: 20 * 60,
+        }
+    }
+}
+
+/// `[session]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// How long a participant whose connection is lost may come back.
+    pub grace_seconds: u64,
+    /// Heartbeat while both sides are there.
+    pub heartbeat_active_seconds: u64,
+    /// Heartbeat while a customer waits.
+    pub heartbeat_waiting_seconds: u64,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            grace_seconds: limits::GRACE.as_secs(),
+            heartbeat_active_seconds: limits::HEARTBEAT_ACTIVE.as_secs(),
+            heartbeat_waiting_seconds: limits::HEARTBEAT_WAITING.as_secs(),
+        }
+    }
+}
+
+impl File {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] or [`ConfigError::Parse`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_has_every_key_at_its_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/relay.toml");
+        assert_eq!(File::read(&path).unwrap(), File::default());
+        // And none is left out: keys without a default stand there as comments.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let written = toml::Value::try_from(File::default()).unwrap();
+        for (section, keys) in written.as_table().unwrap() {
+            assert!(text.contains(&format!("[{section}]")), "{section}");
+            for key in keys.as_table().unwrap().keys() {
+                assert!(text.lines().any(|line| line.starts_with(&format!("{key} ="))), "{section}.{key}");
+            }
+        }
+        for key in ["certificate", "key", "directory"] {
+            assert!(text.lines().any(|line| line.starts_with(&format!("#{key} ="))), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = toml::from_str::<File>("[listen]\nadress = \"0.0.0.0:1\"").unwrap_err();
+        assert!(error.to_string().contains("adress"), "{error}");
+    }
+}

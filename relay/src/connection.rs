@@ -1,0 +1,295 @@
+//! What a transport's tasks share about one connection: their way into the session, and how the session wakes them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tandem_protocol::message::{Control, Hello, control};
+use tandem_protocol::record::RecordError;
+use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, limits};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::admission::Refusal;
+use crate::metrics::{Binding, Connected};
+use crate::outbox::{Changes, Outbox, Pull, Slot, Wake};
+use crate::relay::{Place, Relay};
+use crate::session::{Breach, LaneInstance, Taken};
+
+/// How the session reaches a connection's tasks.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// Lanes were opened or given up, or a deadline moved.
+    pub changed: Notify,
+    /// There is something to take from a lane that has no waker of its own.
+    pub any: Notify,
+    /// There may be room again for records that found none.
+    room: Notify,
+    lanes: Mutex<HashMap<Slot, Arc<Notify>>>,
+    closing: OnceLock<(Close, String)>,
+    /// The connection must end.
+    pub stop: CancellationToken,
+}
+
+impl Signals {
+    /// A waker of a lane's own.
+    pub fn waker(&self, slot: Slot) -> Arc<Notify> {
+        self.lanes.lock().entry(slot).or_default().clone()
+    }
+
+    /// A lane's writer is gone.
+    pub fn forget(&self, slot: Slot) {
+        self.lanes.lock().remove(&slot);
+    }
+
+    /// Ends the connection; the first reason counts.
+    pub fn end(&self, close: Close, reason: &str) {
+        let _ = self.closing.set((close, reason.to_owned()));
+        self.stop.cancel();
+    }
+
+    /// Why the connection ends.
+    pub fn reason(&self) -> (Close, String) {
+        self.closing
+            .get()
+            .cloned()
+            .unwrap_or_else(|| (Close::GOING_AWAY, "the relay is leaving service".into()))
+    }
+}
+
+impl Wake for Signals {
+    fn lane(&self, slot: Slot) {
+        match self.lanes.lock().get(&slot) {
+            Some(waker) => waker.notify_one(),
+            None => self.any.notify_one(),
+        }
+    }
+
+    fn changed(&self) {
+        self.changed.notify_one();
+        self.any.notify_one();
+        self.room.notify_waiters();
+    }
+
+    fn close(&self, close: Close, reason: &str) {
+        self.end(close, reason);
+    }
+}
+
+/// An admitted connection.
+#[derive(Debug)]
+pub struct Connection {
+    place: Place,
+    relay: Arc<Relay>,
+    /// How the session reaches it.
+    pub signals: Arc<Signals>,
+    next_instance: AtomicU64,
+    _counted: Connected,
+}
+
+/// What ends a connection from inside: a rule was broken, or the transport failed.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The client broke a rule.
+    #[error("{}: {}", .0.close, .0.reason)]
+    Breach(Breach),
+    /// The transport is gone.
+    #[error("{0}")]
+    Transport(String),
+}
+
+impl From<Breach> for End {
+    fn from(breach: Breach) -> Self {
+        Self::Breach(breach)
+    }
+}
+
+impl From<RecordError> for End {
+    fn from(error: RecordError) -> Self {
+        let close =
+            if matches!(error, RecordError::BodyLength { .. }) { Close::LIMIT } else { Close::PROTOCOL };
+        Self::Breach(Breach { close, reason: error.to_string() })
+    }
+}
+
+impl Connection {
+    /// Admits a client by its first message. Its `Welcome` is then in its outbox.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for the client.
+    pub fn admit(
+        relay: &Arc<Relay>,
+        hello: &Hello,
+        binding: Binding,
+        began: Instant,
+    ) -> Result<Self, Refusal> {
+        let signals = Arc::new(Signals::default());
+        let now = Instant::now();
+        let place = relay.admit(hello, signals.clone(), now)?;
+        relay.metrics().admission_seconds.record(now.duration_since(began));
+        info!(
+            session = %place.session,
+            participant = %place.seat.sender,
+            role = place.role.as_str_name(),
+            transport = binding.name(),
+            agent = hello.agent.chars().filter(|c| !c.is_control()).take(64).collect::<String>(),
+            "joined"
+        );
+        let _counted = relay.metrics().connected(binding);
+        Ok(Self { place, relay: relay.clone(), signals, next_instance: AtomicU64::new(1), _counted })
+    }
+
+    /// A number for a new incoming lane.
+    pub fn instance(&self) -> LaneInstance {
+        LaneInstance(self.next_instance.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The client opened a lane.
+    ///
+    /// # Errors
+    /// A [`Breach`].
+    pub fn lane_opened(&self, lane: LaneInstance, key: LaneKey) -> Result<(), Breach> {
+        self.place.shared.session.lock().lane_opened(self.place.seat, lane, key)
+    }
+
+    /// A lane of the client ended.
+    pub fn lane_ended(&self, lane: LaneInstance) {
+        self.place.shared.session.lock().lane_ended(self.place.seat, lane);
+    }
+
+    /// Hands in a record, waiting for room where its receiver has none.
+    ///
+    /// # Errors
+    /// A [`Breach`].
+    pub async fn record(&self, lane: LaneInstance, record: &Record) -> Result<(), Breach> {
+        loop {
+            let room = self.signals.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            let taken = {
+                let mut session = self.place.shared.session.lock();
+                session.heard(self.place.seat, Instant::now());
+                session.record(self.place.seat, lane, record)?
+            };
+            match taken {
+                Taken::Yes => return Ok(()),
+                Taken::NoRoom => room.await,
+            }
+        }
+    }
+
+    /// Hands in a control record. What is for the binding itself comes back.
+    ///
+    /// # Errors
+    /// A [`Breach`].
+    pub fn control(&self, record: &Record) -> Result<Option<control::Message>, Breach> {
+        let message =
+            Control::decode_body(record.body()).map_err(|error| Breach::protocol(error.to_string()))?;
+        let now = Instant::now();
+        let mut session = self.place.shared.session.lock();
+        session.heard(self.place.seat, now);
+        match message {
+            None => Ok(None),
+            Some(message @ control::Message::Credit(_)) => Ok(Some(message)),
+            Some(message) => session.control(self.place.seat, message, now).map(|()| None),
+        }
+    }
+
+    /// Takes a lane's next record.
+    pub fn pull(&self, slot: Slot) -> Pull {
+        self.place.shared.session.lock().pull(self.place.seat, slot)
+    }
+
+    /// Lanes that were opened towards the client, or given up, since the last call.
+    pub fn take_changes(&self) -> Changes {
+        let mut session = self.place.shared.session.lock();
+        session.outbox(self.place.seat).map(Outbox::take_changes).unwrap_or_default()
+    }
+
+    /// Whether a lane was given up.
+    pub fn is_given_up(&self, slot: Slot) -> bool {
+        let mut session = self.place.shared.session.lock();
+        session.outbox(self.place.seat).is_none_or(|outbox| outbox.key(slot).is_none())
+    }
+
+    /// Queues a control message for the client.
+    pub fn tell(&self, message: control::Message) {
+        let mut session = self.place.shared.session.lock();
+        if let Some(outbox) = session.outbox(self.place.seat) {
+            outbox.control(message);
+        }
+    }
+
+    /// Whether the client looks at this display.
+    pub fn is_focused(&self, display: DisplayId) -> bool {
+        self.place.shared.session.lock().is_focused(self.place.seat.sender, display)
+    }
+
+    /// Waits until something is due, and does it.
+    pub async fn deadline(&self) {
+        let deadline = self.place.shared.session.lock().deadline(self.place.seat);
+        match deadline {
+            None => std::future::pending().await,
+            Some(deadline) => {
+                tokio::time::sleep_until(deadline.into()).await;
+                self.place.shared.session.lock().tick(Instant::now());
+            }
+        }
+    }
+
+    /// Counts and logs the end. The reason that the session gave comes before what the transport noticed.
+    pub fn ended(&self, end: Option<End>) -> (Close, String) {
+        match end {
+            Some(End::Breach(breach)) => self.signals.end(breach.close, &breach.reason),
+            Some(End::Transport(text)) => self.signals.end(Close::LEFT, &text),
+            None => {}
+        }
+        let (close, reason) = self.signals.reason();
+        self.relay.metrics().closed(close);
+        info!(session = %self.place.session, participant = %self.place.seat.sender, why = close.name(), reason, "left");
+        (close, reason)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.place.shared.session.lock().detach(self.place.seat, Instant::now());
+    }
+}
+
+/// The first message of a connection, from the bytes that have arrived. `Ok(None)` asks for more.
+///
+/// # Errors
+/// A [`Refusal`] if it is not a `Hello`, or too long.
+pub fn hello(buffer: &mut BytesMut) -> Result<Option<Hello>, Refusal> {
+    let malformed = |reason: String| Refusal::new(Close::PROTOCOL, reason);
+    let record =
+        Record::split_from(LaneKind::Control, buffer).map_err(|error| malformed(error.to_string()))?;
+    let Some(record) = record else {
+        return if buffer.len() >= limits::UNADMITTED_MAX {
+            Err(Refusal::new(Close::ADMISSION, "too many bytes before a Hello"))
+        } else {
+            Ok(None)
+        };
+    };
+    if record.bytes.len() > limits::UNADMITTED_MAX {
+        return Err(Refusal::new(Close::ADMISSION, "too many bytes before a Hello"));
+    }
+    match Control::decode_body(record.body()) {
+        Ok(Some(control::Message::Hello(hello))) => Ok(Some(hello)),
+        Ok(_) => Err(malformed("the first message must be a Hello".into())),
+        Err(error) => Err(malformed(error.to_string())),
+    }
+}
+
+/// Counts and logs a client that was not admitted.
+pub fn refused(relay: &Relay, refusal: &Refusal, counted: bool) {
+    if !counted {
+        relay.metrics().refused(refusal.close);
+    }
+    debug!(why = refusal.close.name(), reason = refusal.reason, "refused");
+}

@@ -1,0 +1,263 @@
+//! Every counter and gauge of the relay, in one struct that is handed around.
+//!
+//! Names are in base units; labels come from enums, never from ids or addresses. docs/operations.md lists them for operators.
+
+use std::array;
+
+use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tandem_protocol::{Close, LaneKind};
+
+/// How a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// QUIC.
+    Quic,
+    /// WebTransport.
+    WebTransport,
+    /// WebSocket.
+    WebSocket,
+}
+
+impl Binding {
+    const ALL: [Self; 3] = [Self::Quic, Self::WebTransport, Self::WebSocket];
+
+    /// As labels and logs show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::WebTransport => "webtransport",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
+/// Why a record was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// The customer has not granted it.
+    NoRight,
+    /// A consent prompt is open.
+    Prompt,
+    /// The publisher is not connected.
+    Away,
+    /// Its lane was open before the publisher came back.
+    Stale,
+}
+
+impl Dropped {
+    const ALL: [Self; 4] = [Self::NoRight, Self::Prompt, Self::Away, Self::Stale];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoRight => "no_right",
+            Self::Prompt => "prompt",
+            Self::Away => "away",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// The relay's metrics.
+pub struct Metrics {
+    /// Sessions that exist now.
+    pub sessions: Gauge,
+    /// Keys of segments, whole.
+    pub keys: Counter,
+    /// Segments started.
+    pub segments: Counter,
+    /// Subscribers that fell behind what is held and entered anew.
+    pub lost: Counter,
+    /// Feedback messages to publishers.
+    pub feedback: Counter,
+    /// Seconds from a connection's first byte to its `Welcome`.
+    pub admission_seconds: Histogram,
+    connections: [Gauge; Binding::ALL.len()],
+    connections_total: [Counter; Binding::ALL.len()],
+    received_bytes: [Counter; LaneKind::ALL.len()],
+    forwarded_records: [Counter; LaneKind::ALL.len()],
+    forwarded_bytes: [Counter; LaneKind::ALL.len()],
+    dropped_records: [Counter; Dropped::ALL.len()],
+    dropped_bytes: [Counter; Dropped::ALL.len()],
+    closed: Vec<(Close, Counter)>,
+    refused: Vec<(Close, Counter)>,
+    handle: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+fn label(key: &'static str, value: &'static str) -> Vec<Label> {
+    vec![Label::from_static_parts(key, value)]
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything at zero, so that a scrape shows what could be counted before it is.
+    pub fn new() -> Self {
+        let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&buckets)
+            .expect("the buckets are not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        with_local_recorder(&recorder, || {
+            describe();
+            let lane = |at: usize| {
+                label(
+                    "lane",
+                    [
+                        "control",
+                        "input",
+                        "audio",
+                        "chat",
+                        "peer",
+                        "cursor",
+                        "screen",
+                        "key",
+                        "clipboard",
+                        "file",
+                    ][at],
+                )
+            };
+            let binding = |at: usize| label("transport", Binding::ALL[at].name());
+            let reason = |at: usize| label("reason", Dropped::ALL[at].name());
+            let codes = |name: &'static str| {
+                let one = |&close: &Close| (close, counter!(name, label("code", close.name())));
+                Close::ALL.iter().map(one).collect()
+            };
+            gauge!("tandem_relay_build_info", label("version", env!("CARGO_PKG_VERSION"))).set(1.0);
+            Self {
+                sessions: gauge!("tandem_relay_sessions"),
+                keys: counter!("tandem_relay_keys_total"),
+                segments: counter!("tandem_relay_segments_total"),
+                lost: counter!("tandem_relay_subscribers_lost_total"),
+                feedback: counter!("tandem_relay_feedback_total"),
+                admission_seconds: histogram!("tandem_relay_admission_seconds"),
+                connections: array::from_fn(|at| gauge!("tandem_relay_connections", binding(at))),
+                connections_total: array::from_fn(|at| {
+                    counter!("tandem_relay_connections_total", binding(at))
+                }),
+                received_bytes: array::from_fn(|at| counter!("tandem_relay_received_bytes_total", lane(at))),
+                forwarded_records: array::from_fn(|at| {
+                    counter!("tandem_relay_forwarded_records_total", lane(at))
+                }),
+                forwarded_bytes: array::from_fn(|at| {
+                    counter!("tandem_relay_forwarded_bytes_total", lane(at))
+                }),
+                dropped_records: array::from_fn(|at| {
+                    counter!("tandem_relay_dropped_records_total", reason(at))
+                }),
+                dropped_bytes: array::from_fn(|at| counter!("tandem_relay_dropped_bytes_total", reason(at))),
+                closed: codes("tandem_relay_closed_total"),
+                refused: codes("tandem_relay_refused_total"),
+                handle,
+            }
+        })
+    }
+
+    /// In the text format of Prometheus.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// A connection begins: counts it, and says when it ends by being dropped.
+    pub fn connected(&self, binding: Binding) -> Connected {
+        self.connections_total[binding as usize].increment(1);
+        self.connections[binding as usize].increment(1.0);
+        Connected(self.connections[binding as usize].clone())
+    }
+
+    /// A connection ended, for this reason.
+    pub fn closed(&self, close: Close) {
+        count(&self.closed, close);
+    }
+
+    /// A client was not admitted.
+    pub fn refused(&self, close: Close) {
+        count(&self.refused, close);
+    }
+
+    /// A record of this many bytes arrived on a screen or key lane.
+    pub fn received(&self, kind: LaneKind, bytes: usize) {
+        self.received_bytes[kind as usize].increment(bytes as u64);
+    }
+
+    /// A record was handed to one receiver.
+    pub fn forwarded(&self, kind: LaneKind, bytes: usize) {
+        self.forwarded_records[kind as usize].increment(1);
+        self.forwarded_bytes[kind as usize].increment(bytes as u64);
+    }
+
+    /// A record was dropped.
+    pub fn dropped(&self, reason: Dropped, bytes: usize) {
+        self.dropped_records[reason as usize].increment(1);
+        self.dropped_bytes[reason as usize].increment(bytes as u64);
+    }
+}
+
+fn count(counters: &[(Close, Counter)], close: Close) {
+    if let Some((_, counter)) = counters.iter().find(|(code, _)| *code == close) {
+        counter.increment(1);
+    }
+}
+
+fn describe() {
+    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    gauge!("tandem_relay_build_info", "1, with the version as a label.");
+    gauge!("tandem_relay_sessions", "Sessions that exist now.");
+    gauge!("tandem_relay_connections", "Admitted connections now, by transport.");
+    counter!("tandem_relay_connections_total", "Admitted connections, by transport.");
+    counter!("tandem_relay_keys_total", "Keys received whole.");
+    counter!("tandem_relay_segments_total", "Segments started.");
+    counter!(
+        "tandem_relay_subscribers_lost_total",
+        "Subscribers that fell behind what is held and entered anew."
+    );
+    counter!("tandem_relay_feedback_total", "Feedback messages to publishers.");
+    histogram!("tandem_relay_admission_seconds", "From a connection's first byte to its Welcome.");
+    counter!("tandem_relay_received_bytes_total", "Bytes of screen and key records received, by lane kind.");
+    counter!("tandem_relay_forwarded_records_total", "Records handed to a receiver, by lane kind.");
+    counter!("tandem_relay_forwarded_bytes_total", "Bytes of records handed to a receiver, by lane kind.");
+    counter!("tandem_relay_dropped_records_total", "Records dropped, by reason.");
+    counter!("tandem_relay_dropped_bytes_total", "Bytes of records dropped, by reason.");
+    counter!("tandem_relay_closed_total", "Admitted connections that ended, by close code.");
+    counter!("tandem_relay_refused_total", "Clients that were not admitted, by close code.");
+}
+
+/// A connection that is counted as long as this lives.
+#[derive(Debug)]
+pub struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_there_at_zero_and_a_connection_is_uncounted_when_it_ends() {
+        let metrics = Metrics::new();
+        assert!(metrics.render().contains("tandem_relay_dropped_records_total{reason=\"no_right\"} 0"));
+        let connected = metrics.connected(Binding::Quic);
+        assert!(metrics.render().contains("tandem_relay_connections{transport=\"quic\"} 1"));
+        drop(connected);
+        metrics.dropped(Dropped::Prompt, 40);
+        let text = metrics.render();
+        assert!(text.contains("tandem_relay_connections{transport=\"quic\"} 0"));
+        assert!(text.contains("tandem_relay_dropped_bytes_total{reason=\"prompt\"} 40"));
+    }
+}

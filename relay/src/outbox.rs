@@ -1,0 +1,340 @@
+//! What waits to go out on one connection: a queue per lane, or a position in a rendition.
+//!
+//! Plain data. The connection's tasks take from it when they can write, never before: what is here can still be replaced.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_protocol::message::{Control, control, types};
+use tandem_protocol::{Close, Flags, Header, LaneKey, Record, Sender};
+
+use crate::stream::{LaneOffset, Position};
+
+/// How the session tells a connection's tasks that there is something for them to do. Called under the session's lock:
+/// implementations only signal.
+pub trait Wake: Send + Sync {
+    /// There is something to take from this lane.
+    fn lane(&self, slot: Slot);
+    /// Lanes were opened or given up, or the deadline moved.
+    fn changed(&self);
+    /// The connection must end.
+    fn close(&self, close: Close, reason: &str);
+}
+
+/// A lane of an outbox. Slots are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// The control lane.
+    pub const CONTROL: Self = Self(0);
+}
+
+/// The lanes of one connection towards its client.
+pub struct Outbox {
+    wake: Arc<dyn Wake>,
+    lanes: BTreeMap<Slot, OutLane>,
+    next_slot: u32,
+    changes: Changes,
+    control_seq: u64,
+}
+
+/// One lane.
+#[derive(Debug)]
+pub(crate) struct OutLane {
+    pub(crate) key: LaneKey,
+    pub(crate) source: Source,
+    /// Bytes of records taken so far.
+    taken: u64,
+    /// Where these bytes lie in the publisher's lane: (bytes taken before, place there), ascending.
+    map: VecDeque<(u64, LaneOffset)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Records in order, but a `latest` one replaces an unsent one of its type.
+    Queue { records: VecDeque<Queued>, bytes: usize },
+    /// Read from the rendition. `None`: waits for a segment that it can enter.
+    Screen(Option<Position>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Queued {
+    bytes: Bytes,
+    /// Its type, if it is a slot.
+    latest: Option<u8>,
+}
+
+/// What became of an outbox's lanes.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Each needs a writer.
+    pub opened: Vec<(Slot, LaneKey)>,
+    /// Each needs its writer no more.
+    pub given_up: Vec<Slot>,
+}
+
+/// What a lane has for its writer.
+#[derive(Debug)]
+pub enum Pull {
+    /// Write this record.
+    Record(Bytes),
+    /// Wait to be woken.
+    Nothing,
+    /// The lane was given up.
+    Reset,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("lanes", &self.lanes).finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    /// With nothing but the control lane.
+    pub fn new(wake: Arc<dyn Wake>) -> Self {
+        let control = OutLane::new(LaneKey::CONTROL, Source::queue());
+        Self {
+            wake,
+            lanes: BTreeMap::from([(Slot::CONTROL, control)]),
+            next_slot: 1,
+            changes: Changes::default(),
+            control_seq: 0,
+        }
+    }
+
+    /// Queues a control message.
+    pub fn control(&mut self, message: control::Message) {
+        let header = Header {
+            record_type: types::CONTROL,
+            flags: Flags::default(),
+            sender: Sender::RELAY,
+            key_id: 0,
+            epoch: 0,
+            seq: self.control_seq,
+            time_us: 0,
+            screen: None,
+        };
+        self.control_seq += 1;
+        let record = Record::new(header, &Control::encode_body(message));
+        self.push(Slot::CONTROL, &record);
+    }
+
+    /// Opens a lane.
+    pub(crate) fn open(&mut self, key: LaneKey, source: Source) -> Slot {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        self.lanes.insert(slot, OutLane::new(key, source));
+        self.changes.opened.push((slot, key));
+        self.wake.changed();
+        slot
+    }
+
+    /// The lane of this key, if it is open.
+    pub(crate) fn find(&self, key: LaneKey) -> Option<Slot> {
+        self.find_by(|open| *open == key)
+    }
+
+    /// The first open lane whose key is such.
+    pub(crate) fn find_by(&self, matches: impl Fn(&LaneKey) -> bool) -> Option<Slot> {
+        self.lanes.iter().find(|(_, lane)| matches(&lane.key)).map(|(&slot, _)| slot)
+    }
+
+    /// The key of a lane that is open.
+    pub fn key(&self, slot: Slot) -> Option<LaneKey> {
+        self.lanes.get(&slot).map(|lane| lane.key)
+    }
+
+    /// Slots of the lanes that are open, but for control.
+    pub(crate) fn open_lanes(&self) -> Vec<(Slot, LaneKey)> {
+        let open = self.lanes.iter().filter(|(slot, _)| **slot != Slot::CONTROL);
+        open.map(|(&slot, lane)| (slot, lane.key)).collect()
+    }
+
+    /// Lanes opened and given up since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Queues a record on a lane that has a queue.
+    pub(crate) fn push(&mut self, slot: Slot, record: &Record) {
+        let Some(OutLane { source: Source::Queue { records, bytes }, .. }) = self.lanes.get_mut(&slot) else {
+            return;
+        };
+        let header = &record.header;
+        let latest = header.flags.contains(Flags::LATEST).then_some(header.record_type);
+        if latest.is_some()
+            && let Some(at) = records.iter().position(|queued| queued.latest == latest)
+            && let Some(old) = records.remove(at)
+        {
+            *bytes -= old.bytes.len();
+        }
+        *bytes += record.bytes.len();
+        records.push_back(Queued { bytes: record.bytes.clone(), latest });
+        self.wake.lane(slot);
+    }
+
+    /// Bytes that wait in a lane's queue.
+    pub(crate) fn queued_bytes(&self, slot: Slot) -> usize {
+        match self.lanes.get(&slot).map(|lane| &lane.source) {
+            Some(Source::Queue { bytes, .. }) => *bytes,
+            _ => 0,
+        }
+    }
+
+    /// Takes the next record of a lane with a queue.
+    pub(crate) fn pop(&mut self, slot: Slot) -> Pull {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return Pull::Reset };
+        if let Source::Queue { records, bytes } = &mut lane.source
+            && let Some(queued) = records.pop_front()
+        {
+            *bytes -= queued.bytes.len();
+            return Pull::Record(queued.bytes);
+        }
+        Pull::Nothing
+    }
+
+    /// The position of a lane that reads a rendition.
+    pub(crate) fn position(&mut self, slot: Slot) -> Option<&mut Option<Position>> {
+        match self.lanes.get_mut(&slot) {
+            Some(OutLane { source: Source::Screen(position), .. }) => Some(position),
+            _ => None,
+        }
+    }
+
+    /// Notes what a lane that reads a rendition has taken.
+    pub(crate) fn taken(&mut self, slot: Slot, bytes: usize, at: LaneOffset) {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return };
+        let expected = lane
+            .map
+            .back()
+            .map(|&(before, place)| LaneOffset { bytes: place.bytes + (lane.taken - before), ..place });
+        if expected != Some(at) {
+            lane.map.push_back((lane.taken, at));
+        }
+        lane.taken += bytes as u64;
+    }
+
+    /// Where in the publisher's lane the first `received` bytes of this lane end.
+    pub(crate) fn delivered(&mut self, slot: Slot, received: u64) -> Option<LaneOffset> {
+        let lane = self.lanes.get_mut(&slot)?;
+        let received = received.min(lane.taken);
+        while lane.map.len() > 1 && lane.map[1].0 <= received {
+            lane.map.pop_front();
+        }
+        let &(before, place) = lane.map.front()?;
+        Some(LaneOffset { bytes: place.bytes + received.checked_sub(before)?, ..place })
+    }
+
+    /// Gives a lane up at once.
+    pub(crate) fn reset(&mut self, slot: Slot) {
+        if self.lanes.remove(&slot).is_some() {
+            self.changes.opened.retain(|(opened, _)| *opened != slot);
+            self.changes.given_up.push(slot);
+            self.wake.lane(slot);
+            self.wake.changed();
+        }
+    }
+
+    /// Wakes a lane's writer.
+    pub(crate) fn wake(&self, slot: Slot) {
+        self.wake.lane(slot);
+    }
+
+    /// Wakes the connection's own task.
+    pub(crate) fn wake_changed(&self) {
+        self.wake.changed();
+    }
+
+    /// Ends the connection.
+    pub(crate) fn close(&self, close: Close, reason: &str) {
+        self.wake.close(close, reason);
+    }
+}
+
+impl OutLane {
+    fn new(key: LaneKey, source: Source) -> Self {
+        Self { key, source, taken: 0, map: VecDeque::new() }
+    }
+}
+
+impl Source {
+    pub(crate) fn queue() -> Self {
+        Self::Queue { records: VecDeque::new(), bytes: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_protocol::LaneKind;
+
+    struct Quiet;
+    impl Wake for Quiet {
+        fn lane(&self, _: Slot) {}
+        fn changed(&self) {}
+        fn close(&self, _: Close, _: &str) {}
+    }
+
+    fn record(record_type: u8, flags: Flags, body: &[u8]) -> Record {
+        let header = Header {
+            record_type,
+            flags,
+            sender: Sender(1),
+            key_id: 0,
+            epoch: 1,
+            seq: 0,
+            time_us: 0,
+            screen: None,
+        };
+        Record::new(header, body)
+    }
+
+    #[test]
+    fn a_latest_record_replaces_the_unsent_one_of_its_type_only() {
+        let mut outbox = Outbox::new(Arc::new(Quiet));
+        let slot = outbox.open(LaneKey::plain(LaneKind::Cursor, Sender(1)), Source::queue());
+        outbox.push(slot, &record(1, Flags::LATEST, b"shape"));
+        outbox.push(slot, &record(2, Flags::LATEST, b"here"));
+        outbox.push(slot, &record(2, Flags::LATEST, b"there"));
+        outbox.push(slot, &record(3, Flags::default(), b"kept"));
+        let mut bodies = Vec::new();
+        while let Pull::Record(bytes) = outbox.pop(slot) {
+            bodies.push(bytes[38..].to_vec());
+        }
+        assert_eq!(bodies, [b"shape".to_vec(), b"there".to_vec(), b"kept".to_vec()]);
+        assert_eq!(outbox.queued_bytes(slot), 0);
+    }
+
+    #[test]
+    fn bytes_taken_are_mapped_to_the_publishers_lane_over_jumps() {
+        let mut outbox = Outbox::new(Arc::new(Quiet));
+        let slot = outbox.open(LaneKey::plain(LaneKind::Screen, Sender(1)), Source::Screen(None));
+        let at = |opening, bytes| LaneOffset { opening, bytes };
+        assert_eq!(outbox.delivered(slot, 0), None);
+        outbox.taken(slot, 100, at(1, 500));
+        outbox.taken(slot, 50, at(1, 600));
+        outbox.taken(slot, 10, at(2, 0));
+        assert_eq!(outbox.delivered(slot, 120), Some(at(1, 620)));
+        assert_eq!(outbox.delivered(slot, 155), Some(at(2, 5)));
+        assert_eq!(outbox.delivered(slot, 9999), Some(at(2, 10)), "more than was sent is not believed");
+        assert_eq!(outbox.delivered(slot, 120), None, "acknowledgements that go back say nothing");
+    }
+
+    #[test]
+    fn a_lane_that_was_given_up_sends_nothing_more() {
+        let mut outbox = Outbox::new(Arc::new(Quiet));
+        let key = LaneKey::plain(LaneKind::Chat, Sender(2));
+        let slot = outbox.open(key, Source::queue());
+        outbox.push(slot, &record(1, Flags::default(), b"never"));
+        outbox.reset(slot);
+        assert!(outbox.find(key).is_none());
+        let changes = outbox.take_changes();
+        assert!(changes.opened.is_empty(), "its writer need not begin");
+        assert_eq!(changes.given_up, [slot]);
+        assert!(matches!(outbox.pop(slot), Pull::Reset));
+    }
+}

@@ -1,0 +1,233 @@
+//! The sessions of this relay, and the door to them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tandem_protocol::message::{self, Hello};
+use tandem_protocol::record::Point;
+use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, SessionId, limits};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::admission::{Admitter, Refusal, Ticket};
+use crate::metrics::Metrics;
+use crate::outbox::Wake;
+use crate::session::{Join, Seat, Session, SessionStatus, Showing, Timing};
+
+/// Ended sessions that are remembered, so that a ticket does not open them again.
+const ENDED_MAX: usize = 100_000;
+/// How often every session is asked what is due.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A session with its lock. Critical sections are short and never wait.
+#[derive(Debug)]
+pub struct Shared {
+    /// The session.
+    pub session: Mutex<Session>,
+}
+
+/// The relay: sessions by id, who is let in, and what is counted.
+#[derive(Debug)]
+pub struct Relay {
+    sessions: Mutex<HashMap<SessionId, Known>>,
+    ended: Mutex<HashSet<SessionId>>,
+    admitter: Admitter,
+    metrics: Arc<Metrics>,
+    timing: Timing,
+    ticks: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Known {
+    shared: Arc<Shared>,
+    reported: Option<SessionStatus>,
+}
+
+/// An admitted connection's place.
+#[derive(Debug)]
+pub struct Place {
+    /// The session.
+    pub shared: Arc<Shared>,
+    /// The seat in it.
+    pub seat: Seat,
+    /// The session's id, for logs.
+    pub session: SessionId,
+    /// The participant's role, for logs.
+    pub role: message::Role,
+}
+
+impl Relay {
+    /// An empty relay.
+    pub fn new(admitter: Admitter, metrics: Arc<Metrics>, timing: Timing) -> Self {
+        Self {
+            sessions: Mutex::default(),
+            ended: Mutex::default(),
+            admitter,
+            metrics,
+            timing,
+            ticks: AtomicU64::new(0),
+        }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Seats a client, or says why not. On success its `Welcome` is the first thing in its outbox.
+    ///
+    /// # Errors
+    /// A [`Refusal`], which has been counted.
+    pub fn admit(&self, hello: &Hello, wake: Arc<dyn Wake>, now: Instant) -> Result<Place, Refusal> {
+        let wall = SystemTime::now();
+        let admitted = self.admitter.check(hello, wall).and_then(|(admission, attempt)| {
+            let shared = self.session(admission.session)?;
+            let mut session = shared.session.lock();
+            if let Some(close) = session.ended() {
+                return Err(Refusal::new(close, "the session has ended"));
+            }
+            let known = admission.sender.or_else(|| session.find(&admission.who.subject));
+            let sender = match known {
+                Some(sender) => sender,
+                None => session
+                    .vacant(rand::random)
+                    .map_err(|breach| Refusal::new(breach.close, breach.reason))?,
+            };
+            if session.is_taken(sender, attempt) {
+                return Err(Refusal::new(Close::RACE_LOST, "the other connection of this attempt is in use"));
+            }
+            let who = admission.who;
+            let role = who.role;
+            let ticket = Ticket { session: admission.session, sender, who: who.clone(), issued: wall };
+            let welcome = message::Welcome {
+                version: limits::VERSION,
+                sender: sender.0.into(),
+                session_id: admission.session.0.to_vec(),
+                role: role.into(),
+                permitted: who.permitted.to_wire(),
+                ticket: self.admitter.seal(&ticket),
+                grace_ms: self.timing.grace.as_millis().try_into().unwrap_or(u32::MAX),
+                ..Default::default()
+            };
+            let seat = session.attach(sender, who, join(hello, attempt), wake, now);
+            session.welcome(seat, welcome);
+            drop(session);
+            Ok(Place { shared, seat, session: admission.session, role })
+        });
+        if let Err(refusal) = &admitted {
+            self.metrics.refused(refusal.close);
+        }
+        admitted
+    }
+
+    fn session(&self, id: SessionId) -> Result<Arc<Shared>, Refusal> {
+        if self.ended.lock().contains(&id) {
+            return Err(Refusal::new(Close::ENDED, "the session has ended"));
+        }
+        let mut sessions = self.sessions.lock();
+        let known = sessions.entry(id).or_insert_with(|| {
+            self.metrics.sessions.increment(1.0);
+            let session = Session::new(id, self.timing, self.metrics.clone());
+            Known { shared: Arc::new(Shared { session: Mutex::new(session) }), reported: None }
+        });
+        Ok(known.shared.clone())
+    }
+
+    /// Ends a session, if there is one of this id.
+    pub fn end(&self, id: SessionId) {
+        let shared = self.sessions.lock().get(&id).map(|known| known.shared.clone());
+        if let Some(shared) = shared {
+            shared.session.lock().finish(Close::ENDED, message::EndReason::ClosedByTechnician);
+        }
+    }
+
+    /// Keeps time for all sessions until told to stop.
+    pub async fn keep_time(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = stop.cancelled() => return,
+                _ = ticks.tick() => self.tick(Instant::now()),
+            }
+        }
+    }
+
+    /// How often time was kept: it rises as long as the relay makes progress.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    fn tick(&self, now: Instant) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        let all: Vec<(SessionId, Arc<Shared>)> =
+            self.sessions.lock().iter().map(|(id, known)| (*id, known.shared.clone())).collect();
+        for (id, shared) in all {
+            let status = {
+                let mut session = shared.session.lock();
+                session.tick(now);
+                session.status()
+            };
+            self.report(id, &status);
+        }
+    }
+
+    /// Tells the desk what is new, and forgets sessions that have ended.
+    fn report(&self, id: SessionId, status: &SessionStatus) {
+        let mut sessions = self.sessions.lock();
+        let Some(known) = sessions.get_mut(&id) else { return };
+        if known.reported.as_ref() == Some(status) {
+            return;
+        }
+        known.reported = Some(status.clone());
+        let ended = status.ended.is_some();
+        if ended {
+            sessions.remove(&id);
+            self.metrics.sessions.decrement(1.0);
+            let mut remembered = self.ended.lock();
+            if remembered.len() >= ENDED_MAX {
+                remembered.clear();
+            }
+            remembered.insert(id);
+        }
+        drop(sessions);
+        if ended {
+            info!(session = %id, "session ended");
+        }
+        self.admitter.desk().observe(id, status);
+    }
+
+    /// Tells every client that the relay is leaving service, and closes them.
+    pub fn go_away(&self) {
+        let all: Vec<Arc<Shared>> = self.sessions.lock().values().map(|known| known.shared.clone()).collect();
+        for shared in all {
+            shared.session.lock().go_away();
+        }
+    }
+
+    /// Sessions that exist now.
+    pub fn session_count(&self) -> usize {
+        self.sessions.lock().len()
+    }
+}
+
+/// What a `Hello` brings along.
+fn join(hello: &Hello, attempt: AttemptId) -> Join {
+    let epoch_of = |display: DisplayId, point: Point| {
+        hello.received.iter().find_map(|position| {
+            let key = LaneKey::try_from(position.lane.as_ref()?).ok()?;
+            let same =
+                key.kind == LaneKind::Screen && (key.display, key.rendition) == (display, point.rendition);
+            same.then_some(position.epoch)
+        })
+    };
+    let showing = hello.showing.iter().filter_map(|shown| {
+        let display = DisplayId(shown.display.try_into().ok()?);
+        let point = Point::try_from(shown.point.as_ref()?).ok()?;
+        Some(Showing { display, epoch: epoch_of(display, point)?, point })
+    });
+    Join { epoch: hello.epoch, attempt: Some(attempt), showing: showing.take(limits::LANES_MAX).collect() }
+}

@@ -1,0 +1,694 @@
+//! One session: who is in it, what they may do, and which record goes to whom.
+//!
+//! Plain data behind one lock: no I/O, no clock, no async. A connection hands in what arrived ([`Session::record`],
+//! [`Session::control`]) and takes out what may be written ([`Session::pull`]) when it can write it; [`Session::tick`]
+//! keeps time. Bodies are never read.
+
+mod member;
+mod screens;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tandem_protocol::message::{self, Rights, Role, SessionState, control};
+use tandem_protocol::{
+    AttemptId, Close, DisplayId, Flags, LaneKey, LaneKind, Point, Record, Rendition, Sender, SessionId,
+    limits,
+};
+
+use crate::metrics::{Dropped, Metrics};
+use crate::outbox::{Outbox, Pull, Slot, Wake};
+use crate::stream::{Stream, StreamError};
+
+pub use member::Who;
+use member::{Link, Member, Online};
+
+/// Most bytes of other records than screens that wait for one slow receiver. A sender of input waits at it; a subscriber
+/// that lets this much of anything else pile up is closed.
+const QUEUE_MAX: usize = 1 << 20;
+
+/// A session of the relay.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    members: BTreeMap<Sender, Member>,
+    streams: BTreeMap<(DisplayId, Rendition), Stream>,
+    /// The publisher's newest records of every slot, for who joins.
+    latest: BTreeMap<(LaneKind, u8), Record>,
+    revision: u64,
+    next_want: u32,
+    next_connection: u64,
+    ended: Option<Close>,
+    timing: Timing,
+    metrics: Arc<Metrics>,
+}
+
+/// The session's times.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Heartbeat of an active session.
+    pub heartbeat_active: Duration,
+    /// Heartbeat of a waiting one.
+    pub heartbeat_waiting: Duration,
+    /// How long a lost participant may come back.
+    pub grace: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat_active: limits::HEARTBEAT_ACTIVE,
+            heartbeat_waiting: limits::HEARTBEAT_WAITING,
+            grace: limits::GRACE,
+        }
+    }
+}
+
+/// A participant's present connection. Whoever holds an older one can do nothing with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The participant.
+    pub sender: Sender,
+    connection: u64,
+}
+
+/// An incoming lane, numbered by its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneInstance(pub u64);
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was forwarded, held or dropped, and counted.
+    Yes,
+    /// Its receiver has no room: hand it in again when [`Wake::changed`] of this connection was called.
+    NoRoom,
+}
+
+/// The connection broke a rule and must close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// With this code.
+    pub close: Close,
+    /// And this reason.
+    pub reason: String,
+}
+
+impl Breach {
+    /// A breach of the protocol.
+    pub fn protocol(reason: impl Into<String>) -> Self {
+        Self { close: Close::PROTOCOL, reason: reason.into() }
+    }
+}
+
+impl From<StreamError> for Breach {
+    fn from(error: StreamError) -> Self {
+        let close = if error == StreamError::KeySize { Close::LIMIT } else { Close::PROTOCOL };
+        Self { close, reason: error.to_string() }
+    }
+}
+
+impl Session {
+    /// An empty session.
+    pub fn new(id: SessionId, timing: Timing, metrics: Arc<Metrics>) -> Self {
+        Self {
+            id,
+            members: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            revision: 0,
+            next_want: 1,
+            next_connection: 1,
+            ended: None,
+            timing,
+            metrics,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Why it has ended, if it has.
+    pub fn ended(&self) -> Option<Close> {
+        self.ended
+    }
+
+    /// The number of the participant with this subject at the desk, if one has been here.
+    pub fn find(&self, subject: &str) -> Option<Sender> {
+        self.members.iter().find(|(_, member)| member.who.subject == subject).map(|(&sender, _)| sender)
+    }
+
+    /// A number that nobody here has, from a source of random numbers: numbers are random so that they do not meet those in
+    /// tickets that a successor of this relay has not seen yet.
+    ///
+    /// # Errors
+    /// [`Close::LIMIT`] if the session is full.
+    pub fn vacant(&self, mut random: impl FnMut() -> u16) -> Result<Sender, Breach> {
+        if self.members.len() >= limits::PARTICIPANTS_MAX {
+            return Err(Breach { close: Close::LIMIT, reason: "the session is full".into() });
+        }
+        loop {
+            let sender = Sender(random());
+            if sender != Sender::RELAY && !self.members.contains_key(&sender) {
+                return Ok(sender);
+            }
+        }
+    }
+
+    /// Whether this participant already uses another connection of this attempt: its client has gone on with that one.
+    pub fn is_taken(&self, sender: Sender, attempt: AttemptId) -> bool {
+        let online = self.members.get(&sender).and_then(Member::online);
+        online.is_some_and(|online| online.attempt == Some(attempt) && online.confirmed)
+    }
+
+    /// Tells everybody that the relay is leaving service, and closes them.
+    pub fn go_away(&mut self) {
+        for member in self.members.values_mut() {
+            if let Link::Online(online) = &mut member.link {
+                online.outbox.control(control::Message::GoAway(message::GoAway {
+                    deadline_ms: 0,
+                    alternatives: Vec::new(),
+                    spread_ms: 1000,
+                }));
+                online.outbox.close(Close::GOING_AWAY, "the relay is leaving service");
+            }
+        }
+    }
+
+    /// Seats a participant's new connection, whatever became of the one before.
+    pub fn attach(
+        &mut self,
+        sender: Sender,
+        who: Who,
+        join: Join,
+        wake: Arc<dyn Wake>,
+        now: Instant,
+    ) -> Seat {
+        let connection = self.next_connection;
+        self.next_connection += 1;
+        let seat = Seat { sender, connection };
+        let member = self.members.entry(sender).or_insert_with(|| Member::new(who));
+        if let Link::Online(before) = &member.link {
+            before.outbox.close(Close::REPLACED, "the same participant connected anew");
+        }
+        member.link = Link::Online(Box::new(Online::new(connection, join, Outbox::new(wake), now)));
+        if member.is_publisher() {
+            self.publisher_came(sender);
+        }
+        seat
+    }
+
+    /// The first message to a seat, and all that it needs to go on: to be sent before anything else.
+    pub fn welcome(&mut self, seat: Seat, mut welcome: message::Welcome) {
+        let Some(member) = self.members.get(&seat.sender) else { return };
+        welcome.received =
+            if member.is_publisher() { self.received_screens(seat.sender) } else { Vec::new() };
+        welcome.heartbeat_ms = self.heartbeat().as_millis().try_into().unwrap_or(u32::MAX);
+        let publisher = member.is_publisher();
+        if let Some(online) = self.online(seat) {
+            online.outbox.control(control::Message::Welcome(welcome));
+        }
+        self.sync(seat.sender);
+        if !publisher {
+            self.send_latest(seat.sender);
+        }
+        self.announce();
+    }
+
+    /// A connection is gone. Its participant may come back.
+    pub fn detach(&mut self, seat: Seat, now: Instant) {
+        if self.online(seat).is_none() {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&seat.sender) else { return };
+        member.link = Link::Offline { since: now };
+        if member.is_publisher() {
+            self.publisher_went();
+        }
+        self.refresh_wants();
+        self.feed_back(now);
+        self.wake_senders();
+        self.announce();
+    }
+
+    /// Something was heard from a connection.
+    pub fn heard(&mut self, seat: Seat, now: Instant) {
+        if let Some(online) = self.online(seat) {
+            online.heard = now;
+            online.confirmed = true;
+        }
+    }
+
+    /// A client opened a lane.
+    ///
+    /// # Errors
+    /// A [`Breach`] if it may not open such a lane at all, whatever its rights.
+    pub fn lane_opened(&mut self, seat: Seat, lane: LaneInstance, key: LaneKey) -> Result<(), Breach> {
+        let Some(member) = self.members.get_mut(&seat.sender) else { return Ok(()) };
+        if key.sender != seat.sender {
+            return Err(Breach::protocol("a lane of another sender"));
+        }
+        let publisher = member.is_publisher();
+        let allowed = match key.kind {
+            LaneKind::Control => false,
+            LaneKind::Input => !publisher,
+            LaneKind::Screen | LaneKind::Key | LaneKind::Cursor | LaneKind::Audio => publisher,
+            _ => true,
+        };
+        if !allowed {
+            return Err(Breach {
+                close: Close::FORBIDDEN,
+                reason: format!("{:?} lanes are not this participant's", key.kind),
+            });
+        }
+        if let Some(online) = self.online(seat) {
+            online.lanes.retain(|_, known| known.key != key);
+            if online.lanes.len() >= limits::LANES_MAX {
+                return Err(Breach { close: Close::LIMIT, reason: "too many lanes".into() });
+            }
+            online.lanes.insert(lane, member::InLane { key, stale: false });
+            if key.kind == LaneKind::Screen {
+                self.screen_lane_opened(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// A client's lane ended.
+    pub fn lane_ended(&mut self, seat: Seat, lane: LaneInstance) {
+        if let Some(online) = self.online(seat) {
+            online.lanes.remove(&lane);
+        }
+    }
+
+    /// A record arrived on a lane.
+    ///
+    /// # Errors
+    /// A [`Breach`] of the protocol.
+    pub fn record(&mut self, seat: Seat, lane: LaneInstance, record: &Record) -> Result<Taken, Breach> {
+        if record.header.sender != seat.sender {
+            return Err(Breach::protocol("a record of another sender"));
+        }
+        let Some(online) = self.online(seat) else { return Ok(Taken::Yes) };
+        let Some(&member::InLane { key, stale }) = online.lanes.get(&lane) else { return Ok(Taken::Yes) };
+        if record.header.epoch != online.epoch {
+            return Err(Breach::protocol("a record of another epoch"));
+        }
+        if stale {
+            self.metrics.dropped(Dropped::Stale, record.bytes.len());
+            return Ok(Taken::Yes);
+        }
+        match key.kind {
+            LaneKind::Screen | LaneKind::Key => self.screen_record(key, record)?,
+            _ if self.is_publisher(seat.sender) => self.publish(seat.sender, key, record),
+            _ => return Ok(self.submit(seat.sender, key, record)),
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// The publisher's chat, peer, cursor, audio and bulk records, to all who may have them.
+    fn publish(&mut self, publisher: Sender, key: LaneKey, record: &Record) {
+        if record.header.flags.contains(Flags::LATEST) && self.latest.len() < 64 {
+            self.latest.insert((key.kind, record.header.record_type), record.clone());
+        }
+        let receivers: Vec<Sender> = self.members.keys().copied().filter(|&to| to != publisher).collect();
+        for to in receivers {
+            self.forward(to, key, record);
+        }
+    }
+
+    /// Queues a record for a participant, on the lane of this key, if its rights allow.
+    fn forward(&mut self, to: Sender, key: LaneKey, record: &Record) {
+        let Some(member) = self.members.get_mut(&to) else { return };
+        let allowed = key.kind.right(!member.is_publisher()).is_none_or(|right| member.may(right));
+        let Link::Online(online) = &mut member.link else { return };
+        if !allowed {
+            return;
+        }
+        let slot = online
+            .outbox
+            .find(key)
+            .unwrap_or_else(|| online.outbox.open(key, crate::outbox::Source::queue()));
+        if online.outbox.queued_bytes(slot) > QUEUE_MAX {
+            online.outbox.close(Close::STALLED, "too much is waiting");
+            return;
+        }
+        online.outbox.push(slot, record);
+        self.metrics.forwarded(key.kind, record.bytes.len());
+    }
+
+    /// A subscriber's input, chat, peer and bulk records, to the publisher.
+    fn submit(&mut self, from: Sender, key: LaneKey, record: &Record) -> Taken {
+        let len = record.bytes.len();
+        let prompting = self.members.values().any(|member| member.prompt_open);
+        let Some(sender) = self.members.get(&from) else { return Taken::Yes };
+        let dropped = if key.kind.right(false).is_some_and(|right| !sender.may(right)) {
+            Some(Dropped::NoRight)
+        } else if key.kind == LaneKind::Input && prompting {
+            Some(Dropped::Prompt)
+        } else {
+            None
+        };
+        let publisher = self.publisher();
+        let online = publisher.and_then(|to| Some((to, self.members.get_mut(&to)?.online_mut()?)));
+        let Some((to, online)) = online.filter(|_| dropped.is_none()) else {
+            self.metrics.dropped(dropped.unwrap_or(Dropped::Away), len);
+            return Taken::Yes;
+        };
+        let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
+        if waiting + len > QUEUE_MAX / 4 {
+            return Taken::NoRoom;
+        }
+        self.forward(to, key, record);
+        Taken::Yes
+    }
+
+    /// A control message arrived.
+    ///
+    /// # Errors
+    /// A [`Breach`] of the protocol.
+    pub fn control(&mut self, seat: Seat, message: control::Message, now: Instant) -> Result<(), Breach> {
+        use control::Message as M;
+        if self.online(seat).is_none() {
+            return Ok(());
+        }
+        match message {
+            M::Ping(ping) => {
+                let pong = message::Pong { id: ping.id, time_us: ping.time_us };
+                self.tell(seat.sender, M::Pong(pong));
+            }
+            M::Pong(pong) => {
+                if let Some(online) = self.online(seat) {
+                    online.ponged(pong.id, now);
+                }
+            }
+            M::Ack(ack) => self.ack(seat, &ack, now)?,
+            M::Visible(visible) => self.visible(seat, &visible, now)?,
+            M::Ask(ask) => self.ask(seat.sender, Rights::from_wire(&ask.rights)),
+            M::Grants(grants) => self.grants(seat.sender, &grants)?,
+            M::End(end) => self.end(seat.sender, end.reason()),
+            M::Hello(_) => return Err(Breach::protocol("a second Hello")),
+            // What only the relay says, and Credit, which the binding has taken: of no meaning here.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, from: Sender, rights: Rights) {
+        let Some(member) = self.members.get_mut(&from).filter(|member| !member.is_publisher()) else {
+            return;
+        };
+        let rights = rights.and(member.who.permitted);
+        if rights.is_empty() {
+            return;
+        }
+        member.asking = Some(rights);
+        if let Some(publisher) = self.publisher() {
+            let ask = message::Ask { participant: from.0.into(), rights: rights.to_wire() };
+            self.tell(publisher, control::Message::Ask(ask));
+        }
+        self.announce();
+    }
+
+    fn grants(&mut self, from: Sender, grants: &message::Grants) -> Result<(), Breach> {
+        if !self.is_publisher(from) {
+            return Err(Breach { close: Close::FORBIDDEN, reason: "only the publisher grants".into() });
+        }
+        let participant = u16::try_from(grants.participant).map(Sender);
+        let Some(member) = participant.ok().and_then(|sender| self.members.get_mut(&sender)) else {
+            return Ok(());
+        };
+        if member.grant_revision.is_some_and(|known| known >= grants.revision) {
+            return Ok(());
+        }
+        member.grant_revision = Some(grants.revision);
+        member.prompt_open = grants.prompt_open;
+        member.granted = Rights::from_wire(&grants.rights).and(member.who.permitted);
+        if !grants.prompt_open {
+            member.asking = None;
+        }
+        let sender = Sender(grants.participant as u16);
+        let before = self.members.get(&sender).map_or(Rights::NONE, |member| member.synced);
+        self.sync(sender);
+        let after = self.members.get(&sender).map_or(Rights::NONE, |member| member.granted);
+        if !after.without(before).is_empty() {
+            self.send_latest(sender);
+        }
+        self.announce();
+        Ok(())
+    }
+
+    fn end(&mut self, from: Sender, reason: message::EndReason) {
+        let Some(member) = self.members.get(&from) else { return };
+        if matches!(member.who.role, Role::Customer | Role::Lead) {
+            self.finish(Close::ENDED, reason);
+        } else {
+            if let Link::Online(online) = &member.link {
+                online.outbox.close(Close::LEFT, "left");
+            }
+            self.members.remove(&from);
+            self.announce();
+        }
+    }
+
+    /// Ends the session for all.
+    pub fn finish(&mut self, close: Close, reason: message::EndReason) {
+        self.ended = Some(close);
+        for member in self.members.values_mut() {
+            if let Link::Online(online) = &mut member.link {
+                online.outbox.control(control::Message::End(message::End { reason: reason.into() }));
+                online.outbox.close(close, "the session has ended");
+            }
+        }
+    }
+
+    /// Takes the next record of a lane for its writer.
+    pub fn pull(&mut self, seat: Seat, slot: Slot) -> Pull {
+        let Some(online) = self.online(seat) else { return Pull::Reset };
+        if online.outbox.position(slot).is_some() {
+            return self.pull_screen(seat, slot);
+        }
+        let pulled = online.outbox.pop(slot);
+        if matches!(pulled, Pull::Record(_)) && self.is_publisher(seat.sender) {
+            self.wake_senders();
+        }
+        pulled
+    }
+
+    /// The outbox of a seat, while it is the participant's present one.
+    pub fn outbox(&mut self, seat: Seat) -> Option<&mut Outbox> {
+        self.online(seat).map(|online| &mut online.outbox)
+    }
+
+    /// When [`Session::tick`] is next needed for what cannot wait for the regular one.
+    pub fn deadline(&self, seat: Seat) -> Option<Instant> {
+        let member = self.members.get(&seat.sender)?;
+        member.online().filter(|online| online.connection == seat.connection)?.feedback.due()
+    }
+
+    /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called at the deadline and a few times a second.
+    pub fn tick(&mut self, now: Instant) {
+        let heartbeat = self.heartbeat();
+        let grace = self.timing.grace;
+        let count = self.members.len();
+        for member in self.members.values_mut() {
+            if let Link::Online(online) = &mut member.link {
+                online.beat(heartbeat, now);
+            }
+        }
+        let gone = |member: &Member| matches!(member.link, Link::Offline { since } if now.saturating_duration_since(since) > grace);
+        self.members.retain(|_, member| !gone(member));
+        if self.members.len() < count {
+            self.announce();
+            if self.members.values().all(|member| member.online().is_none()) {
+                self.ended.get_or_insert(Close::TICKET_EXPIRED);
+            }
+        }
+        self.send_feedback(now);
+    }
+
+    /// Whether nobody has ever joined, or nobody is left.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Where the session stands (docs/protocol.md, section 7).
+    pub fn state(&self) -> SessionState {
+        let online = |publisher: bool| {
+            self.members.values().any(|m| m.is_publisher() == publisher && m.online().is_some())
+        };
+        let customer_known = self.publisher().is_some();
+        match (online(true), online(false)) {
+            (true, true) => SessionState::Active,
+            (true, false) => SessionState::Waiting,
+            (false, _) if customer_known => SessionState::Reconnecting,
+            (false, _) => SessionState::Connecting,
+        }
+    }
+
+    /// How it stands, for the desk.
+    pub fn status(&self) -> SessionStatus {
+        let customer = self.publisher().and_then(|sender| self.members.get(&sender));
+        SessionStatus {
+            state: self.state(),
+            customer_online: customer.is_some_and(|member| member.online().is_some()),
+            ended: self.ended,
+        }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        match self.state() {
+            SessionState::Active | SessionState::Reconnecting => self.timing.heartbeat_active,
+            _ => self.timing.heartbeat_waiting,
+        }
+    }
+
+    /// Tells everybody who is here.
+    fn announce(&mut self) {
+        self.revision += 1;
+        let roster = message::Roster {
+            revision: self.revision,
+            state: self.state().into(),
+            participants: self.members.iter().map(|(&sender, member)| member.participant(sender)).collect(),
+        };
+        for member in self.members.values_mut() {
+            if let Link::Online(online) = &mut member.link {
+                online.outbox.control(control::Message::Roster(roster.clone()));
+            }
+        }
+    }
+
+    fn tell(&mut self, to: Sender, message: control::Message) {
+        if let Some(online) = self.members.get_mut(&to).and_then(Member::online_mut) {
+            online.outbox.control(message);
+        }
+    }
+
+    /// The publisher is here again, and holds nothing of what was on the way to it: its grants are to be restated, and
+    /// input begins with what it has not acknowledged.
+    fn publisher_came(&mut self, publisher: Sender) {
+        self.publisher_went();
+        let mut asks = Vec::new();
+        let mut reopen = Vec::new();
+        for (&sender, member) in self.members.iter_mut().filter(|(sender, _)| **sender != publisher) {
+            if let Some(rights) = member.asking {
+                asks.push(message::Ask { participant: sender.0.into(), rights: rights.to_wire() });
+            }
+            let Link::Online(online) = &mut member.link else { continue };
+            for lane in online.lanes.values_mut().filter(|lane| lane.key.kind == LaneKind::Input) {
+                lane.stale = true;
+            }
+            reopen.push((sender, LaneKey::plain(LaneKind::Input, sender)));
+        }
+        for (sender, key) in reopen {
+            let reopen = message::Reopen { lane: Some(key.into()) };
+            self.tell(sender, control::Message::Reopen(reopen));
+        }
+        for ask in asks {
+            self.tell(publisher, control::Message::Ask(ask));
+        }
+        self.refresh_wants();
+    }
+
+    /// Without the publisher no grant holds.
+    fn publisher_went(&mut self) {
+        let subscribers: Vec<Sender> = self.members.keys().copied().collect();
+        for sender in subscribers {
+            if let Some(member) = self.members.get_mut(&sender) {
+                member.granted = Rights::NONE;
+                member.grant_revision = None;
+                member.prompt_open = false;
+            }
+        }
+    }
+
+    /// Opens and closes a subscriber's lanes as its rights say.
+    fn sync(&mut self, sender: Sender) {
+        let Some(member) = self.members.get_mut(&sender) else { return };
+        if member.is_publisher() {
+            return;
+        }
+        let granted = member.granted;
+        member.synced = granted;
+        if let Link::Online(online) = &mut member.link {
+            for (slot, key) in online.outbox.open_lanes() {
+                if key.kind.right(true).is_some_and(|right| !granted.has(right)) {
+                    online.outbox.reset(slot);
+                }
+            }
+        }
+        self.sync_screens(sender);
+    }
+
+    /// Gives a subscriber the newest record of every slot that it may have.
+    fn send_latest(&mut self, sender: Sender) {
+        let records: Vec<(LaneKind, Record)> =
+            self.latest.iter().map(|(&(kind, _), record)| (kind, record.clone())).collect();
+        for (kind, record) in records {
+            self.forward(sender, LaneKey::plain(kind, record.header.sender), &record);
+        }
+    }
+
+    /// Those whose input found no room may try again.
+    fn wake_senders(&self) {
+        for member in self.members.values().filter(|member| !member.is_publisher()) {
+            if let Some(online) = member.online() {
+                online.outbox.wake_changed();
+            }
+        }
+    }
+
+    fn publisher(&self) -> Option<Sender> {
+        self.members.iter().find(|(_, member)| member.is_publisher()).map(|(&sender, _)| sender)
+    }
+
+    fn is_publisher(&self, sender: Sender) -> bool {
+        self.members.get(&sender).is_some_and(Member::is_publisher)
+    }
+
+    fn online(&mut self, seat: Seat) -> Option<&mut Online> {
+        let online = self.members.get_mut(&seat.sender)?.online_mut()?;
+        (online.connection == seat.connection).then_some(online)
+    }
+}
+
+/// How a session stands, for the desk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Where it is in its life.
+    pub state: SessionState,
+    /// Whether its customer is connected.
+    pub customer_online: bool,
+    /// Why it has ended, if it has.
+    pub ended: Option<Close>,
+}
+
+/// What a connection brings along when it joins.
+#[derive(Clone, Debug, Default)]
+pub struct Join {
+    /// The epoch of its records.
+    pub epoch: u64,
+    /// The attempt that it is one connection of.
+    pub attempt: Option<AttemptId>,
+    /// For a resume: what it shows.
+    pub showing: Vec<Showing>,
+}
+
+/// An update that a returning subscriber shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Showing {
+    /// Of this display.
+    pub display: DisplayId,
+    /// In the publisher's epoch.
+    pub epoch: u64,
+    /// The update.
+    pub point: Point,
+}
+
+/// What a participant may do at all, for the checks at the door.
+pub fn may_publish(role: Role) -> bool {
+    role == Role::Customer
+}

@@ -1,0 +1,143 @@
+//! Certificates: from files that can be read again, or made here for trying out.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aws_lc_rs::digest::{SHA256, digest};
+use parking_lot::RwLock;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs as provider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tandem_protocol::limits;
+use time::OffsetDateTime;
+
+use crate::config::Tls;
+
+/// Browsers take a certificate by its hash only if it lives no longer than 14 days.
+const SELF_SIGNED_LIFE: Duration = Duration::from_secs(13 * 86_400);
+/// A self-signed certificate is made anew after this time.
+pub const RENEW_AFTER: Duration = Duration::from_secs(6 * 86_400);
+
+/// The certificate in use. Connections take the one that is here when they begin.
+#[derive(Debug)]
+pub struct Certificates {
+    source: Tls,
+    names: Vec<IpAddr>,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Loads or makes a certificate.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or key and certificate do not belong together.
+    pub fn load(source: Tls, address: IpAddr) -> anyhow::Result<Arc<Self>> {
+        let names = vec![address];
+        let current = RwLock::new(Arc::new(make(&source, &names)?));
+        Ok(Arc::new(Self { source, names, current }))
+    }
+
+    /// Loads or makes it again; the old one stays in use if that fails.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`].
+    pub fn renew(&self) -> anyhow::Result<()> {
+        let renewed = make(&self.source, &self.names)?;
+        *self.current.write() = Arc::new(renewed);
+        Ok(())
+    }
+
+    /// SHA-256 of the certificate in use, if no authority has signed it.
+    pub fn hash(&self) -> Option<[u8; 32]> {
+        if self.source != Tls::SelfSigned {
+            return None;
+        }
+        let current = self.current.read();
+        let certificate = current.cert.first()?;
+        digest(&SHA256, certificate).as_ref().try_into().ok()
+    }
+
+    /// TLS settings for these application protocols: TLS 1.3, no early data.
+    ///
+    /// # Errors
+    /// If the ciphers do not support it, which they do.
+    pub fn server_config(self: &Arc<Self>, alpn: &[&[u8]]) -> anyhow::Result<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context("TLS 1.3 is not available")?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(config)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().clone())
+    }
+}
+
+fn make(source: &Tls, names: &[IpAddr]) -> anyhow::Result<CertifiedKey> {
+    let (chain, key) = match source {
+        Tls::Files { certificate, key } => read(certificate, key)?,
+        Tls::SelfSigned => self_signed(names)?,
+    };
+    let certified = CertifiedKey::from_der(chain, key, &provider::default_provider());
+    certified.context("certificate and private key do not work together")
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn read(certificate: &Path, key: &Path) -> anyhow::Result<Pair> {
+    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
+    if chain.is_empty() {
+        bail!("there is no certificate in {}", certificate.display());
+    }
+    let key = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("cannot read the private key {}", key.display()))?;
+    Ok((chain, key))
+}
+
+/// ECDSA P-256: browsers do not take Ed25519 by its hash.
+fn self_signed(names: &[IpAddr]) -> anyhow::Result<Pair> {
+    let mut names: Vec<String> = names.iter().map(IpAddr::to_string).collect();
+    names.extend(["localhost".into(), "127.0.0.1".into(), "::1".into()]);
+    let mut params = CertificateParams::new(names).context("the names do not fit a certificate")?;
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - time::Duration::hours(1);
+    params.not_after = now + SELF_SIGNED_LIFE - time::Duration::hours(1);
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a key")?;
+    let certificate = params.self_signed(&pair).context("cannot make a certificate")?;
+    let key = PrivateKeyDer::try_from(pair.serialize_der()).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok((vec![certificate.der().clone()], key))
+}
+
+/// Application protocols on UDP and TCP.
+pub const ALPN_UDP: [&[u8]; 2] = [limits::ALPN_QUIC, limits::ALPN_H3];
+/// WebSocket upgrades from HTTP/1.1.
+pub const ALPN_TCP: [&[u8]; 1] = [b"http/1.1"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_self_signed_certificate_changes_with_renewal_and_files_must_be_there() {
+        let certificates = Certificates::load(Tls::SelfSigned, IpAddr::from([127, 0, 0, 1])).unwrap();
+        let before = certificates.hash().unwrap();
+        certificates.renew().unwrap();
+        assert_ne!(certificates.hash().unwrap(), before);
+        let missing = Tls::Files { certificate: "/nowhere/a.pem".into(), key: "/nowhere/a.key".into() };
+        let error = Certificates::load(missing, IpAddr::from([127, 0, 0, 1])).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/a.pem"));
+    }
+}

@@ -1,0 +1,302 @@
+//! WebSocket: all lanes in one ordered stream of bytes, shared out fragment by fragment.
+//!
+//! One task runs both directions side by side: while a write waits for a slow client, its input goes on being read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
+use parking_lot::Mutex;
+use tandem_protocol::message::{Credit, control};
+use tandem_protocol::mux::{self, Event, Incoming, LaneId, MuxError, Outgoing, Side};
+use tandem_protocol::{Close, LaneKey, Record, close, limits};
+use tracing::debug;
+
+use super::refusal_record;
+use crate::admission::Refusal;
+use crate::connection::{self, Connection, End};
+use crate::metrics::Binding;
+use crate::outbox::{Pull, Slot};
+use crate::relay::Relay;
+use crate::session::{Breach, LaneInstance};
+
+/// Bytes handed to the socket at once: what is handed over can no longer be overtaken.
+const BATCH: usize = 16 << 10;
+/// How long a closing connection may take to hand over its last messages.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Serves one client from its first message to its end.
+pub async fn serve(mut socket: WebSocket, relay: Arc<Relay>) {
+    let began = Instant::now();
+    let mut buffer = BytesMut::new();
+    let hello = tokio::time::timeout(limits::ADMISSION_TIME, read_hello(&mut socket, &mut buffer)).await;
+    let hello = hello.unwrap_or_else(|_| Err(Some(Refusal::new(Close::ADMISSION, "no Hello in time"))));
+    let admitted = hello.and_then(|hello| {
+        let admitted = Connection::admit(&relay, &hello, Binding::WebSocket, began);
+        admitted.map_err(|refusal| {
+            connection::refused(&relay, &refusal, true);
+            Some(refusal)
+        })
+    });
+    match admitted {
+        Ok(connection) => run(socket, connection, buffer).await,
+        Err(None) => {}
+        Err(Some(refusal)) => {
+            debug!(why = refusal.close.name(), reason = refusal.reason, "refused");
+            let mut outgoing = Outgoing::new(Side::Relay);
+            let mut record = Some(refusal_record(&refusal));
+            let mut bytes = BytesMut::new();
+            outgoing.fragment(limits::FRAGMENT_MAX, |_, _| record.take(), &mut bytes);
+            let farewell = async {
+                socket.send(Message::Binary(bytes.freeze())).await?;
+                socket.send(close_message(refusal.close, &refusal.reason)).await
+            };
+            let _ = tokio::time::timeout(LINGER, farewell).await;
+        }
+    }
+}
+
+/// Reads fragments of the control lane until they hold a `Hello`. What follows it stays in `rest`, as whole messages.
+async fn read_hello(
+    socket: &mut WebSocket,
+    rest: &mut BytesMut,
+) -> Result<tandem_protocol::message::Hello, Option<Refusal>> {
+    let mut records = BytesMut::new();
+    loop {
+        let message = match socket.recv().await {
+            Some(Ok(Message::Binary(message))) => message,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Text(_))) => {
+                return Err(Some(Refusal::new(Close::PROTOCOL, "messages are binary")));
+            }
+            _ => return Err(None),
+        };
+        if records.len() + message.len() > limits::UNADMITTED_MAX {
+            return Err(Some(Refusal::new(Close::ADMISSION, "too many bytes before a Hello")));
+        }
+        // Before its Welcome a client has nothing to say but on the control lane.
+        let mut hello = None;
+        let mut at = BytesMut::from(&message[..]);
+        while at.len() >= mux::FRAGMENT_HEADER_LEN && hello.is_none() {
+            let len = usize::from(u16::from_le_bytes([at[3], at[4]])) + mux::FRAGMENT_HEADER_LEN;
+            if at[..2] != [0, 0] || at.len() < len {
+                return Err(Some(Refusal::new(Close::PROTOCOL, "the first message must be a Hello")));
+            }
+            let fragment = at.split_to(len);
+            records.extend_from_slice(&fragment[mux::FRAGMENT_HEADER_LEN..]);
+            hello = connection::hello(&mut records).map_err(Some)?;
+        }
+        if let Some(hello) = hello {
+            if !records.is_empty() {
+                return Err(Some(Refusal::new(Close::PROTOCOL, "a record is cut off")));
+            }
+            rest.extend_from_slice(&at);
+            return Ok(hello);
+        }
+    }
+}
+
+/// What both directions of a connection share.
+struct Shared {
+    connection: Connection,
+    outgoing: Mutex<Lanes>,
+}
+
+/// The lanes towards the client.
+struct Lanes {
+    mux: Outgoing,
+    slots: HashMap<LaneId, Slot>,
+}
+
+async fn run(socket: WebSocket, connection: Connection, rest: BytesMut) {
+    let (sink, stream) = socket.split();
+    let lanes =
+        Lanes { mux: Outgoing::new(Side::Relay), slots: HashMap::from([(LaneId::CONTROL, Slot::CONTROL)]) };
+    let shared = Shared { connection, outgoing: Mutex::new(lanes) };
+    let signals = shared.connection.signals.clone();
+    let mut writer = Writer { shared: &shared, sink };
+    let end = tokio::select! {
+        biased;
+        () = signals.stop.cancelled() => None,
+        end = read(&shared, stream, rest) => Some(end),
+        end = writer.write() => Some(end),
+        () = deadlines(&shared.connection) => None,
+    };
+    let gone = matches!(end, Some(End::Transport(_)));
+    let (close, reason) = shared.connection.ended(end);
+    if !gone {
+        let _ = tokio::time::timeout(LINGER, writer.farewell(close, &reason)).await;
+    }
+}
+
+/// Does what is due, for ever.
+async fn deadlines(connection: &Connection) {
+    loop {
+        tokio::select! {
+            () = connection.deadline() => {}
+            () = connection.signals.changed.notified() => {}
+        }
+    }
+}
+
+async fn read(shared: &Shared, mut stream: SplitStream<WebSocket>, rest: BytesMut) -> End {
+    let mut incoming = Incoming::new(Side::Client);
+    let mut instances = HashMap::new();
+    let mut message = rest.freeze();
+    loop {
+        if let Err(end) = take(shared, &mut incoming, &mut instances, &message).await {
+            return end;
+        }
+        message = match stream.next().await {
+            Some(Ok(Message::Binary(message))) => message,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Bytes::new(),
+            Some(Ok(Message::Text(_))) => return Breach::protocol("messages are binary").into(),
+            Some(Ok(Message::Close(frame))) => {
+                let code = frame.and_then(|frame| Close::from_websocket(frame.code));
+                return End::Transport(code.map_or("closed by the client", Close::name).to_owned());
+            }
+            Some(Err(error)) => return End::Transport(error.to_string()),
+            None => return End::Transport("the connection was lost".into()),
+        };
+    }
+}
+
+/// Hands in what a message completes, in order, and gives credit for it.
+async fn take(
+    shared: &Shared,
+    incoming: &mut Incoming,
+    instances: &mut HashMap<LaneId, LaneInstance>,
+    message: &[u8],
+) -> Result<(), End> {
+    let mut events = Vec::new();
+    let read = incoming.message(message, |event| events.push(event));
+    let connection = &shared.connection;
+    for event in events {
+        match event {
+            Event::Opened(id, key) => {
+                let lane = connection.instance();
+                instances.insert(id, lane);
+                connection.lane_opened(lane, key)?;
+            }
+            Event::Record(LaneId::CONTROL, _, record) => control(shared, &record)?,
+            Event::Record(id, _, record) => {
+                if let Some(&lane) = instances.get(&id) {
+                    connection.record(lane, &record).await?;
+                }
+                if let Some(bytes) = incoming.consumed(id, record.bytes.len()) {
+                    connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
+                }
+            }
+            Event::Finished(id, _) | Event::Reset(id, _) => {
+                if let Some(lane) = instances.remove(&id) {
+                    connection.lane_ended(lane);
+                }
+            }
+        }
+    }
+    for (id, bytes) in incoming.overdue() {
+        connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
+    }
+    read.map_err(|error| {
+        let close = match error {
+            MuxError::Credit(_) | MuxError::Lanes => Close::LIMIT,
+            MuxError::Record(error) => return End::from(error),
+            _ => Close::PROTOCOL,
+        };
+        End::Breach(Breach { close, reason: error.to_string() })
+    })
+}
+
+fn control(shared: &Shared, record: &Record) -> Result<(), End> {
+    if let Some(control::Message::Credit(credit)) = shared.connection.control(record)?
+        && let Ok(lane) = u16::try_from(credit.lane)
+    {
+        shared.outgoing.lock().mux.credit(LaneId(lane), credit.bytes);
+        shared.connection.signals.any.notify_one();
+    }
+    Ok(())
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    sink: SplitSink<WebSocket, Message>,
+}
+
+impl Writer<'_> {
+    /// Writes what the session hands out, a batch at a time, each when the socket has room for it.
+    async fn write(&mut self) -> End {
+        loop {
+            let batch = self.batch();
+            if batch.is_empty() {
+                self.shared.connection.signals.any.notified().await;
+                continue;
+            }
+            if let Err(error) = self.sink.send(Message::Binary(batch)).await {
+                return End::Transport(error.to_string());
+            }
+        }
+    }
+
+    /// The most urgent fragments that may go now.
+    fn batch(&self) -> Bytes {
+        let connection = &self.shared.connection;
+        let mut lanes = self.shared.outgoing.lock();
+        let mut batch = BytesMut::with_capacity(BATCH);
+        let Lanes { mux, slots } = &mut *lanes;
+        let changes = connection.take_changes();
+        for slot in changes.given_up {
+            if let Some(id) = slots.iter().find(|(_, of)| **of == slot).map(|(&id, _)| id) {
+                mux.reset(id, &mut batch);
+                slots.remove(&id);
+            }
+        }
+        for (slot, key) in changes.opened {
+            let focused = connection.is_focused(key.display);
+            slots.insert(mux.open(key, focused), slot);
+        }
+        let next = |id: LaneId, _: LaneKey| match slots.get(&id).map(|&slot| connection.pull(slot)) {
+            Some(Pull::Record(bytes)) => Some(bytes),
+            _ => None,
+        };
+        while batch.len() < BATCH {
+            let room = (BATCH - batch.len()).max(limits::FRAGMENT_MIN);
+            if mux.fragment(room, next, &mut batch).is_none() {
+                break;
+            }
+        }
+        batch.freeze()
+    }
+
+    /// The last control messages, then the close code.
+    async fn farewell(&mut self, close: Close, reason: &str) {
+        let mut last = BytesMut::new();
+        {
+            let connection = &self.shared.connection;
+            let mut lanes = self.shared.outgoing.lock();
+            let next = |id: LaneId, _: LaneKey| {
+                let pulled = (id == LaneId::CONTROL).then(|| connection.pull(Slot::CONTROL))?;
+                if let Pull::Record(bytes) = pulled { Some(bytes) } else { None }
+            };
+            while last.len() < limits::MESSAGE_MAX / 2 {
+                let id = lanes.mux.fragment(limits::FRAGMENT_MAX, next, &mut last);
+                if id != Some(LaneId::CONTROL) {
+                    break;
+                }
+            }
+        }
+        if !last.is_empty() && self.sink.send(Message::Binary(last.freeze())).await.is_err() {
+            return;
+        }
+        let _ = self.sink.send(close_message(close, reason)).await;
+    }
+}
+
+fn close_message(close: Close, reason: &str) -> Message {
+    let reason = close::reason(reason).to_owned();
+    Message::Close(Some(CloseFrame { code: close.websocket(), reason: reason.into() }))
+}
+
+const _: () = assert!(BATCH <= limits::MESSAGE_MAX);
