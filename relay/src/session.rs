@@ -692,3 +692,6 @@ pub struct Showing {
 pub fn may_publish(role: Role) -> bool {
     role == Role::Customer
 }
+
+#[cfg(test)]
+mod tests;
