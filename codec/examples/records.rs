@@ -55,7 +55,7 @@ fn records() -> Result<Vec<(LaneKind, Record)>, Failure> {
         sender.send(&mut encoder, &picture, usize::MAX)?;
     }
     // Those in step skip this key.
-    let key = encoder.start_segment().encode()?;
+    let key = encoder.start_segment().ok_or("nothing to start from")?.encode()?;
     sender.push(LaneKind::Key, ScreenKind::Key, sender.segment + 1, sender.seq - 1, &key);
     sender.send(&mut encoder, &picture, usize::MAX)?;
 
@@ -66,7 +66,7 @@ fn records() -> Result<Vec<(LaneKind, Record)>, Failure> {
     encoder.resize(EncoderOptions { layout_generation: 9, ..EncoderOptions::new(size) })?;
     let mut missed = Sending { epoch: 2, segment: 0, seq: 0, records: Vec::new() };
     missed.send(&mut encoder, &picture, usize::MAX)?;
-    let key = encoder.start_segment().encode()?;
+    let key = encoder.start_segment().ok_or("nothing to start from")?.encode()?;
     missed.records.clear();
     draw(&mut picture, Rect { x: 5, y: 5, w: 20, h: 20 }, photo);
     missed.send(&mut encoder, &picture, usize::MAX)?;

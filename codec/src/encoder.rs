@@ -80,7 +80,7 @@ pub struct Update {
 
 /// Codes pictures against a shadow of what subscribers show.
 ///
-/// Each rendition has one. After an error the encoder is of no further use but for [`Encoder::resize`].
+/// Each rendition has one. After an [`EncodeError::Stream`] it is of no further use but for [`Encoder::resize`].
 pub struct Encoder {
     options: EncoderOptions,
     shadow: Picture,
@@ -152,14 +152,16 @@ impl Encoder {
     }
 
     /// Makes the next update start a segment, for subscribers that are not in step: together with the key that the job
-    /// returned makes. The next [`Encoder::encode`] yields that start even if nothing has changed.
-    pub fn start_segment(&mut self) -> KeyJob {
-        let history: History = Arc::from(pack_history(&self.shadow));
-        // A segment from black that nobody has seen yet stays one: there is no shadow to start from.
-        if !matches!(self.segment, Segment::Due { base: Base::Black, .. }) {
-            self.segment = Segment::Due { base: Base::Shadow, history: Arc::clone(&history) };
+    /// makes. The next [`Encoder::encode`] yields that start even if nothing has changed.
+    ///
+    /// `None` if the next update starts a segment from black anyway: anybody may begin there, without a key.
+    pub fn start_segment(&mut self) -> Option<KeyJob> {
+        if matches!(self.segment, Segment::Due { base: Base::Black, .. }) {
+            return None;
         }
-        KeyJob::new(self.options.header(), self.options.level, history)
+        let history: History = Arc::from(pack_history(&self.shadow));
+        self.segment = Segment::Due { base: Base::Shadow, history: Arc::clone(&history) };
+        Some(KeyJob::new(self.options.header(), self.options.level, history))
     }
 
     /// Codes what differs from the shadow, in about `budget` bytes, or `None` if nothing does.

@@ -7,7 +7,7 @@ use crate::picture::Size;
 #[error("zstd: {0}")]
 pub struct StreamError(pub(crate) &'static str);
 
-/// An update or key was not made. The segment is broken: begin another with [`crate::Encoder::resize`].
+/// An update or key was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -22,7 +22,7 @@ pub enum EncodeError {
         /// The picture's.
         found: Size,
     },
-    /// The compressor failed.
+    /// The compressor failed. The segment is broken: begin another with [`crate::Encoder::resize`].
     #[error(transparent)]
     Stream(#[from] StreamError),
 }

@@ -192,7 +192,7 @@ impl Viewer {
                 return Outcome::Skipped;
             }
             Some(mut begun) => {
-                let next = begun.point.seq + u64::from(kind != ScreenKind::Key);
+                let next = begun.point.seq.wrapping_add(u64::from(kind != ScreenKind::Key));
                 if begun.kind != kind || point != (Point { seq: next, ..begun.point }) {
                     return self.lose(Lost::Parts);
                 }

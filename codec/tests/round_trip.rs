@@ -82,6 +82,7 @@ proptest! {
         let mut publisher = Publisher::new(options);
         publisher.part_max = part_max;
         let mut damage = Vec::new();
+        publisher.start_segment();
         publisher.send(picture.borrow(), &Hints::default(), usize::MAX);
         let mut readers = vec![Reader::join(&publisher, 0)];
         for step in steps {

@@ -56,7 +56,7 @@ impl Publisher {
     }
 
     pub(crate) fn start_segment(&mut self) {
-        self.job = Some(self.encoder.start_segment());
+        self.job = self.encoder.start_segment();
     }
 
     /// Encodes and sends; whether the shadow now equals the picture.
