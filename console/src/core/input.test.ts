@@ -1,7 +1,8 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { beforeEach, describe, expect, test } from "vitest";
 import { ButtonSchema, HeldSchema, KeySchema, MotionSchema, TextSchema } from "../gen/input_pb";
-import { type Dropped, InputSender } from "./input";
+import type { Dropped } from "./dropped";
+import { InputSender } from "./input";
 import { LaneKind } from "./lane";
 import { RESEND_INPUT } from "./limits";
 import { RecordType } from "./message";

@@ -12,6 +12,7 @@ import {
   WheelSchema,
 } from "../gen/input_pb";
 import type { Clock } from "./clock";
+import { type Dropped, NOTHING_DROPPED } from "./dropped";
 import { HELD_EVERY_MS, INPUT_AGE_MAX_MS, INPUT_BODY_MAX, RESEND_INPUT } from "./limits";
 import { RecordType } from "./message";
 import type { Source } from "./mux";
@@ -37,16 +38,6 @@ export interface Locks {
   readonly num: boolean;
   readonly scroll: boolean;
 }
-
-/** Input that was not delivered, by what it was. Motion is not counted: the next one says it all. */
-export interface Dropped {
-  readonly keys: number;
-  readonly texts: number;
-  readonly clicks: number;
-  readonly wheels: number;
-}
-
-export const NOTHING_DROPPED: Dropped = { keys: 0, texts: 0, clicks: 0, wheels: 0 };
 
 /** One record that left this core, for measurements. */
 export interface Sent {

@@ -5,7 +5,7 @@ import { DisplayLayoutSchema, PeerPingSchema, PeerPongSchema } from "../gen/peer
 import { type LaneKey, LaneKind, plainLane } from "./lane";
 import { type ControlInit, RecordType } from "./message";
 import { encodeRecord, type Point, parseRecord, type Record, ScreenKind } from "./record";
-import { type ScreenSink, Session, type SessionView } from "./session";
+import { type Fate, type ScreenSink, Session, type SessionView } from "./session";
 import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./testing/fakes";
 
 const CUSTOMER = 9;
@@ -26,11 +26,14 @@ class Sink implements ScreenSink {
   isBroken = false;
   point: Point | undefined;
 
-  apply(_: LaneKey, record: Record): boolean {
-    if (this.isBroken) return false;
+  apply(_: LaneKey, record: Record): Fate {
+    if (this.isBroken) {
+      this.point = undefined;
+      return "lost";
+    }
     this.applied.push(record);
     this.point = { rendition: 0, segment: 1, seq: record.header.seq };
-    return true;
+    return "applied";
   }
 
   shown() {
@@ -143,6 +146,31 @@ describe("consent", () => {
   });
 });
 
+describe("rights", () => {
+  test("outlast a resume until the customer's program has had time to restate them", async () => {
+    const s = await stage();
+    s.last().say(roster([Right.VIEW, Right.CONTROL]));
+    s.clock.advance(10);
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.admit();
+    s.last().say(roster([]));
+    expect(s.view().rights).toEqual([Right.VIEW, Right.CONTROL]);
+    s.last().say(roster([Right.VIEW]));
+    s.clock.advance(3000);
+    expect(s.view().rights).toEqual([Right.VIEW]);
+  });
+
+  test("that the customer takes back are gone at once", async () => {
+    const s = await stage();
+    s.last().say(roster([Right.VIEW, Right.CONTROL]));
+    s.clock.advance(3000);
+    s.last().say(roster([Right.VIEW]));
+    expect(s.view().rights).toEqual([Right.VIEW]);
+  });
+});
+
 describe("displays", () => {
   test("the primary one is wanted, again after every welcome, and a hidden page says so", async () => {
     const s = await stage();
@@ -197,6 +225,9 @@ describe("screens", () => {
     s.arrive(SCREEN, screenRecord(0n));
     s.sink.isBroken = true;
     s.arrive(SCREEN, screenRecord(1n));
+    s.clock.advance(499);
+    expect(s.made[0]?.closed).toBeUndefined();
+    s.clock.advance(1);
     expect(s.made[0]?.closed?.close.name).toBe("internal");
     s.sink.isBroken = false;
     s.clock.advance(250);
@@ -206,11 +237,23 @@ describe("screens", () => {
     expect(hello).toMatchObject({ join: { case: "ticket" }, received: [], showing: [] });
   });
 
+  test("that the relay mends by itself are no reason to resume", async () => {
+    const s = await stage();
+    s.sink.isBroken = true;
+    s.arrive(SCREEN, screenRecord(1n));
+    s.clock.advance(400);
+    s.sink.isBroken = false;
+    s.arrive({ ...SCREEN, kind: LaneKind.Key }, screenRecord(1n));
+    s.clock.advance(400);
+    expect(s.made[0]?.closed).toBeUndefined();
+  });
+
   test("that cannot be decoded again and again are an end", async () => {
     const s = await stage();
     s.sink.isBroken = true;
     for (let n = 0; n < 4; n += 1) {
       s.arrive(SCREEN, screenRecord(0n));
+      s.clock.advance(500);
       s.clock.advance(250);
       await settled();
       if (s.view().connection.phase !== "closed") s.admit();

@@ -13,9 +13,10 @@ import {
   PeerPongSchema,
 } from "../gen/peer_pb";
 import { Acks, type Shown } from "./acks";
-import { type Close, closeNamed } from "./close";
+import { closeNamed } from "./close";
 import { Connection, type ConnectionOptions, type ConnectionState, receivedOf } from "./connection";
-import { type Dropped, InputSender, NOTHING_DROPPED, type Sent } from "./input";
+import { type Dropped, NOTHING_DROPPED } from "./dropped";
+import { InputSender, type Sent } from "./input";
 import { type LaneKey, LaneKind, plainLane } from "./lane";
 import { Latency } from "./latency";
 import { HEARTBEAT_ACTIVE_MS } from "./limits";
@@ -30,6 +31,10 @@ const RESYNCS_MAX = 3;
 const RESYNC_WINDOW_MS = 60_000;
 /** What the console has a use for, as soon as the customer agrees. */
 const WANTED = [Right.VIEW, Right.CONTROL];
+/** A stale picture is mended by the relay within this time, or by a resume, ms. */
+const RESYNC_PATIENCE_MS = 500;
+/** The customer's program restates its grants within this time after a resume, ms. */
+const RESTATE_MS = 3000;
 /** A waiting session's heartbeat, ms. */
 const HEARTBEAT_WAITING_MS = 20_000;
 
@@ -44,6 +49,7 @@ export interface SessionView {
   /** The customer's program is connected. */
   readonly isCustomerOnline: boolean;
   readonly permitted: readonly Right[];
+  /** What the customer has granted; through a resume, what was granted before it. */
   readonly rights: readonly Right[];
   /** The customer has been asked and has not answered. */
   readonly isAsking: boolean;
@@ -68,10 +74,13 @@ export interface SessionStatistics {
   readonly malformed: number;
 }
 
+/** What becomes of a screen's record: shown; held or not needed; or the picture is stale until a start and a key come. */
+export type Fate = "applied" | "passed" | "lost";
+
 /** Where screens go. */
 export interface ScreenSink {
-  /** Takes a record of a screen or key lane; false if it cannot be decoded, which only a new beginning mends. */
-  apply(lane: LaneKey, record: Record): boolean;
+  /** Takes a record of a screen or key lane. */
+  apply(lane: LaneKey, record: Record): Fate;
   shown(display: number, rendition: number): Shown;
   showing(): { display: number; point: Point }[];
   /** Forgets a display's pictures, or all. */
@@ -104,6 +113,11 @@ export class Session {
   private isVisible = true;
   private resyncs: number[] = [];
   private malformed = 0;
+  /** When this end or the customer's last came back. */
+  private returnedAt = Number.NEGATIVE_INFINITY;
+  private cancelSettling: (() => void) | undefined;
+  /** Displays whose picture is stale, with what calls their mending off. */
+  private readonly lostDisplays = new Map<number, () => void>();
   private view: SessionView = {
     connection: { phase: "connecting" },
     state: SessionState.UNSPECIFIED,
@@ -220,6 +234,7 @@ export class Session {
       this.options.sink.forget();
       this.askedPublisher = undefined;
     }
+    this.returnedAt = this.options.clock.now();
     this.update({ self: welcome.sender, role: welcome.role, permitted: welcome.permitted });
     this.openInput(receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch));
     this.peer.outlet = this.connection.open(LaneKind.Peer, () => this.peer.queue.shift());
@@ -234,6 +249,8 @@ export class Session {
 
   private lost(): void {
     this.acks.clear();
+    for (const cancel of this.lostDisplays.values()) cancel();
+    this.lostDisplays.clear();
     this.input.disconnect();
     this.peer.outlet = undefined;
     this.peer.queue = [];
@@ -275,14 +292,16 @@ export class Session {
     const { participants, state } = roster;
     const self = participants.find((one) => one.sender === this.connection.sender);
     const publisher = participants.find((one) => one.publisher);
-    const rights = self?.rights ?? [];
+    const isCustomerOnline = publisher?.online ?? false;
+    if (isCustomerOnline && !this.view.isCustomerOnline) this.returnedAt = this.options.clock.now();
+    const rights = this.settle(self?.rights ?? [], isCustomerOnline);
     const isAsking = self?.asking ?? false;
     const wasAsking = this.view.isAsking;
     const hasAll = WANTED.every((right) => rights.includes(right) || !this.view.permitted.includes(right));
     this.update({
       state,
       participants,
-      isCustomerOnline: publisher?.online ?? false,
+      isCustomerOnline,
       rights,
       isAsking,
       isDeclined: (this.view.isDeclined || (wasAsking && !isAsking)) && !isAsking && !hasAll,
@@ -295,6 +314,21 @@ export class Session {
     }
     if (publisher?.online) this.ping();
     else this.latency.clear();
+  }
+
+  /**
+   * After a resume of either end no right holds until the customer's program has restated it. What the technician does
+   * meanwhile is kept and sent again (or shown as dropped), so for that moment the page goes on as before.
+   */
+  private settle(rights: readonly Right[], isCustomerOnline: boolean): readonly Right[] {
+    this.cancelSettling?.();
+    this.cancelSettling = undefined;
+    if (this.view.rights.every((right) => rights.includes(right))) return rights;
+    if (!isCustomerOnline) return this.view.rights;
+    const wait = this.returnedAt + RESTATE_MS - this.options.clock.now();
+    if (wait <= 0) return rights;
+    this.cancelSettling = this.options.clock.after(wait, () => this.update({ rights }));
+    return this.view.rights;
   }
 
   /** The relay's word at the welcome, until the session's state says otherwise. */
@@ -332,17 +366,28 @@ export class Session {
   }
 
   private screen(lane: LaneKey, record: Record): void {
-    const { sink, clock } = this.options;
-    if (sink.apply(lane, record)) {
+    const fate = this.options.sink.apply(lane, record);
+    if (fate === "applied") {
+      this.lostDisplays.get(lane.display)?.();
+      this.lostDisplays.delete(lane.display);
       this.pictureAgeMs = this.latency.age(record.header.timeUs);
-      return this.ping();
+    } else if (fate === "lost" && !this.lostDisplays.has(lane.display)) {
+      // The relay may know already, and have a key on its way.
+      const cancel = this.options.clock.after(RESYNC_PATIENCE_MS, () => this.resync(lane.display));
+      this.lostDisplays.set(lane.display, cancel);
     }
-    // A key and a start are to be had by resuming with nothing in hand.
-    sink.forget(lane.display);
+    this.ping();
+  }
+
+  /** Resumes with nothing in hand: so the relay sends a key and a start. */
+  private resync(display: number): void {
+    const { sink, clock } = this.options;
+    this.lostDisplays.delete(display);
+    sink.forget(display);
     const now = clock.now();
     this.resyncs = [...this.resyncs.filter((at) => at > now - RESYNC_WINDOW_MS), now];
     const isHopeless = this.resyncs.length > RESYNCS_MAX;
-    const close: Close = closeNamed("internal");
+    const close = closeNamed("internal");
     if (isHopeless) this.connection.stop(close, "the picture cannot be decoded");
     else this.connection.resume(close, "the picture cannot be decoded");
   }

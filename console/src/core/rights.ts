@@ -1,0 +1,3 @@
+// The numbers of rights and roles, for whoever must not pull in all the messages: pages show them, workers decode them.
+
+export { EndReason, Right, Role, SessionState } from "../gen/control_pb";

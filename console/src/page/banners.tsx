@@ -1,0 +1,72 @@
+// What the technician has to know while the screen is shown: interruptions, what became of input, and open questions.
+import { useEffect, useState } from "preact/hooks";
+import { type Dropped, NOTHING_DROPPED } from "../core/dropped";
+import { Right } from "../core/rights";
+import type { SessionView } from "../core/session";
+import { text } from "../i18n";
+import type { Act } from "../view/messages";
+
+/** A message about dropped input stays this long, ms. */
+const SHOWN_MS = 15_000;
+
+export function Banners({ view, act }: { view: SessionView | undefined; act: (act: Act) => void }) {
+  const dropped = useNewlyDropped(view?.dropped ?? NOTHING_DROPPED);
+  if (!view) return null;
+  const { connection, rights, isCustomerOnline, isAsking, isDeclined } = view;
+  const canView = rights.includes(Right.VIEW);
+  const lacksControl = canView && !rights.includes(Right.CONTROL) && view.permitted.includes(Right.CONTROL);
+  const isReconnecting = connection.phase === "reconnecting";
+  return (
+    <div class="banners" role="status">
+      {isReconnecting && (
+        <p class="banner warn">
+          {text.banner.reconnecting} <Retry retryInMs={connection.retryInMs} onRetry={() => act({ do: "retry" })} />
+        </p>
+      )}
+      {!isReconnecting && canView && !isCustomerOnline && <p class="banner warn">{text.banner.customerAway}</p>}
+      {lacksControl && isAsking && <p class="banner">{text.banner.controlPending}</p>}
+      {lacksControl && isDeclined && <p class="banner">{text.banner.controlDeclined}</p>}
+      {dropped.words && (
+        <p class="banner warn">
+          {text.banner.dropped(dropped.words)}{" "}
+          <button type="button" onClick={dropped.dismiss}>
+            {text.banner.dismiss}
+          </button>
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Retry({ retryInMs, onRetry }: { retryInMs: number | undefined; onRetry: () => void }) {
+  if (retryInMs === undefined) return <>{text.banner.retrying}</>;
+  const seconds = Math.ceil(retryInMs / 1000);
+  return (
+    <>
+      {seconds > 1 && text.banner.retryIn(seconds)}{" "}
+      <button type="button" onClick={onRetry}>
+        {text.banner.retryNow}
+      </button>
+    </>
+  );
+}
+
+/** What was dropped since the last time that was read or grew old. */
+function useNewlyDropped(total: Dropped): { words: string; dismiss: () => void } {
+  const [seen, setSeen] = useState(total);
+  const dismiss = () => setSeen(total);
+  useEffect(() => {
+    if (total === seen) return;
+    const timer = setTimeout(dismiss, SHOWN_MS);
+    return () => clearTimeout(timer);
+  }, [total]);
+  const { banner } = text;
+  const parts: [number, (n: number) => string][] = [
+    [total.keys - seen.keys, banner.droppedKeys],
+    [total.texts - seen.texts, banner.droppedTexts],
+    [total.clicks - seen.clicks, banner.droppedClicks],
+    [total.wheels - seen.wheels, banner.droppedWheels],
+  ];
+  const words = parts.flatMap(([n, say]) => (n > 0 ? [say(n)] : [])).join(", ");
+  return { words, dismiss };
+}

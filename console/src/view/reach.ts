@@ -1,0 +1,38 @@
+// How the relay that serves this page is reached.
+import { systemClock } from "../core/clock";
+import { WELL_KNOWN_PATH } from "../core/limits";
+import type { Open, TransportKind } from "../core/transport";
+import { WebSocketTransport } from "../core/websocket";
+import { WebTransportTransport } from "../core/webtransport";
+
+/** A relay that does not answer is dialled as it was last described after this time, ms. */
+const PATIENCE_MS = 1500;
+
+interface WellKnown {
+  readonly quic_port?: number | undefined;
+  readonly path: string;
+  readonly certificate_hashes?: readonly string[] | undefined;
+}
+
+let last: WellKnown = { path: "/v1/connect" };
+
+/** The ways to the relay, best first; only one of them if `only` says so. */
+export async function ways(only: TransportKind | undefined): Promise<Open[]> {
+  last = await describe().catch(() => last);
+  const { path, quic_port: port, certificate_hashes: hashes = [] } = last;
+  const { protocol, host, hostname } = location;
+  const socketUrl = `${protocol === "https:" ? "wss" : "ws"}://${host}${path}`;
+  const found: Open[] = [];
+  if (port && only !== "websocket" && "WebTransport" in globalThis) {
+    const bytes = hashes.map((hash) => Uint8Array.from(atob(hash), (character) => character.charCodeAt(0)));
+    found.push((handler) => new WebTransportTransport(`https://${hostname}:${port}${path}`, bytes, handler));
+  }
+  if (only !== "webtransport") found.push((handler) => new WebSocketTransport(socketUrl, handler, systemClock));
+  return found;
+}
+
+/** Asked before every attempt: a relay that was restarted may have another certificate. */
+async function describe(): Promise<WellKnown> {
+  const response = await fetch(WELL_KNOWN_PATH, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
+  return (await response.json()) as WellKnown;
+}

@@ -1,0 +1,129 @@
+// Pictures of all displays, each kept by its decoder, and the one that is shown painted onto the canvas: changed
+// rectangles straight from the decoder's memory. A video decoder (WebCodecs) would write into the same pictures.
+import type { Shown } from "../core/acks";
+import type { LaneKey } from "../core/lane";
+import type { Point, Record } from "../core/record";
+import type { Fate, ScreenSink } from "../core/session";
+import { type Applied, Decoder, type Rect } from "./decoder";
+
+/** One painting of new pixels. */
+export interface Drawn {
+  readonly display: number;
+  readonly rects: readonly Rect[];
+  readonly point: Point | undefined;
+}
+
+interface Display {
+  readonly decoder: Decoder;
+  /** Whose records it has decoded: with another epoch begins another decoder. */
+  readonly sender: number;
+  readonly epoch: bigint;
+  drawn: Point | undefined;
+}
+
+export class Screens implements ScreenSink {
+  updates = 0;
+  /** Why the last picture was lost. */
+  trouble: string | undefined;
+  private readonly displays = new Map<number, Display>();
+  private readonly context: OffscreenCanvasRenderingContext2D;
+  private shownDisplay: number | undefined;
+
+  constructor(
+    private readonly module: WebAssembly.Module,
+    private readonly canvas: OffscreenCanvas,
+    private readonly onDrawn: (drawn: Drawn) => void,
+    private readonly onSize: (display: number, width: number, height: number) => void,
+  ) {
+    const context = canvas.getContext("2d", { alpha: false });
+    if (!context) throw new Error("no 2D canvas to be had");
+    this.context = context;
+  }
+
+  apply(lane: LaneKey, record: Record): Fate {
+    const display = this.displayOf(lane, record);
+    const applied = this.attempt(display, lane, record);
+    if (applied.outcome === "lost") {
+      this.trouble = applied.why;
+      return "lost";
+    }
+    if (applied.outcome === "passed") return "passed";
+    this.updates += 1;
+    if (lane.display === this.shownDisplay) this.paint(display, lane.display, applied.rects);
+    return "applied";
+  }
+
+  shown(display: number, rendition: number): Shown {
+    const { decoder, drawn } = this.displays.get(display) ?? {};
+    const applied = decoder?.point;
+    if (applied?.rendition !== rendition) return {};
+    const isSame = drawn?.rendition === applied.rendition && drawn.segment === applied.segment;
+    return { applied, drawnSeq: isSame ? drawn.seq : undefined };
+  }
+
+  showing(): { display: number; point: Point }[] {
+    return [...this.displays].flatMap(([display, { decoder }]) =>
+      decoder.point ? [{ display, point: decoder.point }] : [],
+    );
+  }
+
+  forget(display?: number): void {
+    if (display === undefined) this.displays.clear();
+    else this.displays.delete(display);
+  }
+
+  /** From now on this display is painted. */
+  show(display: number | undefined): void {
+    if (display === this.shownDisplay) return;
+    this.shownDisplay = display;
+    const state = display === undefined ? undefined : this.displays.get(display);
+    if (display !== undefined && state) this.paint(state, display, undefined);
+  }
+
+  /** The picture of the shown display, as decoded and as painted. */
+  pixels(): { decoded: ImageData; painted: ImageData } | undefined {
+    const state = this.shownDisplay === undefined ? undefined : this.displays.get(this.shownDisplay);
+    const decoded = state?.decoder.picture();
+    if (!decoded) return undefined;
+    return { decoded, painted: this.context.getImageData(0, 0, this.canvas.width, this.canvas.height) };
+  }
+
+  private displayOf(lane: LaneKey, { header }: Record): Display {
+    const before = this.displays.get(lane.display);
+    if (before && before.sender === header.sender && before.epoch === header.epoch) return before;
+    const { sender, epoch } = header;
+    const display: Display = { decoder: new Decoder(this.module), sender, epoch, drawn: undefined };
+    this.displays.set(lane.display, display);
+    return display;
+  }
+
+  private attempt(display: Display, lane: LaneKey, record: Record): Applied {
+    try {
+      return display.decoder.apply(lane.kind, record.bytes);
+    } catch (error) {
+      if (!(error instanceof WebAssembly.RuntimeError)) throw error;
+      // A trap leaves the instance useless.
+      this.displays.delete(lane.display);
+      return { outcome: "lost", why: String(error) };
+    }
+  }
+
+  /** Paints these rectangles, or all. */
+  private paint(state: Display, display: number, rects: readonly Rect[] | undefined): void {
+    const picture = state.decoder.picture();
+    if (!picture) return;
+    const { width, height } = picture;
+    let changed = rects ?? [{ x: 0, y: 0, width, height }];
+    if (this.canvas.width !== width || this.canvas.height !== height || !state.drawn) {
+      this.canvas.width = width;
+      this.canvas.height = height;
+      changed = [{ x: 0, y: 0, width, height }];
+      this.onSize(display, width, height);
+    }
+    for (const rect of changed) {
+      this.context.putImageData(picture, 0, 0, rect.x, rect.y, rect.width, rect.height);
+    }
+    state.drawn = state.decoder.point;
+    this.onDrawn({ display, rects: changed, point: state.drawn });
+  }
+}
