@@ -1,0 +1,155 @@
+//! When to acknowledge what. Screens: bytes as they arrive and updates as the program applies them, at most every 8 ms.
+//! Input: what has been injected, at most every 20 ms, at once when it was quiet before.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tandem_protocol::{LaneKey, LaneKind, Point, Record, message};
+
+/// Acknowledgements that are due, by lane.
+#[derive(Debug, Default)]
+pub(crate) struct Acks {
+    lanes: BTreeMap<LaneKey, Lane>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    received_bytes: u64,
+    epoch: u64,
+    next_seq: u64,
+    applied: Option<Point>,
+    drawn_seq: u64,
+    arrived: Option<Instant>,
+    /// There is news since then.
+    news: Option<Instant>,
+    sent: Option<Instant>,
+}
+
+impl Acks {
+    /// A new connection: bytes are counted anew, and whoever is there learns at once what is shown.
+    pub(crate) fn reconnected(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.received_bytes = 0;
+            lane.news = None;
+        }
+    }
+
+    /// So many bytes of a lane have arrived since it opened.
+    pub(crate) fn bytes(&mut self, key: LaneKey, received: u64, now: Instant) {
+        if !key.kind.is_screen() {
+            return;
+        }
+        let lane = self.lanes.entry(key).or_default();
+        if lane.received_bytes != received {
+            lane.received_bytes = received;
+            lane.arrived = Some(now);
+            lane.news.get_or_insert(now);
+        }
+    }
+
+    /// A whole record has arrived.
+    pub(crate) fn record(&mut self, key: LaneKey, record: &Record) {
+        if key.kind == LaneKind::Screen {
+            let lane = self.lanes.entry(key).or_default();
+            lane.epoch = record.header.epoch;
+            lane.next_seq = record.header.seq + 1;
+        }
+    }
+
+    /// The program has decoded a screen up to here, and drawn it up to `drawn_seq`.
+    pub(crate) fn applied(&mut self, key: LaneKey, point: Point, drawn_seq: u64, now: Instant) {
+        let lane = self.lanes.entry(key).or_default();
+        lane.applied = Some(point);
+        lane.drawn_seq = drawn_seq;
+        lane.news.get_or_insert(now);
+    }
+
+    /// The program has done what input before `next_seq` asked for.
+    pub(crate) fn processed(&mut self, key: LaneKey, epoch: u64, next_seq: u64, now: Instant) {
+        let lane = self.lanes.entry(key).or_default();
+        lane.epoch = epoch;
+        lane.next_seq = next_seq;
+        lane.news.get_or_insert(now);
+    }
+
+    /// What the program shows of every rendition: `Hello.showing`.
+    pub(crate) fn showing(&self) -> Vec<message::Applied> {
+        let of = |(key, lane): (&LaneKey, &Lane)| {
+            let point = lane.applied.filter(|_| key.kind == LaneKind::Screen)?;
+            Some(message::Applied { display: key.display.0.into(), point: Some(point.into()) })
+        };
+        self.lanes.iter().filter_map(of).collect()
+    }
+
+    /// When [`take`](Self::take) will have something.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|(key, lane)| lane.due(*key)).min()
+    }
+
+    /// What is to be sent now.
+    pub(crate) fn take(&mut self, now: Instant) -> Vec<message::Ack> {
+        let due = self.lanes.iter_mut().filter(|(key, lane)| lane.due(**key).is_some_and(|due| due <= now));
+        due.map(|(key, lane)| lane.ack(*key, now)).collect()
+    }
+}
+
+impl Lane {
+    fn due(&self, key: LaneKey) -> Option<Instant> {
+        let every = Duration::from_millis(if key.kind == LaneKind::Input { 20 } else { 8 });
+        self.news.map(|news| self.sent.map_or(news, |sent| news.max(sent + every)))
+    }
+
+    fn ack(&mut self, key: LaneKey, now: Instant) -> message::Ack {
+        self.news = None;
+        self.sent = Some(now);
+        let waited = self.arrived.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived));
+        message::Ack {
+            lane: Some(key.into()),
+            received_bytes: self.received_bytes,
+            epoch: self.epoch,
+            received_next_seq: self.next_seq,
+            applied: self.applied.map(Into::into),
+            drawn_seq: self.drawn_seq,
+            ack_delay_us: u32::try_from(waited.as_micros()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_protocol::{DisplayId, Rendition, Sender};
+
+    #[test]
+    fn the_first_goes_at_once_and_the_next_no_sooner_than_its_interval() {
+        let (mut acks, start) = (Acks::default(), Instant::now());
+        let screen = LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::LIVE, Sender(1));
+        let input = LaneKey::plain(LaneKind::Input, Sender(2));
+        for (key, interval) in [(screen, 8), (input, 20)] {
+            let report = |acks: &mut Acks, n: u64, now| match key.kind {
+                LaneKind::Input => acks.processed(key, 7, n, now),
+                _ => acks.bytes(key, n, now),
+            };
+            report(&mut acks, 1, start);
+            assert_eq!(acks.due(), Some(start));
+            assert_eq!(acks.take(start).len(), 1);
+            assert_eq!(acks.due(), None, "nothing is owed");
+            report(&mut acks, 2, start + Duration::from_millis(1));
+            let due = start + Duration::from_millis(interval);
+            assert_eq!(acks.due(), Some(due));
+            assert!(acks.take(start + Duration::from_millis(2)).is_empty());
+            assert_eq!(acks.take(due).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_told_after_a_loss() {
+        let (mut acks, now) = (Acks::default(), Instant::now());
+        let key = LaneKey::screen(LaneKind::Screen, DisplayId(3), Rendition::LIVE, Sender(1));
+        let point = Point { rendition: Rendition::LIVE, segment: 4, seq: 9 };
+        acks.applied(key, point, 9, now);
+        acks.reconnected();
+        assert_eq!(acks.showing(), [message::Applied { display: 3, point: Some(point.into()) }]);
+        assert_eq!(acks.due(), None);
+    }
+}

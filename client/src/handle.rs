@@ -1,0 +1,173 @@
+//! The two ends that a program holds: a cheap handle to send with, and the events.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tandem_protocol::message::{End, EndReason, control};
+use tandem_protocol::{Close, LaneKey, Point, Sender};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::acks::Acks;
+use crate::event::Event;
+use crate::outbox::{Outbox, Outgoing, SendError, Sent};
+use crate::pacer::Pace;
+
+/// What handles and the driver share. Locks are short and never held across a wait.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) outbox: Mutex<Outbox>,
+    pub(crate) acks: Mutex<Acks>,
+    /// There is something to send.
+    wake: Notify,
+    /// The program wants to leave.
+    leave: Mutex<Option<Close>>,
+    left: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(outbox: Outbox) -> Self {
+        Self {
+            outbox: Mutex::new(outbox),
+            acks: Mutex::default(),
+            wake: Notify::new(),
+            leave: Mutex::new(None),
+            left: Notify::new(),
+        }
+    }
+
+    pub(crate) async fn notified(&self) {
+        self.wake.notified().await;
+    }
+
+    /// The code that the connection is to be closed with, if the program wants that.
+    pub(crate) fn leaving(&self) -> Option<Close> {
+        *self.leave.lock()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.leaving().is_some()
+    }
+
+    /// Ends when the program wants to leave.
+    pub(crate) async fn closing(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.is_closing() {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+/// Sends; cheap to clone, usable from any thread, never waits.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<Shared>);
+
+impl Handle {
+    /// Gives a body to the lane of this kind, display and rendition; the lane's sender is always ourselves. It opens at
+    /// its first record. On every lane but screens and keys this works between two connections too.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing was taken.
+    pub fn send(&self, lane: LaneKey, out: Outgoing<'_>) -> Result<Sent, SendError> {
+        let sent = self.0.outbox.lock().send(lane, out, Instant::now());
+        self.0.wake.notify_one();
+        sent
+    }
+
+    /// Ends a lane of ours after what waits on it.
+    pub fn finish(&self, lane: LaneKey) {
+        self.0.outbox.lock().finish(lane);
+        self.0.wake.notify_one();
+    }
+
+    /// Sends a control message.
+    ///
+    /// # Errors
+    /// [`SendError`] when there is no connection.
+    pub fn control(&self, message: control::Message) -> Result<(), SendError> {
+        let sent = self.0.outbox.lock().control(message, Instant::now());
+        self.0.wake.notify_one();
+        sent
+    }
+
+    /// How much this screen's path takes now. Ask again after every `Feedback` and `Connected`.
+    pub fn pace(&self, lane: LaneKey) -> Pace {
+        self.0.outbox.lock().pace(lane, Instant::now())
+    }
+
+    /// A screen of somebody was decoded up to `applied` and drawn up to `drawn_seq`.
+    pub fn applied(&self, lane: LaneKey, applied: Point, drawn_seq: u64) {
+        self.0.acks.lock().applied(lane, applied, drawn_seq, Instant::now());
+        self.0.wake.notify_one();
+    }
+
+    /// All input before `next_seq` of this lane and epoch was done or dropped for good.
+    pub fn processed(&self, lane: LaneKey, epoch: u64, next_seq: u64) {
+        self.0.acks.lock().processed(lane, epoch, next_seq, Instant::now());
+        self.0.wake.notify_one();
+    }
+
+    /// Our number, once joined.
+    pub fn sender(&self) -> Option<Sender> {
+        self.0.outbox.lock().sender()
+    }
+
+    /// µs of the clock that our records' times count.
+    pub fn time_us(&self) -> u64 {
+        self.0.outbox.lock().time_us(Instant::now())
+    }
+
+    /// Ends the session for all, or our part in it, as our role has it. The relay then closes the connection.
+    ///
+    /// # Errors
+    /// [`SendError`] when there is no connection.
+    pub fn end(&self, reason: EndReason) -> Result<(), SendError> {
+        self.control(control::Message::End(End { reason: reason.into() }))
+    }
+
+    /// Closes the connection and tries no more. The session may go on without us, and our ticket brings us back.
+    pub fn leave(&self) {
+        self.0.leave.lock().get_or_insert(Close::LEFT);
+        self.0.left.notify_waiters();
+        self.0.wake.notify_one();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("sender", &self.sender()).finish_non_exhaustive()
+    }
+}
+
+/// What happens, in order. Dropping it ends the connection without a word, as a crash would: the ticket stays good.
+#[derive(Debug)]
+pub struct Events {
+    pub(crate) receiver: mpsc::Receiver<Event>,
+    pub(crate) driver: JoinHandle<()>,
+}
+
+impl Events {
+    /// The next event; `None` after [`Event::Closed`].
+    pub async fn next(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// The next event, for a thread of its own.
+    ///
+    /// # Panics
+    /// Inside an async runtime.
+    pub fn blocking_next(&mut self) -> Option<Event> {
+        self.receiver.blocking_recv()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

@@ -1,0 +1,412 @@
+//! Lanes over QUIC: control on the first bidirectional stream, each other lane on a unidirectional stream of its own.
+//!
+//! Sending is bound late. quinn keeps what a stream was given until it is acknowledged, up to a send window for the whole
+//! connection; that window follows the path (its congestion window and 25 ms of its rate), so that what is sent later waits
+//! in the outbox, where it can be replaced. Control, input and cursors may use 64 KiB beyond it: a screen that fills the
+//! window never holds up a key.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{
+    ConnectionError, Endpoint, IdleTimeout, MtuDiscoveryConfig, RecvStream, SendStream, TransportConfig,
+    VarInt,
+};
+use tandem_protocol::{Close, LaneKey, LaneKind, Priority, Record, limits};
+use tokio::io::AsyncWrite;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::link::{Heard, Lost, Source};
+use crate::outbox::Command;
+use crate::target::Target;
+use crate::tls;
+
+/// Unsent bytes beyond the send window that urgent lanes may use.
+const RESERVE: u64 = 64 << 10;
+/// Bounds of the send window.
+const WINDOW_MIN: u64 = 64 << 10;
+const WINDOW_MAX: u64 = 8 << 20;
+/// Time of the path's rate that may wait in the connection.
+const AHEAD: Duration = Duration::from_millis(25);
+/// Records that wait between a stream's reader and the driver; then the stream is not read on, and its window closes.
+const HEARD_MAX: usize = 16;
+
+type Opening = Pin<Box<dyn Future<Output = Result<SendStream, ConnectionError>> + Send>>;
+type Closed = Pin<Box<dyn Future<Output = ConnectionError> + Send>>;
+
+/// A connection over QUIC.
+pub(crate) struct QuicLink {
+    endpoint: Endpoint,
+    connection: quinn::Connection,
+    closed: Closed,
+    out: BTreeMap<(Priority, LaneKey), OutLane>,
+    control: mpsc::Receiver<Result<Record, Lost>>,
+    lanes: mpsc::Receiver<News>,
+    received: HashMap<LaneKey, Arc<AtomicU64>>,
+    window: u64,
+    window_checked: Instant,
+    /// Reading tasks; they end with the link.
+    _readers: JoinSet<()>,
+}
+
+struct OutLane {
+    stream: OutStream,
+    rest: Bytes,
+    finishing: bool,
+}
+
+enum OutStream {
+    Opening(Opening),
+    Open(SendStream),
+}
+
+/// What a stream's reader says.
+enum News {
+    Opened(LaneKey, Arc<AtomicU64>),
+    Record(LaneKey, Record),
+    Progress,
+    Ended(LaneKey, Arc<AtomicU64>),
+    Broken(Lost),
+}
+
+impl std::fmt::Debug for QuicLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QuicLink").field("remote", &self.connection.remote_address()).finish_non_exhaustive()
+    }
+}
+
+/// Connects to one of the target's addresses.
+pub(crate) async fn connect(target: &Target) -> Result<QuicLink, Lost> {
+    let tls = tls::config(target, limits::ALPN_QUIC).map_err(Lost::path)?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(Lost::path)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport()));
+    let addresses = target.addresses().await.map_err(Lost::path)?;
+    let mut failure = Lost::path("the address leads nowhere");
+    for address in addresses {
+        match connect_to(address, &config, target).await {
+            Ok(link) => return Ok(link),
+            Err(lost) => failure = lost,
+        }
+    }
+    Err(failure)
+}
+
+async fn connect_to(
+    address: SocketAddr,
+    config: &quinn::ClientConfig,
+    target: &Target,
+) -> Result<QuicLink, Lost> {
+    let local: SocketAddr =
+        if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }.parse().map_err(Lost::path)?;
+    let endpoint = Endpoint::client(local).map_err(Lost::path)?;
+    let connecting =
+        endpoint.connect_with(config.clone(), address, &target.server_name()).map_err(Lost::path)?;
+    let connection = connecting.await.map_err(lost)?;
+    let (send, receive) = connection.open_bi().await.map_err(lost)?;
+    Ok(QuicLink::new(endpoint, connection, send, receive))
+}
+
+fn transport() -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(1452);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(60)).ok())
+        .keep_alive_interval(None)
+        .mtu_discovery_config(Some(mtu))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(limits::LANES_MAX as u32))
+        .stream_receive_window(VarInt::from_u32(limits::CREDIT_SCREEN as u32))
+        .receive_window(VarInt::from_u32(64 << 20))
+        .send_window(WINDOW_MIN)
+        .send_fairness(false)
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+impl QuicLink {
+    fn new(endpoint: Endpoint, connection: quinn::Connection, send: SendStream, receive: RecvStream) -> Self {
+        let mut readers = JoinSet::new();
+        let (control_in, control) = mpsc::channel(HEARD_MAX);
+        readers.spawn(read_control(receive, control_in));
+        let (lanes_in, lanes) = mpsc::channel(HEARD_MAX);
+        readers.spawn(accept(connection.clone(), lanes_in));
+        let waiting = connection.clone();
+        let control_lane = OutLane { stream: OutStream::Open(send), rest: Bytes::new(), finishing: false };
+        let mut link = Self {
+            endpoint,
+            connection,
+            closed: Box::pin(async move { waiting.closed().await }),
+            out: BTreeMap::new(),
+            control,
+            lanes,
+            received: HashMap::new(),
+            window: WINDOW_MIN,
+            window_checked: Instant::now(),
+            _readers: readers,
+        };
+        control_lane.urge(LaneKey::CONTROL);
+        link.out.insert(place(LaneKey::CONTROL), control_lane);
+        link
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &impl Source,
+        lanes: bool,
+    ) -> Poll<Result<Heard, Lost>> {
+        self.command(source);
+        if let Err(lost) = self.pump(cx, source) {
+            // Why the connection is gone says more than that a write failed.
+            return Poll::Ready(Err(match self.closed.as_mut().poll(cx) {
+                Poll::Ready(error) => self::lost(error),
+                Poll::Pending => lost,
+            }));
+        }
+        if let Poll::Ready(Some(record)) = self.control.poll_recv(cx) {
+            return Poll::Ready(record.map(Heard::Control));
+        }
+        while lanes && let Poll::Ready(Some(news)) = self.lanes.poll_recv(cx) {
+            if let Some(heard) = self.news(news) {
+                return Poll::Ready(heard);
+            }
+        }
+        self.closed.as_mut().poll(cx).map(|error| Err(lost(error)))
+    }
+
+    fn news(&mut self, news: News) -> Option<Result<Heard, Lost>> {
+        Some(Ok(match news {
+            News::Opened(key, received) => {
+                self.received.insert(key, received);
+                Heard::Opened(key)
+            }
+            News::Record(key, record) => Heard::Record(key, record),
+            News::Progress => Heard::Progress,
+            News::Ended(key, received) => {
+                // A later opening of the same lane has replaced it already.
+                self.received.get(&key).filter(|now| Arc::ptr_eq(now, &received))?;
+                self.received.remove(&key);
+                Heard::Ended(key)
+            }
+            News::Broken(lost) => return Some(Err(lost)),
+        }))
+    }
+
+    fn command(&mut self, source: &impl Source) {
+        for command in source.commands() {
+            match command {
+                Command::Open(key) => {
+                    let connection = self.connection.clone();
+                    let opening: Opening = Box::pin(async move { connection.open_uni().await });
+                    let rest = Bytes::copy_from_slice(&key.opening());
+                    let lane = OutLane { stream: OutStream::Opening(opening), rest, finishing: false };
+                    self.out.insert(place(key), lane);
+                }
+                Command::Finish(key) => {
+                    if let Some(lane) = self.out.get_mut(&place(key)) {
+                        lane.finishing = true;
+                    }
+                }
+                Command::Reset(key) => {
+                    if let Some(OutLane { stream: OutStream::Open(mut stream), .. }) =
+                        self.out.remove(&place(key))
+                    {
+                        // Fails only when the stream is closed anyway.
+                        let _ = stream.reset(VarInt::from_u32(0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what the connection takes, most urgent lanes first.
+    fn pump(&mut self, cx: &mut Context<'_>, source: &impl Source) -> Result<(), Lost> {
+        self.follow_path();
+        let (connection, window) = (&self.connection, self.window);
+        let mut finished = Vec::new();
+        for (&(priority, key), lane) in &mut self.out {
+            if lane.pump(cx, key, source)?.is_pending() && priority <= URGENT {
+                connection.set_send_window(window + RESERVE);
+                let _ = lane.pump(cx, key, source)?;
+                connection.set_send_window(window);
+            }
+            if lane.finishing && lane.rest.is_empty() {
+                finished.push((priority, key));
+            }
+        }
+        for place in finished {
+            if let Some(OutLane { stream: OutStream::Open(mut stream), .. }) = self.out.remove(&place) {
+                let _ = stream.finish();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the send window follow the path.
+    fn follow_path(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.window_checked) < Duration::from_millis(5) {
+            return;
+        }
+        self.window_checked = now;
+        let path = self.connection.stats().path;
+        let rtt = path.rtt.max(Duration::from_millis(1)).as_secs_f64();
+        let ahead = path.cwnd as f64 * AHEAD.as_secs_f64() / rtt;
+        let window = path.cwnd.saturating_add(ahead as u64).clamp(WINDOW_MIN, WINDOW_MAX);
+        if window.abs_diff(self.window) > self.window / 8 {
+            self.window = window;
+            self.connection.set_send_window(window);
+        }
+    }
+
+    pub(crate) fn received(&self, lane: LaneKey) -> u64 {
+        self.received.get(&lane).map_or(0, |received| received.load(Ordering::Relaxed))
+    }
+
+    pub(crate) async fn close(self, close: Close, reason: &str) {
+        self.connection.close(VarInt::from_u32(close.number().into()), reason.as_bytes());
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+    }
+}
+
+/// The last priority that may use the reserve: cursors.
+const URGENT: Priority = Priority(4);
+
+/// A lane's place in the order of sending. Every display counts as focused: which one is, the relay knows.
+fn place(key: LaneKey) -> (Priority, LaneKey) {
+    (key.priority(true), key)
+}
+
+impl OutLane {
+    fn urge(&self, key: LaneKey) {
+        if let OutStream::Open(stream) = &self.stream {
+            // quinn's order is the other way round. Fails only on a closed stream.
+            let _ = stream.set_priority(-i32::from(key.priority(true).0));
+        }
+    }
+
+    /// Writes until there is no more to write (ready) or no more room (pending).
+    fn pump(&mut self, cx: &mut Context<'_>, key: LaneKey, source: &impl Source) -> Result<Poll<()>, Lost> {
+        if let OutStream::Opening(opening) = &mut self.stream {
+            match opening.as_mut().poll(cx) {
+                Poll::Ready(stream) => self.stream = OutStream::Open(stream.map_err(lost)?),
+                Poll::Pending => return Ok(Poll::Ready(())),
+            }
+            self.urge(key);
+        }
+        loop {
+            if self.rest.is_empty() {
+                match source.next(key) {
+                    Some(record) => self.rest = record,
+                    None => return Ok(Poll::Ready(())),
+                }
+            }
+            let OutStream::Open(stream) = &mut self.stream else { return Ok(Poll::Ready(())) };
+            match AsyncWrite::poll_write(Pin::new(stream), cx, &self.rest) {
+                Poll::Ready(Ok(written)) => self.rest.advance(written),
+                Poll::Ready(Err(error)) => return Err(Lost::path(error)),
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+        }
+    }
+}
+
+async fn read_control(mut stream: RecvStream, heard: mpsc::Sender<Result<Record, Lost>>) {
+    let mut buffer = BytesMut::new();
+    loop {
+        match Record::split_from(LaneKind::Control, &mut buffer) {
+            Ok(Some(record)) => {
+                if heard.send(Ok(record)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => match stream.read_chunk(limits::CONTROL_BODY_MAX, true).await {
+                Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
+                // The connection says why.
+                Ok(None) | Err(_) => return,
+            },
+            Err(error) => {
+                let _ = heard.send(Err(Lost::protocol(error))).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Accepts the relay's lanes, one reader each.
+async fn accept(connection: quinn::Connection, heard: mpsc::Sender<News>) {
+    let mut readers = JoinSet::new();
+    let mut open: HashMap<LaneKey, AbortHandle> = HashMap::new();
+    while let Ok(mut stream) = connection.accept_uni().await {
+        while readers.try_join_next().is_some() {}
+        let mut opening = [0; LaneKey::OPENING_LEN];
+        if stream.read_exact(&mut opening).await.is_err() {
+            continue;
+        }
+        let key = match LaneKey::parse(opening) {
+            Ok(key) => key,
+            Err(error) => {
+                let _ = heard.send(News::Broken(Lost::protocol(error))).await;
+                return;
+            }
+        };
+        let received = Arc::new(AtomicU64::new(0));
+        if heard.send(News::Opened(key, received.clone())).await.is_err() {
+            return;
+        }
+        let reader = readers.spawn(read_lane(stream, key, received, heard.clone()));
+        if let Some(earlier) = open.insert(key, reader) {
+            earlier.abort();
+        }
+    }
+}
+
+async fn read_lane(
+    mut stream: RecvStream,
+    key: LaneKey,
+    received: Arc<AtomicU64>,
+    heard: mpsc::Sender<News>,
+) {
+    let mut buffer = BytesMut::new();
+    loop {
+        let news = match Record::split_from(key.kind, &mut buffer) {
+            Ok(Some(record)) => News::Record(key, record),
+            Ok(None) => match stream.read_chunk(64 << 10, true).await {
+                Ok(Some(chunk)) => {
+                    buffer.extend_from_slice(&chunk.bytes);
+                    received.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
+                    // Whoever is behind with reading will see the count anyway.
+                    let _ = heard.try_send(News::Progress);
+                    continue;
+                }
+                Ok(None) | Err(_) => News::Ended(key, received.clone()),
+            },
+            Err(error) => News::Broken(Lost::protocol(error)),
+        };
+        let last = matches!(news, News::Ended(..) | News::Broken(_));
+        if heard.send(news).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn lost(error: ConnectionError) -> Lost {
+    match error {
+        ConnectionError::ApplicationClosed(closed) => Lost {
+            close: Some(Close::from_number(closed.error_code.into_inner())),
+            reason: String::from_utf8_lossy(&closed.reason).into_owned(),
+        },
+        other => Lost::path(other),
+    }
+}
