@@ -62,6 +62,13 @@ impl Rect {
         Self { x, y, w: self.w.min(size.w - x), h: self.h.min(size.h - y) }
     }
 
+    pub(crate) fn intersects(self, other: Self) -> bool {
+        let meet = |a: u16, a_len: u16, b: u16, b_len: u16| {
+            u32::from(a) < u32::from(b) + u32::from(b_len) && u32::from(b) < u32::from(a) + u32::from(a_len)
+        };
+        meet(self.x, self.w, other.x, other.w) && meet(self.y, self.h, other.y, other.h)
+    }
+
     pub(crate) fn rows(self) -> std::ops::Range<usize> {
         usize::from(self.y)..usize::from(self.y) + usize::from(self.h)
     }
@@ -153,9 +160,17 @@ impl Picture {
         &mut self.bytes[start..][rect.span(PIXEL)]
     }
 
-    /// Moves pixels within the picture. All copies read it as it was before: they are lifted before the first is put
-    /// down. `scratch` holds them in between.
+    /// Moves pixels within the picture. All copies read it as it was before. `scratch` is for those that overlap.
     pub(crate) fn copy(&mut self, copies: &[Copy], scratch: &mut Vec<u8>) {
+        // Mostly there is one copy, a scroll, or none writes what a later one reads: then nothing needs lifting first.
+        let apart = copies
+            .iter()
+            .enumerate()
+            .all(|(i, copy)| copies[i + 1..].iter().all(|later| !copy.to.intersects(later.source())));
+        if apart {
+            copies.iter().for_each(|&copy| self.move_rows(copy));
+            return;
+        }
         scratch.clear();
         for source in copies.iter().map(|copy| copy.source()) {
             source.rows().for_each(|y| scratch.extend_from_slice(&self.row(y)[source.span(PIXEL)]));
@@ -168,6 +183,18 @@ impl Picture {
                 lifted = rest;
             }
         }
+    }
+
+    /// One copy, rows in the order that reads each before it is written.
+    fn move_rows(&mut self, copy: Copy) {
+        let (stride, source, to) = (self.stride(), copy.source(), copy.to);
+        let mut move_row = |(from, to_y): (usize, usize)| {
+            let from = from * stride + source.span(PIXEL).start;
+            let at = to_y * stride + to.span(PIXEL).start;
+            self.bytes.copy_within(from..from + to.span(PIXEL).len(), at);
+        };
+        let rows = source.rows().zip(to.rows());
+        if to.y > source.y { rows.rev().for_each(&mut move_row) } else { rows.for_each(&mut move_row) }
     }
 
     /// Takes over `rect` from a picture of the same size.
@@ -218,6 +245,8 @@ pub(crate) fn pack_history(picture: &Picture) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -237,6 +266,31 @@ mod tests {
         assert_eq!(clip(u16::MAX, 0, u16::MAX, 1).w, 0);
         assert!(!size.holds(Rect { x: 0, y: 0, w: 0, h: 1 }), "an empty rectangle is none");
         assert!(!size.holds(Rect { x: u16::MAX, y: 0, w: u16::MAX, h: 1 }), "no wrapping around");
+    }
+
+    proptest! {
+        #[test]
+        fn copies_read_the_picture_as_it_was(
+            copies in prop::collection::vec((0u16..9, 0u16..9, 0u16..9, 0u16..9, 1u16..8, 1u16..8), 1..4),
+        ) {
+            let size = Size { w: 16, h: 16 };
+            let copies: Vec<Copy> = copies
+                .into_iter()
+                .map(|(from_x, from_y, x, y, w, h)| Copy { from: (from_x, from_y), to: Rect { x, y, w, h } })
+                .collect();
+            let mut picture = Picture::black(size);
+            (0..).zip(picture.bytes_mut()).for_each(|(i, byte): (usize, _)| *byte = (i / PIXEL) as u8);
+            let before = picture.clone();
+            picture.copy(&copies, &mut Vec::new());
+            let mut expected = before.clone();
+            for copy in &copies {
+                for (from, to) in copy.source().rows().zip(copy.to.rows()) {
+                    let row = before.row(from)[copy.source().span(PIXEL)].to_vec();
+                    expected.row_mut(to, copy.to).copy_from_slice(&row);
+                }
+            }
+            prop_assert_eq!(picture, expected);
+        }
     }
 
     #[test]
