@@ -224,6 +224,7 @@ proptest! {
         let mut run = Run::new(mbit, one_way);
         run.run(4 * SECOND);
         run.link.bytes_per_second *= then;
+        run.link.buffer = (run.link.buffer as f64 * then.max(1.0)) as u64;
         let backlog = run.pacer.in_flight() as f64 / run.link.bytes_per_second;
         run.run(10 * SECOND + Duration::from_secs_f64(backlog));
         let used = run.run(6 * SECOND);
