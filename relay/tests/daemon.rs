@@ -1,5 +1,7 @@
 //! The daemon as an operator meets it: signals, readiness, configuration, what the ports say.
 
+#![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
+
 mod common;
 
 use std::os::unix::net::UnixDatagram;

@@ -1,5 +1,7 @@
 //! Who may not join, and who sends what is no protocol: a clear word, and a relay that is none the worse for it.
 
+#![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
+
 mod common;
 
 use bytes::{BufMut, BytesMut};
@@ -157,7 +159,8 @@ async fn garbage_oversized_and_cut_off_streams_on_quic() {
     }
     // And once inside.
     let opening = |kind, sender| LaneKey::plain(kind, sender).opening().to_vec();
-    let cases: [(Box<dyn Fn(Sender) -> Vec<u8>>, Close); 5] = [
+    type Bytes = Box<dyn Fn(Sender) -> Vec<u8>>;
+    let cases: [(Bytes, Close); 5] = [
         (Box::new(|_| vec![200, 0, 0, 0, 0, 0]), Close::PROTOCOL),
         (Box::new(move |sender| opening(LaneKind::Input, sender)), Close::FORBIDDEN),
         (Box::new(move |_| opening(LaneKind::Chat, Sender(0))), Close::PROTOCOL),
