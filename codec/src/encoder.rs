@@ -72,7 +72,7 @@ pub struct Hints<'a> {
 pub struct Update {
     /// The body of a start or update record, as it goes on the wire. May be longer than one record may carry.
     pub body: Vec<u8>,
-    /// Whether subscribers that apply it show exactly the picture given.
+    /// Whether subscribers that apply it show exactly the picture given (as far as damage was named rightly).
     pub complete: bool,
     /// Set if this is the start of a segment: what it builds on. [`Base::Black`] goes without `from`.
     pub start: Option<Base>,
