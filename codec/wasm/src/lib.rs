@@ -116,8 +116,8 @@ pub unsafe extern "C" fn view_input(view: *mut View, len: usize) -> *mut u8 {
     view.input.as_mut_ptr()
 }
 
-/// Applies the record that was written. `lane` is the lane's kind as on the wire: 6 screen, 7 key. Answers with a number
-/// of [`outcome`].
+/// Applies the record that was written. `lane` is the lane's kind as on the wire: 6 screen, 7 key. Answers: 0
+/// applied, 1 held, 2 skipped, 3 lost (ask for a start and a key), 4 no record of such a lane.
 ///
 /// # Safety
 /// `view` comes from [`view_new`].
