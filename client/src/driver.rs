@@ -24,7 +24,7 @@ use crate::{Join, Options};
 /// Events that wait for a program that does not read them, while control messages still come in. Then the connection is
 /// given up: such a program is gone.
 const BACKLOG_MAX: usize = 4096;
-/// Control messages a wrong session state may bring: silence is measured by the relay's own interval.
+/// Heartbeats without a word that mean a lost connection.
 const HEARTBEATS_MISSED: u32 = 3;
 /// A connection that was replaced so soon lost its race at the relay after it had won it here.
 const RACE_TIME: Duration = Duration::from_secs(3);
@@ -47,8 +47,21 @@ pub(crate) struct Driver {
 struct Timers {
     heard: Instant,
     heartbeat: Duration,
+    /// We have asked since something was heard.
+    asked: bool,
     /// When we follow a `GoAway`.
     leave: Option<Instant>,
+}
+
+impl Timers {
+    fn silent(&self) -> Instant {
+        self.heard + self.heartbeat * HEARTBEATS_MISSED
+    }
+
+    /// When to ask whether the relay is there: a word from us makes a QUIC relay that has lost us say so.
+    fn ask(&self) -> Option<Instant> {
+        (!self.asked).then_some(self.heard + self.heartbeat * 5 / 4)
+    }
 }
 
 impl Driver {
@@ -176,6 +189,7 @@ impl Driver {
         let mut timers = Timers {
             heard: at,
             heartbeat: Duration::from_millis(welcome.heartbeat_ms.max(1).into()),
+            asked: false,
             leave: None,
         };
         match self.welcomed(welcome) {
@@ -208,10 +222,10 @@ impl Driver {
             let now = Instant::now();
             let result = heard.and_then(|heard| {
                 if let Some(heard) = heard {
-                    timers.heard = now;
+                    (timers.heard, timers.asked) = (now, false);
                     self.heard(heard, &mut link, &mut timers, now)?;
                 }
-                self.on_time(&timers, now)
+                self.on_time(&mut timers, now)
             });
             if let Err(lost) = result {
                 let close = self.shared.leaving().or(lost.close).unwrap_or(Close::SILENT);
@@ -246,12 +260,17 @@ impl Driver {
 
     /// When something is to be done although nothing happens.
     fn deadline(&self, timers: &Timers) -> Instant {
-        let silent = timers.heard + timers.heartbeat * HEARTBEATS_MISSED;
         let acks = self.shared.acks.lock().due();
-        [Some(silent), acks, timers.leave].into_iter().flatten().min().unwrap_or(silent)
+        let others = [timers.ask(), acks, timers.leave];
+        others.into_iter().flatten().fold(timers.silent(), Instant::min)
     }
 
-    fn on_time(&mut self, timers: &Timers, now: Instant) -> Result<(), Lost> {
+    fn on_time(&mut self, timers: &mut Timers, now: Instant) -> Result<(), Lost> {
+        if timers.ask().is_some_and(|ask| now >= ask) {
+            timers.asked = true;
+            let time_us = self.shared.outbox.lock().time_us(now);
+            self.say(control::Message::Ping(message::Ping { id: 0, time_us }), now)?;
+        }
         for ack in self.shared.acks.lock().take(now) {
             self.say(control::Message::Ack(ack), now)?;
         }
@@ -264,7 +283,7 @@ impl Driver {
                 reason: "the relay leaves service".to_owned(),
             });
         }
-        if now >= timers.heard + timers.heartbeat * HEARTBEATS_MISSED {
+        if now >= timers.silent() {
             let reason = "nothing was heard for three heartbeats".to_owned();
             return Err(Lost { close: Some(Close::SILENT), reason });
         }
