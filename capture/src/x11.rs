@@ -14,8 +14,12 @@ mod wake;
 
 use std::sync::{Arc, Mutex};
 
+use x11rb::protocol::xproto::Screen;
+use x11rb::rust_connection::RustConnection;
+
 pub use self::injector::X11Injector;
 pub use self::screen::X11Screen;
+pub use self::wake::Wakeup;
 use crate::{CaptureError, Layout};
 
 /// The layout as both halves know it, so that one id means one display to them.
@@ -29,4 +33,14 @@ pub fn open(display: Option<&str>) -> Result<(X11Screen, X11Injector), CaptureEr
     let layout = SharedLayout::default();
     let screen = X11Screen::open(display, Arc::clone(&layout))?;
     Ok((screen, X11Injector::open(display, layout)?))
+}
+
+/// Connects to an X display, for windows of one's own. `None` takes the one that DISPLAY names.
+///
+/// # Errors
+/// [`CaptureError`] says what is missing.
+pub fn connect(display: Option<&str>) -> Result<(RustConnection, Screen), CaptureError> {
+    let link = link::Link::open(display)?;
+    link.require_bgrx()?;
+    Ok((link.conn, link.screen))
 }

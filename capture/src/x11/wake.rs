@@ -1,4 +1,4 @@
-//! Waiting for an X connection or a wake-up, whichever comes first.
+//! Waiting for an X connection or a wake-up, whichever comes first. Windows of other crates wait with it too.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,15 +11,20 @@ use crate::{CaptureError, Waker};
 
 /// A counter in the kernel that another thread can raise.
 #[derive(Clone, Debug)]
-pub(super) struct Wakeup(Arc<OwnedFd>);
+pub struct Wakeup(Arc<OwnedFd>);
 
 impl Wakeup {
-    pub(super) fn new() -> Result<Self, CaptureError> {
+    /// One that isn't raised.
+    ///
+    /// # Errors
+    /// When the system has no more file descriptors.
+    pub fn new() -> Result<Self, CaptureError> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         fd.map(|fd| Self(Arc::new(fd))).map_err(|source| failed("make an event counter", source))
     }
 
-    pub(super) fn waker(&self) -> Waker {
+    /// What raises it.
+    pub fn waker(&self) -> Waker {
         let fd = Arc::clone(&self.0);
         Waker::new(move || {
             // A full counter is raised already: nothing is lost.
@@ -28,7 +33,10 @@ impl Wakeup {
     }
 
     /// Waits until `other` can be read, this is raised or the time is over. Answers whether this was raised, and lowers it.
-    pub(super) fn wait(&self, other: impl AsFd, timeout: Option<Duration>) -> Result<bool, CaptureError> {
+    ///
+    /// # Errors
+    /// When the system refuses to wait.
+    pub fn wait(&self, other: impl AsFd, timeout: Option<Duration>) -> Result<bool, CaptureError> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(&other, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {

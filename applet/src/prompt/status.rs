@@ -1,0 +1,267 @@
+//! The small window that is there as long as somebody is connected: who it is, what they can do, and two buttons that end
+//! it. It lies at the top of the primary monitor, above everything, and can be dragged elsewhere.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use tandem_capture::Waker;
+
+use super::canvas::{Canvas, Colour, Rect, Stencil};
+use super::consent::darker;
+use super::strings::{self, Permission, Strings, filled};
+use super::text::{Style, clean};
+use super::window::{Happened, Place, Window};
+use super::{Area, PromptError};
+
+const PAPER: Colour = 0x1d_2733;
+const INK: Colour = 0xff_ffff;
+const SEEN: Colour = 0x3f_a7ff;
+const CONTROLLED: Colour = 0xff_8a3d;
+const STOP: Colour = 0x44_5366;
+const END: Colour = 0xb3_2d2d;
+const TEXT: Style = Style { size: 14.0, bold: false };
+const LABEL: Style = Style { size: 13.0, bold: true };
+/// So many names are shown; others are said to be there.
+const NAMES: usize = 3;
+
+/// What the window says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Those who are connected, the lead technician first.
+    pub technicians: Vec<String>,
+    /// Their organisation.
+    pub organisation: String,
+    /// What they may do now.
+    pub permissions: Vec<Permission>,
+    /// The language; `None` is the environment's.
+    pub language: Option<String>,
+}
+
+/// What the customer did in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusAction {
+    /// Everything is to end, now.
+    EndSession,
+    /// Mouse and keyboard are to be taken back; seeing may go on.
+    StopControl,
+}
+
+/// An open status window. Dropping it closes it.
+#[derive(Debug)]
+pub struct StatusWindow {
+    orders: Sender<Order>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Close,
+    Say(Status),
+    /// Answers where the window's buttons are.
+    Where(Sender<Vec<(StatusAction, Area)>>),
+}
+
+impl StatusWindow {
+    /// Opens the window on `display` (`None`: the environment's); `acted` is called, on another thread, for every click on a
+    /// button.
+    ///
+    /// # Errors
+    /// When no window can be shown.
+    pub fn show(
+        display: Option<&str>,
+        status: &Status,
+        acted: impl FnMut(StatusAction) + Send + 'static,
+    ) -> Result<Self, PromptError> {
+        let mut window = Window::open(display)?;
+        let mut bar = Bar::new(status, &window)?;
+        window.show(bar.size(), Place::Top, strings::of(status.language.as_deref()).title, false)?;
+        window.paint(bar.paint())?;
+        let (orders, given) = channel();
+        let waker = window.waker();
+        let thread = thread::Builder::new().name("status-window".into()).spawn(move || {
+            if let Err(error) = serve(&mut window, &mut bar, &given, acted) {
+                tracing::warn!(%error, "the status window failed");
+            }
+        })?;
+        Ok(Self { orders, waker, thread: Some(thread) })
+    }
+
+    /// Says something else.
+    pub fn update(&self, status: Status) {
+        self.order(Order::Say(status));
+    }
+
+    /// Where the buttons that are there now are, in the desktop's pixels; nothing when the window has failed.
+    pub fn buttons(&self) -> Vec<(StatusAction, Area)> {
+        let (answer, answered) = channel();
+        self.order(Order::Where(answer));
+        answered.recv().unwrap_or_default()
+    }
+
+    fn order(&self, order: Order) {
+        // Its thread only ends early when the display is gone, which it has said.
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+impl Drop for StatusWindow {
+    fn drop(&mut self) {
+        self.order(Order::Close);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // A panic there was reported there.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(
+    window: &mut Window,
+    bar: &mut Bar,
+    orders: &Receiver<Order>,
+    mut acted: impl FnMut(StatusAction),
+) -> Result<(), PromptError> {
+    loop {
+        while let Ok(order) = orders.try_recv() {
+            match order {
+                Order::Close => return Ok(()),
+                Order::Say(status) => {
+                    *bar = Bar::new(&status, window)?;
+                    // Its middle stays where it was.
+                    let (place, (width, height)) = (window.place(), bar.size());
+                    window.reshape(place.x + (place.width - width) / 2, place.y, (width, height))?;
+                }
+                Order::Where(answer) => {
+                    let buttons = bar.buttons.iter().map(|button| (button.action, window.area(button.rect)));
+                    // Nobody waits any more if this fails.
+                    let _ = answer.send(buttons.collect());
+                }
+            }
+        }
+        for happened in window.happened()? {
+            match happened {
+                Happened::Closed => return Ok(()),
+                other => match bar.take(&other, window.place()) {
+                    Some(Meant::Act(action)) => acted(action),
+                    Some(Meant::Move(x, y)) => window.reshape(x, y, bar.size())?,
+                    None => {}
+                },
+            }
+        }
+        window.paint(bar.paint())?;
+        window.wait(None)?;
+    }
+}
+
+/// The status without its window.
+#[derive(Debug)]
+struct Bar {
+    page: Canvas,
+    buttons: Vec<Button>,
+    radius: i32,
+    hover: Option<usize>,
+    hold: Option<Hold>,
+}
+
+#[derive(Debug)]
+struct Button {
+    action: StatusAction,
+    rect: Rect,
+    label: Stencil,
+    colour: Colour,
+}
+
+/// What the pointer's button went down on.
+#[derive(Clone, Copy, Debug)]
+enum Hold {
+    Button(usize),
+    /// The window itself, at this place of it.
+    Window((i32, i32)),
+}
+
+enum Meant {
+    Act(StatusAction),
+    Move(i32, i32),
+}
+
+impl Bar {
+    /// Fonts are loaded for this and given back.
+    fn new(status: &Status, window: &Window) -> Result<Self, PromptError> {
+        let strings = strings::of(status.language.as_deref());
+        let controlled = status.permissions.contains(&Permission::Control);
+        let mut writer = window.writer()?;
+        let px = |logical: f32| window.px(logical);
+        let (height, gap) = (px(44.0), px(12.0));
+        let text = filled(
+            if controlled { strings.controls } else { strings.sees },
+            &[("names", &names(status, strings))],
+        );
+        let room = window.monitor()?.width * 3 / 5;
+        let text = window.write(&mut writer, &text, TEXT, room)?;
+        let mut right = gap + px(10.0) + px(8.0) + text.width + gap;
+        let height = height.max(text.height + px(16.0));
+        let mut buttons = Vec::new();
+        let stop = (StatusAction::StopControl, strings.stop_control, STOP);
+        let end = (StatusAction::EndSession, strings.end_session, END);
+        for (action, name, colour) in controlled.then_some(stop).into_iter().chain([end]) {
+            let label = window.write(&mut writer, name, LABEL, room)?;
+            let (width, tall) = (label.width + 2 * gap, px(28.0));
+            let rect = Rect { x: right, y: (height - tall) / 2, width, height: tall };
+            right += width + px(8.0);
+            buttons.push(Button { action, rect, label, colour });
+        }
+        let width = right + px(2.0);
+        let mut page = Canvas::new((width, height), PAPER);
+        let dot = px(10.0);
+        let dot_place = Rect { x: gap, y: (height - dot) / 2, width: dot, height: dot };
+        page.fill(dot_place, dot / 2, if controlled { CONTROLLED } else { SEEN });
+        page.stamp(&text, gap + dot + px(8.0), (height - text.height) / 2, INK);
+        Ok(Self { page, buttons, radius: px(5.0), hover: None, hold: None })
+    }
+
+    fn size(&self) -> (i32, i32) {
+        (self.page.width, self.page.height)
+    }
+
+    fn take(&mut self, happened: &Happened, place: Rect) -> Option<Meant> {
+        let at = |place| self.buttons.iter().position(|button| button.rect.contains(place));
+        match *happened {
+            Happened::Press(place) => self.hold = Some(at(place).map_or(Hold::Window(place), Hold::Button)),
+            Happened::Motion(_, (x, y)) if matches!(self.hold, Some(Hold::Window(_))) => {
+                let Some(Hold::Window((dx, dy))) = self.hold else { return None };
+                return ((x - dx, y - dy) != (place.x, place.y)).then_some(Meant::Move(x - dx, y - dy));
+            }
+            Happened::Motion(place, _) => self.hover = at(place),
+            Happened::Leave => self.hover = None,
+            Happened::Release(place) => {
+                if let Some(Hold::Button(index)) = self.hold.take() {
+                    return (at(place) == Some(index)).then(|| Meant::Act(self.buttons[index].action));
+                }
+            }
+            Happened::Key(_) | Happened::Closed => {}
+        }
+        None
+    }
+
+    fn paint(&self) -> Canvas {
+        let mut canvas = self.page.clone();
+        for (index, button) in self.buttons.iter().enumerate() {
+            let colour = if self.hover == Some(index) { darker(button.colour, 24) } else { button.colour };
+            canvas.fill(button.rect, self.radius, colour);
+            canvas.stamp_in(&button.label, button.rect, INK);
+        }
+        canvas
+    }
+}
+
+/// Who is connected: "Anna Berger, Bela Kun (Acme)".
+fn names(status: &Status, strings: &Strings) -> String {
+    let mut names: Vec<String> = status.technicians.iter().take(NAMES).map(|name| clean(name)).collect();
+    if status.technicians.len() > NAMES {
+        names.push(strings.and_more.to_owned());
+    }
+    format!("{} ({})", names.join(", "), clean(&status.organisation))
+}
