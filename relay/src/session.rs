@@ -340,7 +340,7 @@ impl Session {
         self.metrics.forwarded(key.kind, record.bytes.len());
     }
 
-    /// A subscriber's input, chat, peer and bulk records, to the publisher.
+    /// A subscriber's records, to the publisher; what it says in chat, to everybody.
     fn submit(&mut self, from: Sender, key: LaneKey, record: &Record) -> Taken {
         let len = record.bytes.len();
         let prompting = self.members.values().any(|member| member.prompt_open);
@@ -363,6 +363,13 @@ impl Session {
             return Taken::NoRoom;
         }
         self.forward(to, key, record);
+        if key.kind == LaneKind::Chat {
+            let others: Vec<Sender> =
+                self.members.keys().copied().filter(|&other| other != from && other != to).collect();
+            for other in others {
+                self.forward(other, key, record);
+            }
+        }
         Taken::Yes
     }
 
@@ -387,6 +394,7 @@ impl Session {
             }
             M::Ack(ack) => self.ack(seat, &ack, now)?,
             M::Visible(visible) => self.visible(seat, &visible, now)?,
+            M::Want(want) => self.wanted(seat, &want)?,
             M::Ask(ask) => self.ask(seat.sender, Rights::from_wire(&ask.rights)),
             M::Grants(grants) => self.grants(seat.sender, &grants)?,
             M::End(end) => self.end(seat.sender, end.reason()),

@@ -214,6 +214,21 @@ impl Session {
         Ok(())
     }
 
+    /// A subscriber has lost step: it waits for a start with a key, which the publisher is asked for.
+    pub(super) fn wanted(&mut self, seat: Seat, want: &message::Want) -> Result<(), Breach> {
+        let no_such = |_| Breach::protocol("no such rendition");
+        let display = DisplayId(u16::try_from(want.display).map_err(no_such)?);
+        let rendition = Rendition(u8::try_from(want.rendition).map_err(no_such)?);
+        let Some(online) = self.online(seat) else { return Ok(()) };
+        let Some(slot) = screen_slot(&online.outbox, (display, rendition)) else { return Ok(()) };
+        if let Some(place) = online.outbox.position(slot) {
+            *place = None;
+            self.metrics.lost.increment(1);
+            self.refresh_wants();
+        }
+        Ok(())
+    }
+
     /// Whether a subscriber looks at this display, for the priority of its lanes.
     pub fn is_focused(&self, sender: Sender, display: DisplayId) -> bool {
         let online = self.members.get(&sender).and_then(Member::online);

@@ -286,6 +286,27 @@ fn who_can_enter_nowhere_makes_the_relay_ask_for_a_start_with_a_key_once() {
 }
 
 #[test]
+fn who_says_that_it_lost_step_gets_a_new_start_with_its_key() {
+    let (mut scene, customer, anna, lane) = sharing();
+    scene.take(&anna);
+    scene.messages(&customer);
+    scene.say(&anna, control::Message::Want(message::Want { start: true, key: true, ..Default::default() }));
+    scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
+    assert!(scene.records(&anna, LaneKind::Screen).is_empty(), "updates are of no use to it");
+    let asked = scene.messages(&customer);
+    assert!(
+        asked.iter().any(|m| matches!(m, control::Message::Want(want) if want.start && want.key)),
+        "{asked:?}"
+    );
+    scene.give(&customer, lane, &screen(2, 1, from(0, 1)));
+    let keys = LaneInstance(50);
+    scene.session.lane_opened(customer.seat, keys, LaneKey::plain(LaneKind::Key, CUSTOMER)).unwrap();
+    scene.give(&customer, keys, &screen(1, 1, ScreenKind::Key));
+    let seqs: Vec<u64> = scene.records(&anna, LaneKind::Screen).iter().map(|r| r.header.seq).collect();
+    assert_eq!(seqs, [2]);
+}
+
+#[test]
 fn nobody_is_asked_for_a_screen_that_nobody_watches() {
     let mut scene = Scene::new();
     let customer = scene.join(CUSTOMER, Role::Customer);
@@ -399,6 +420,17 @@ fn the_lead_ends_the_session_for_all_and_a_collaborator_only_leaves() {
     scene.say(&anna, end());
     assert_eq!((*anna.told.0.lock(), *customer.told.0.lock()), (Some(Close::ENDED), Some(Close::ENDED)));
     assert_eq!(scene.session.ended(), Some(Close::ENDED));
+}
+
+#[test]
+fn what_a_technician_says_in_chat_reaches_everybody_who_may_chat() {
+    let (mut scene, customer, mut anna, _) = sharing();
+    let [ben, eve] = [BEN, Sender(4)].map(|sender| scene.join(sender, Role::Collaborator));
+    scene.grant(&customer, BEN, rights(), 1, false);
+    let chat = scene.open(&mut anna, LaneKind::Chat);
+    scene.give(&anna, chat, &plain(ANNA, types::CHAT, 0, Flags::default()));
+    let got = [&customer, &ben, &eve, &anna].map(|person| scene.records(person, LaneKind::Chat).len());
+    assert_eq!(got, [1, 1, 0, 0]);
 }
 
 #[test]
