@@ -135,7 +135,7 @@ impl Pacer {
     pub fn on_feedback(&mut self, feedback: &Feedback, now: Instant) {
         self.last_news = Some(now);
         let before = self.subscriber.replace(feedback.subscriber);
-        if before.unwrap_or(feedback.subscriber.max(1)) != feedback.subscriber {
+        if before.unwrap_or_else(|| feedback.subscriber.max(1)) != feedback.subscriber {
             self.change_subscriber(feedback);
         }
         let delivered = feedback.delivered_bytes.min(self.sent);

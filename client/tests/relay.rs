@@ -31,14 +31,14 @@ async fn pair(relay: &Relay, transport: Transport) -> (Client, Client, Sender) {
     };
     assert_eq!(technician.control("grant", granted).await, u32::from(connected.sender.0));
     let visible = Visible { display: 0, visible: true, focused: true };
-    technician.handle.control(control::Message::Visible(visible)).unwrap();
+    technician.handle.control(control::Message::Visible(visible)).expect("connected");
     (customer, technician, connected.sender)
 }
 
 fn grant(customer: &Client, to: Sender, revision: u64) {
     let rights = vec![Right::View.into(), Right::Control.into()];
     let grants = Grants { participant: to.0.into(), rights, revision, prompt_open: false };
-    customer.handle.control(control::Message::Grants(grants)).unwrap();
+    customer.handle.control(control::Message::Grants(grants)).expect("connected");
 }
 
 async fn next_record(client: &mut Client, kind: LaneKind) -> (LaneKey, Record) {
@@ -55,13 +55,13 @@ async fn both_directions(transport: Transport) {
     let (mut customer, mut technician, _) = pair(&relay, transport).await;
 
     let want = customer.control("want", |message| match message {
-        control::Message::Want(want) => Some(want.clone()),
+        control::Message::Want(want) => Some(*want),
         _ => None,
     });
     assert!(matches!(want.await, Want { on: true, .. }));
     let body = vec![7; 3 << 20];
     let start = ScreenKind::Start { from: None };
-    let sent = customer.handle.send(screen(), Outgoing::screen(1, start, &body)).unwrap();
+    let sent = customer.handle.send(screen(), Outgoing::screen(1, start, &body)).expect("connected");
     let mut got = Vec::new();
     while got.len() < body.len() {
         let (lane, record) = next_record(&mut technician, LaneKind::Screen).await;
@@ -79,7 +79,7 @@ async fn both_directions(transport: Transport) {
     customer.control("feedback of everything", delivered).await;
 
     for n in 0..100u8 {
-        technician.handle.send(input(), Outgoing::message(types::KEY, &[n])).unwrap();
+        technician.handle.send(input(), Outgoing::message(types::KEY, &[n])).expect("connected");
     }
     for n in 0..100 {
         let (lane, record) = next_record(&mut customer, LaneKind::Input).await;
@@ -92,7 +92,7 @@ async fn both_directions(transport: Transport) {
     };
     technician.control("acknowledgement", acknowledged).await;
 
-    customer.handle.end(tandem_protocol::message::EndReason::ClosedByCustomer).unwrap();
+    customer.handle.end(tandem_protocol::message::EndReason::ClosedByCustomer).expect("connected");
     for client in [&mut customer, &mut technician] {
         let closed = client.until("end", |event| match event {
             Event::Closed { close, .. } => Some(close),
@@ -125,7 +125,7 @@ async fn both_come_back_after_the_relay_crashed() {
     // Without TLS: the next run has another certificate.
     relay.url = relay.url.replace("https", "http");
     let (mut customer, mut technician, number) = pair(&relay, Transport::WebSocket).await;
-    technician.handle.send(input(), Outgoing::message(types::KEY, &[1])).unwrap();
+    technician.handle.send(input(), Outgoing::message(types::KEY, &[1])).expect("connected");
     let (lane, first) = next_record(&mut customer, LaneKind::Input).await;
     customer.handle.processed(lane, first.header.epoch, 1);
     relay.crash();
@@ -133,7 +133,7 @@ async fn both_come_back_after_the_relay_crashed() {
     assert_eq!(resumed.role, Role::Customer);
     let resumed = technician.connected().await;
     assert_eq!(resumed.sender, number);
-    technician.handle.send(input(), Outgoing::message(types::KEY, &[2])).unwrap();
+    technician.handle.send(input(), Outgoing::message(types::KEY, &[2])).expect("connected");
     grant(&customer, number, 2);
     let (_, record) = next_record(&mut customer, LaneKind::Input).await;
     assert_eq!(record.body(), [2], "the first was done and is not done again");
@@ -157,7 +157,7 @@ async fn refusals_are_told_apart() {
     let wrong = if relay.code == "000000" { "000001" } else { "000000" };
     for transport in [Transport::Quic, Transport::WebSocket] {
         for (join, expected) in [
-            (Join::Code(wrong.parse().unwrap()), Close::CODE_UNKNOWN),
+            (Join::Code(wrong.parse().expect("a code")), Close::CODE_UNKNOWN),
             (Join::Token("no.token.atall".into()), Close::TOKEN_INVALID),
             (Join::Ticket(vec![1; 40].into()), Close::TICKET_INVALID),
         ] {
@@ -176,7 +176,7 @@ async fn another_certificate_is_not_believed() {
     let relay = Relay::start();
     for fingerprints in [vec![tandem_client::Fingerprint([0; 32])], Vec::new()] {
         for transport in [Transport::Quic, Transport::WebSocket] {
-            let target = Target::new(&relay.url, fingerprints.clone()).unwrap();
+            let target = Target::new(&relay.url, fingerprints.clone()).expect("an address");
             let mut client = Client::new(Options { transport, ..Options::new(target, relay.code(), "test") });
             let why = client.until("failure", |event| match event {
                 Event::Disconnected { why, close: None, .. } => Some(why),
