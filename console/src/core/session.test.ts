@@ -2,6 +2,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { EndReason, Right, Role, SessionState } from "../gen/control_pb";
 import { DisplayLayoutSchema, PeerPingSchema, PeerPongSchema } from "../gen/peer_pb";
+import { closeNamed } from "./close";
 import { type LaneKey, LaneKind, plainLane } from "./lane";
 import { type ControlInit, RecordType } from "./message";
 import { encodeRecord, type Point, parseRecord, type Record, ScreenKind } from "./record";
@@ -341,12 +342,25 @@ describe("latency", () => {
   });
 });
 
-test("ending the session tells the relay, and its word comes back with the reason", async () => {
-  const s = await stage();
-  expect(s.session.end()).toBe(true);
-  expect(s.last().heard("end")).toMatchObject([{ reason: EndReason.CLOSED_BY_TECHNICIAN }]);
-  s.last().say({ case: "end", value: { reason: EndReason.CLOSED_BY_CUSTOMER } });
-  expect(s.view().end).toBe(EndReason.CLOSED_BY_CUSTOMER);
-  s.last().breakOff();
-  expect(s.session.end()).toBe(false);
+describe("the end", () => {
+  test("is told to the relay, and the technician's own doing is known before the relay's answer", async () => {
+    const s = await stage();
+    expect(s.session.end()).toBe(true);
+    expect(s.last().heard("end")).toMatchObject([{ reason: EndReason.CLOSED_BY_TECHNICIAN }]);
+    s.last().breakOff(closeNamed("ended"));
+    expect(s.view()).toMatchObject({ end: EndReason.CLOSED_BY_TECHNICIAN, connection: { phase: "closed" } });
+  });
+
+  test("comes from the customer with its reason", async () => {
+    const s = await stage();
+    s.last().say({ case: "end", value: { reason: EndReason.CLOSED_BY_CUSTOMER } });
+    s.last().say({ case: "end", value: {} });
+    expect(s.view().end).toBe(EndReason.CLOSED_BY_CUSTOMER);
+  });
+
+  test("cannot be told without a connection", async () => {
+    const s = await stage();
+    s.last().breakOff();
+    expect(s.session.end()).toBe(false);
+  });
 });

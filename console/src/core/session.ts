@@ -182,7 +182,10 @@ export class Session {
   /** Ends the session for all. False if there is no connection to say it on. */
   end(): boolean {
     if (!this.connection.isOpen) return false;
-    this.connection.send({ case: "end", value: { reason: EndReason.CLOSED_BY_TECHNICIAN } });
+    const reason = EndReason.CLOSED_BY_TECHNICIAN;
+    this.connection.send({ case: "end", value: { reason } });
+    // The relay's own word may be lost with the connection that it closes.
+    this.update({ end: reason });
     return true;
   }
 
@@ -284,7 +287,9 @@ export class Session {
         return;
       }
       case "end":
-        return this.update({ end: message.value.reason });
+        // The first word counts: what follows is the connection's own end.
+        if (this.view.end === EndReason.UNSPECIFIED) this.update({ end: message.value.reason });
+        return;
     }
   }
 

@@ -74,7 +74,7 @@ export const de: Catalogue = {
     endLead: "Der Kunde wird getrennt, und alle Rechte erlöschen.",
     endConfirm: "Sitzung beenden",
     cancel: "Abbrechen",
-    customer: (name) => (name ? `Kunde: ${name}` : "Kunde"),
+    customer: "Kunde",
   },
   connection: {
     connecting: "Verbindet …",

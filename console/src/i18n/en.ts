@@ -105,7 +105,7 @@ export const en = {
     endLead: "The customer is disconnected, and all rights are withdrawn.",
     endConfirm: "End session",
     cancel: "Cancel",
-    customer: (name: string) => (name ? `Customer: ${name}` : "Customer"),
+    customer: "Customer",
   },
   connection: {
     connecting: "Connecting…",

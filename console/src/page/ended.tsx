@@ -34,10 +34,7 @@ export function Ended({ view, failure, onAgain, onBack }: Props) {
           {text.end.back}
         </button>
       </p>
-      <p class="hint">
-        {close && text.end.code(close.number, close.name)}
-        {details && ` ${text.end.reason}: ${details}`}
-      </p>
+      <p class="hint">{small(close, details)}</p>
     </main>
   );
 }
@@ -50,4 +47,11 @@ function sentence(close: Close | undefined, end: EndReason | undefined): string 
     if (end === EndReason.LEFT) return text.end.left;
   }
   return text.end.closes[close?.name ?? "silent"];
+}
+
+/** For whoever is asked about it; an ordinary end needs no number. */
+function small(close: Close | undefined, details: string | undefined): string {
+  if (close?.fault === "nobody") return "";
+  const parts = [close && text.end.code(close.number, close.name), details && `${text.end.reason}: ${details}`];
+  return parts.filter(Boolean).join(" · ");
 }

@@ -43,7 +43,7 @@ export function Toolbar({ elementRef, viewer, view, status, scale, onScale, onFu
       </button>
       {status}
       <span class="spacer" />
-      {customer && <span class="hint who">{text.session.customer(customer.name)}</span>}
+      {customer && <span class="hint who">{customer.name || text.session.customer}</span>}
       {mayAsk && (
         <button
           type="button"

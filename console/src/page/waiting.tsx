@@ -18,7 +18,7 @@ export function Waiting({ view, session, onAsk, onSignedOut }: Props) {
   const desk = sessions?.find(({ id }) => id === session);
   const { title, lead, canAsk } = wordsFor(view);
   return (
-    <section class="waiting">
+    <section class="in-place">
       <div role="status">
         <h1>{title}</h1>
         <p class="hint">{lead}</p>
