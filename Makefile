@@ -100,8 +100,10 @@ target/made/wasm: $(WASM_INPUTS) | setup-wasm
 	@$(STEP) 'wasm: build the codec' scripts/build-wasm
 	@mkdir -p $(@D) && touch $@
 
+# Not `npm ci`: it refuses a lock file without the builds of its tools for every other platform, which not every mirror of
+# the registry has. This installs exactly what the lock file says and leaves it as it is.
 console/node_modules/.package-lock.json: console/package.json console/package-lock.json | setup-console
-	@$(STEP) 'console: packages' npm --prefix console ci --no-audit --no-fund
+	@$(STEP) 'console: packages' npm --prefix console install --no-save --no-audit --no-fund
 	@touch $@
 
 # Only when something changed: the relay embeds the result, and a newer file would build it again.
