@@ -119,7 +119,7 @@ static EN: Strings = Strings {
     warning: "Only allow this if you called for help yourself. If somebody called you unexpectedly, refuse.",
     allow: "Allow",
     refuse: "Refuse",
-    countdown: "Refused by itself in {seconds} s",
+    countdown: "Refused automatically in {seconds} s",
     sees: "{names} sees your screen",
     controls: "{names} sees your screen and uses mouse and keyboard",
     and_more: "and others",

@@ -178,7 +178,7 @@ fn wrapped(text: &str, most: usize) -> Vec<Vec<Char2b>> {
     for word in text.split_whitespace() {
         let mut word: Vec<Char2b> = word
             .chars()
-            .map(|character| u16::try_from(u32::from(character)).unwrap_or(b'?'.into()).to_be_bytes())
+            .map(|character| u16::try_from(u32::from(character)).unwrap_or(0x3f).to_be_bytes())
             .map(|[byte1, byte2]| Char2b { byte1, byte2 })
             .collect();
         word.truncate(most);
