@@ -167,6 +167,19 @@ describe("the race", () => {
     expect(quic.closed?.close.name).toBe("race_lost");
   });
 
+  test("a connection that comes too late in its attempt does not end the other", async () => {
+    const s = stage({ ways: 2 });
+    await s.begin();
+    s.clock.advance(250);
+    const [quic, socket] = s.made as [FakeTransport, FakeTransport];
+    quic.handler.ready();
+    socket.handler.ready();
+    s.clock.advance(1000);
+    socket.say({ case: "refused", value: { code: closeNamed("race_lost").number } });
+    quic.say({ case: "welcome", value: WELCOME });
+    expect(s.state()).toEqual({ phase: "open", transport: "webtransport" });
+  });
+
   test("where UDP does not pass, the WebSocket starts as soon as that is known", async () => {
     const s = stage({ ways: 2 });
     await s.begin();

@@ -111,7 +111,10 @@ export class Dial {
       this.options.onWelcome(transport, message.value);
     } else if (message.case === "refused") {
       const { code, reason, retryAfterMs } = message.value;
-      this.fail({ close: closeFromNumber(code), reason, retryAfterMs });
+      const close = closeFromNumber(code);
+      // The attempt's other connection is in use, whose welcome is on its way.
+      if (close.name === "race_lost") this.over(runner, { close, reason });
+      else this.fail({ close, reason, retryAfterMs });
     }
   }
 

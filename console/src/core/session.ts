@@ -31,8 +31,8 @@ const RESYNCS_MAX = 3;
 const RESYNC_WINDOW_MS = 60_000;
 /** What the console has a use for, as soon as the customer agrees. */
 const WANTED = [Right.VIEW, Right.CONTROL];
-/** A stale picture is mended by the relay within this time, or by a resume, ms. */
-const RESYNC_PATIENCE_MS = 500;
+/** A key that was asked for comes within this time, or the connection is begun anew, ms. */
+const RESYNC_PATIENCE_MS = 5000;
 /** The customer's program restates its grants within this time after a resume, ms. */
 const RESTATE_MS = 3000;
 /** A waiting session's heartbeat, ms. */
@@ -377,14 +377,15 @@ export class Session {
       this.lostDisplays.delete(lane.display);
       this.pictureAgeMs = this.latency.age(record.header.timeUs);
     } else if (fate === "lost" && !this.lostDisplays.has(lane.display)) {
-      // The relay may know already, and have a key on its way.
-      const cancel = this.options.clock.after(RESYNC_PATIENCE_MS, () => this.resync(lane.display));
-      this.lostDisplays.set(lane.display, cancel);
+      const { display, rendition } = lane;
+      this.connection.send({ case: "want", value: { display, rendition, start: true, key: true } });
+      const cancel = this.options.clock.after(RESYNC_PATIENCE_MS, () => this.resync(display));
+      this.lostDisplays.set(display, cancel);
     }
     this.ping();
   }
 
-  /** Resumes with nothing in hand: so the relay sends a key and a start. */
+  /** No key has come. Resumes with nothing in hand, which begins everything anew. */
   private resync(display: number): void {
     const { sink, clock } = this.options;
     this.lostDisplays.delete(display);
