@@ -1,6 +1,6 @@
 //! Settings as the daemon needs them: checked, complete, and from wherever they came.
 //!
-//! A flag is stronger than the environment, that than the file, that than the default. [`file`] is the file as people
+//! A flag is stronger than the environment, that than the file, that than the default. [`mod@file`] is the file as people
 //! write it; [`Overrides`] are flags and environment; [`Config::resolve`] is the one place where they meet.
 
 pub mod file;
