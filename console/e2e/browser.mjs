@@ -31,14 +31,23 @@ export function launch({ args = [], headless = true } = {}) {
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
  * @param {{ transport?: "webtransport" | "websocket", viewport?: { width: number, height: number },
- *   colorScheme?: "light" | "dark", locale?: string }} [options]
+ *   colorScheme?: "light" | "dark", locale?: string, onPage?: (page: import("playwright-core").Page) => void }} [options]
+ *   `onPage` is handed the page before it loads anything
  */
 export async function openConsole(browser, url, options = {}) {
-  const { transport, viewport = { width: 1440, height: 900 }, colorScheme = "light", locale = "en-US" } = options;
+  const {
+    transport,
+    viewport = { width: 1440, height: 900 },
+    colorScheme = "light",
+    locale = "en-US",
+    onPage,
+  } = options;
   const context = await browser.newContext({ viewport, colorScheme, locale });
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const opened = new Console(page);
+  onPage?.(page);
+  options.onPage?.(page);
   const address = new URL(url);
   address.searchParams.set("test", "");
   if (transport) address.searchParams.set("transport", transport);
@@ -104,11 +113,12 @@ export class Console {
 
   /** Waits until nothing has been painted for `ms`. */
   async waitForRest(ms = 400) {
-    await this.page.waitForFunction(async (quiet) => {
+    const isQuiet = async (quiet) => {
       const { drawn } = await globalThis.tandemTest.log();
       const last = drawn.at(-1);
       return last !== undefined && performance.timeOrigin + performance.now() - last.at > quiet;
-    }, ms);
+    };
+    await this.page.waitForFunction(isQuiet, ms, { polling: 50 });
   }
 
   /** What the page knows: connection, rights, latency, dropped input. */
