@@ -81,6 +81,8 @@ export class Connection {
   private cancelRetry: (() => void) | undefined;
   /** The attempt under way goes on where the last connection ended. */
   private isResuming = false;
+  /** What a relay that leaves service has asked for. */
+  private spreadMs = 0;
   private bytesBefore = 0;
 
   constructor(
@@ -291,8 +293,10 @@ export class Connection {
     }
   }
 
+  /** Everybody who is told to go would otherwise come back at the same moment. */
   private goAway(spreadMs: number): void {
     const { transport } = this;
+    this.spreadMs = spreadMs;
     this.options.clock.after(this.options.chance.random() * spreadMs, () => {
       if (this.transport === transport) this.resume(closeNamed("going_away"), "the relay leaves service");
     });
@@ -308,7 +312,8 @@ export class Connection {
     if (close?.retry === "never" && close.name !== "race_lost") {
       this.become({ phase: "closed", close, reason: ending.reason });
     } else {
-      this.retry(close?.name === "race_lost" ? "now" : (close?.retry ?? "now"), 0);
+      const spread = close?.name === "going_away" ? this.options.chance.random() * this.spreadMs : 0;
+      this.retry(close?.retry === "later" ? "later" : "now", spread);
     }
   }
 

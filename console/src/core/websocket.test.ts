@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { closeNamed } from "./close";
 import { LaneKind, plainLane } from "./lane";
+import { Incoming } from "./mux";
 import { encodeRecord } from "./record";
 import { FakeClock } from "./testing/fakes";
 import type { Ending, TransportHandler } from "./transport";
@@ -95,6 +96,26 @@ test("while the socket is full nothing is decided: what is urgent by then goes f
   expect(keys.length).toBe(0);
   // Lane 4, the input's, stands at the front of what went out next.
   expect(socket.sent[before]?.[0]).toBe(4);
+});
+
+test("a lane's order holds when handing out a record leads to a control message", () => {
+  socket.open();
+  const keys = [0, 1, 2].map((seq) => encodeRecord(header(seq), new Uint8Array(4)));
+  const source = () => {
+    if (keys.length > 0) transport.control(encodeRecord(header(9), new Uint8Array(0)));
+    return keys.shift();
+  };
+  transport.open(plainLane(LaneKind.Input, 3), source).wake();
+  const seqs: number[] = [];
+  const incoming = new Incoming("client", {
+    record: ({ id }, { header: { seq } }) => id !== 0 && seqs.push(Number(seq)),
+    opened() {},
+    arrived() {},
+    ended() {},
+    credit() {},
+  });
+  for (const message of socket.sent) incoming.message(message);
+  expect(seqs).toEqual([0, 1, 2]);
 });
 
 test("a slow reader of a lane gets credit as records are taken", () => {

@@ -32,6 +32,7 @@ export class WebSocketTransport implements Transport {
   private readonly pace: Pace;
   private isOpen = false;
   private isClosed = false;
+  private isPumping = false;
   private cancelPoll: (() => void) | undefined;
 
   constructor(
@@ -111,20 +112,23 @@ export class WebSocketTransport implements Transport {
 
   /** Sends what may go now, several fragments in a message. */
   private pump(): void {
-    if (!this.isOpen || this.isClosed || this.cancelPoll) return;
-    for (;;) {
-      if (!this.pace.mayGo(this.socket.bufferedAmount)) {
-        this.cancelPoll = this.clock.after(POLL_MS, () => {
-          this.cancelPoll = undefined;
-          this.pump();
-        });
+    // Handing out a record may lead its owner to say more, whose turn comes when this one is on its way.
+    if (!this.isOpen || this.isClosed || this.isPumping || this.cancelPoll) return;
+    this.isPumping = true;
+    while (this.pace.mayGo(this.socket.bufferedAmount)) {
+      const message = this.message(this.pace.fragmentMax());
+      if (!message) {
+        this.isPumping = false;
         return;
       }
-      const message = this.message(this.pace.fragmentMax());
-      if (!message) return;
       this.socket.send(message);
       this.pace.sent(message.byteLength, this.socket.bufferedAmount);
     }
+    this.isPumping = false;
+    this.cancelPoll = this.clock.after(POLL_MS, () => {
+      this.cancelPoll = undefined;
+      this.pump();
+    });
   }
 
   private message(fragmentMax: number): ArrayBuffer | undefined {
