@@ -1,4 +1,19 @@
-//! The parts of the customer's program that are worth having apart from it.
+//! The customer's program: shows this computer's screen to whom its user allows to see it, and lets them work on it.
+//!
+//! - [`consent`], [`gate`], [`pace`]: who may do what, which input is acted upon, when to encode. Plain state, no I/O;
+//! - [`screens`], [`hands`], [`windows`]: a thread each, for what blocks;
+//! - [`session`] joins them with the connection; [`state`] brings a killed program back; [`policy`] is the
+//!   administrator's word; [`prompt`] draws the windows.
+#![forbid(unsafe_code)]
+#![cfg(all(unix, not(target_os = "macos")))]
 
-#[cfg(all(unix, not(target_os = "macos")))]
+pub mod consent;
+pub mod gate;
+pub mod hands;
+pub mod pace;
+pub mod policy;
 pub mod prompt;
+pub mod screens;
+pub mod session;
+pub mod state;
+pub mod windows;

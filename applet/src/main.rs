@@ -1,2 +1,212 @@
-//! (skeleton)
-fn main() {}
+//! `tandem-applet`: arguments, logging, signals and exit codes; everything else is in the library.
+#![forbid(unsafe_code)]
+
+mod arguments;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use clap::Parser;
+use tandem_applet::policy;
+use tandem_applet::session::{self, Outcome, Settings};
+use tandem_applet::state::{Saved, Store};
+use tandem_capture::Halves;
+use tandem_client::{Join, Target};
+use tandem_protocol::Close;
+use tandem_protocol::message::Rights;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use arguments::{Arguments, Source};
+
+/// The code is not (any more) one of a session.
+const EXIT_CODE: u8 = 3;
+/// The relay refused for another reason, or the session was lost for good.
+const EXIT_REFUSED: u8 = 4;
+/// The screen cannot be shown.
+const EXIT_SCREEN: u8 = 5;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let code = start_log(&arguments.log).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(run(&arguments))
+    });
+    code.unwrap_or_else(|error| {
+        eprintln!("tandem-applet: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let store = open_store(arguments);
+    let earlier = store.as_ref().and_then(|store| store.load(SystemTime::now()));
+    let mut session = Begin::of(arguments, earlier)?;
+    loop {
+        let halves = match open_screen(arguments) {
+            Ok(halves) => halves,
+            Err(error) => {
+                eprintln!("tandem-applet: {error}");
+                return Ok(ExitCode::from(EXIT_SCREEN));
+            }
+        };
+        let resumed = session.ticket.is_some();
+        let settings = settings(arguments, session, store.clone())?;
+        let outcome = session::run(settings, halves, stopped()?).await?;
+        if let Some(store) = &store {
+            store.delete();
+        }
+        let stale = matches!(outcome, Outcome::Closed(Close::TICKET_INVALID | Close::TICKET_EXPIRED, _));
+        match &arguments.code {
+            Some(_) if resumed && stale => session = Begin::of(arguments, None)?,
+            _ => return Ok(farewell(&outcome)),
+        }
+    }
+}
+
+/// A session to join: which, and how.
+struct Begin {
+    saved: Saved,
+    ticket: Option<Vec<u8>>,
+}
+
+impl Begin {
+    /// The earlier session if it is the one that is meant, else a new one.
+    fn of(arguments: &Arguments, earlier: Option<Saved>) -> anyhow::Result<Self> {
+        let same = |saved: &Saved| {
+            let code = arguments.code.map(|code| code.to_string());
+            let relay = arguments.relay.as_ref();
+            code.as_ref().is_none_or(|code| *code == saved.code)
+                && relay.is_none_or(|relay| *relay == saved.relay)
+        };
+        if let Some(saved) = earlier.filter(same)
+            && let Some(ticket) = saved.ticket()
+        {
+            return Ok(Self { saved, ticket: Some(ticket) });
+        }
+        anyhow::ensure!(!arguments.resume, "there is no session to resume");
+        let relay = arguments.relay.clone().context("--relay is missing")?;
+        let code = arguments.code.context("--code is missing")?;
+        let fingerprints = arguments.fingerprints.iter().map(ToString::to_string).collect();
+        Ok(Self { saved: Saved::new(relay, fingerprints, code.to_string()), ticket: None })
+    }
+}
+
+fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow::Result<Settings> {
+    let Begin { saved, ticket } = begin;
+    let fingerprints = match arguments.fingerprints.is_empty() {
+        true => saved.fingerprints.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        false => arguments.fingerprints.clone(),
+    };
+    let target = Target::new(&saved.relay, fingerprints)?;
+    let dev = arguments.dev && target.is_loopback();
+    anyhow::ensure!(dev || !arguments.dev, "--dev is for a relay on this computer only");
+    let automatic = policy::automatic(arguments.source == Source::Pattern, dev).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the policy is not followed: everything is asked");
+        Rights::NONE
+    });
+    Ok(Settings {
+        transport: arguments.transport.into(),
+        join: match ticket {
+            Some(ticket) => Join::Ticket(ticket.into()),
+            None => Join::Code(saved.code.parse()?),
+        },
+        target,
+        saved,
+        store,
+        automatic,
+        // There is no desktop to show a window on.
+        headless: arguments.headless || arguments.source == Source::Pattern,
+        display: arguments.display.clone(),
+    })
+}
+
+fn open_store(arguments: &Arguments) -> Option<Store> {
+    let usual = || Store::usual(|name| std::env::var(name).ok());
+    let Some(directory) = arguments.state_dir.clone().or_else(usual) else {
+        tracing::warn!(
+            "there is no directory for state: the session will not survive a restart of this program"
+        );
+        return None;
+    };
+    Store::open(&directory)
+        .inspect_err(|error| tracing::warn!(directory = %directory.display(), %error, "no state can be kept"))
+        .ok()
+}
+
+fn open_screen(arguments: &Arguments) -> Result<Halves, tandem_capture::CaptureError> {
+    match arguments.source {
+        Source::X11 => tandem_capture::open(arguments.display.as_deref()),
+        Source::Pattern => {
+            let (screen, injector) = tandem_capture::pattern::open(arguments.pattern());
+            Ok((Box::new(screen), Box::new(injector)))
+        }
+    }
+}
+
+/// Ends when the program is asked to.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Tells the customer how it ended.
+fn farewell(outcome: &Outcome) -> ExitCode {
+    let (text, code) = match outcome {
+        Outcome::Screen(reason) => (format!("The screen cannot be shown any more: {reason}"), EXIT_SCREEN),
+        Outcome::Closed(close, reason) => closed(*close, reason),
+    };
+    eprintln!("{text}");
+    ExitCode::from(code)
+}
+
+fn closed(close: Close, reason: &str) -> (String, u8) {
+    let told = match close {
+        Close::ENDED | Close::LEFT => return ("The session has ended.".to_owned(), 0),
+        Close::CODE_UNKNOWN => "No session has this code. Check it, or ask for a new one.",
+        Close::CODE_EXPIRED => "This code is too old. Ask for a new one.",
+        Close::CODE_USED => "Somebody has used this code already. Ask for a new one.",
+        Close::TICKET_INVALID | Close::TICKET_EXPIRED => {
+            "The session was interrupted for too long. Ask for a new code."
+        }
+        Close::REPLACED => "The session goes on in another program of this computer.",
+        Close::VERSION => "The relay needs another version of this program.",
+        Close::FORBIDDEN => "The relay does not allow this.",
+        _ => return (format!("The relay closed the connection: {} ({close}).", reason), EXIT_REFUSED),
+    };
+    let of_code = (Close::CODE_UNKNOWN..=Close::CODE_USED).contains(&close);
+    (told.to_owned(), if of_code { EXIT_CODE } else { EXIT_REFUSED })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_has_a_text_and_an_exit_code() {
+        assert_eq!(closed(Close::ENDED, "").1, 0);
+        for close in [Close::CODE_UNKNOWN, Close::CODE_EXPIRED, Close::CODE_USED] {
+            assert_eq!(closed(close, "").1, EXIT_CODE);
+        }
+        let (text, code) = closed(Close::from_number(777), "something new");
+        assert!(code == EXIT_REFUSED && text.contains("something new"));
+        for close in Close::ALL {
+            assert!(!closed(*close, "x").0.is_empty());
+        }
+    }
+}

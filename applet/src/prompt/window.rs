@@ -183,7 +183,7 @@ impl Window {
             &look,
         ))?;
         x(conn.create_gc(self.gc, self.id, &CreateGCAux::new()))?;
-        self.name(title)?;
+        self.name(title, place)?;
         x(self.conn.map_window(self.id))?;
         self.rise()?;
         if focus {
@@ -194,12 +194,15 @@ impl Window {
         x(self.conn.sync())
     }
 
-    fn name(&self, title: &str) -> Result<(), PromptError> {
+    fn name(&self, title: &str, place: Place) -> Result<(), PromptError> {
         let atom =
             |name: &str| x(x(self.conn.intern_atom(false, name.as_bytes()))?.reply()).map(|reply| reply.atom);
         let (name, utf8) = (atom("_NET_WM_NAME")?, atom("UTF8_STRING")?);
         let (kind, notice) = (atom("_NET_WM_WINDOW_TYPE")?, atom("_NET_WM_WINDOW_TYPE_NOTIFICATION")?);
-        let class = b"tandem\0Tandem\0";
+        let class: &[u8] = match place {
+            Place::Centre => b"prompt\0Tandem\0",
+            Place::Top => b"status\0Tandem\0",
+        };
         x(self.conn.change_property8(PropMode::REPLACE, self.id, name, utf8, title.as_bytes()))?;
         x(self.conn.change_property8(
             PropMode::REPLACE,

@@ -1,0 +1,283 @@
+//! One session, from joining to its end: joins the connection, the screen's thread, the hands' thread and the windows.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use tandem_capture::Halves;
+use tandem_client::{Event, Events, Handle, Join, Options, Outgoing, Target, Transport};
+use tandem_protocol::message::{self, Capabilities, EndReason, Right, Rights, control, types};
+use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::consent::{Consent, Output};
+use crate::hands::{self, Hands};
+use crate::prompt::{Answer, StatusAction};
+use crate::screens::{self, Screens, Told};
+use crate::state::{Saved, Store};
+use crate::windows::{Said, Windows};
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a session needs.
+#[derive(Debug)]
+pub struct Settings {
+    /// The relay.
+    pub target: Target,
+    /// Over which binding.
+    pub transport: Transport,
+    /// The code, or the ticket of an earlier run.
+    pub join: Join,
+    /// What is written down for a restart: relay, code and earlier grants; the ticket comes with the connection.
+    pub saved: Saved,
+    /// Where; `None`: nowhere.
+    pub store: Option<Store>,
+    /// What is granted without a prompt.
+    pub automatic: Rights,
+    /// No windows: what is not automatic is refused.
+    pub headless: bool,
+    /// The X display of the windows.
+    pub display: Option<String>,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The relay said so, or refused us.
+    Closed(Close, String),
+    /// The screen is gone.
+    Screen(String),
+}
+
+struct Session {
+    handle: Handle,
+    screens: Screens,
+    hands: Hands,
+    windows: Option<Windows>,
+    prompt: u64,
+    consent: Consent,
+    me: Option<Sender>,
+    saved: Saved,
+    store: Option<Store>,
+    /// When the farewell is over.
+    leaving: Option<Instant>,
+}
+
+/// Runs a session until it ends, or until `stop`, which ends it.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub async fn run(
+    settings: Settings,
+    (source, injector): Halves,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<Outcome> {
+    let agent = concat!("tandem-applet ", env!("CARGO_PKG_VERSION"));
+    let options = Options {
+        transport: settings.transport,
+        capabilities: Capabilities { codecs: vec![tandem_codec::VERSION.into()], ..Capabilities::default() },
+        ..Options::new(settings.target, settings.join, agent)
+    };
+    let (handle, events) = tandem_client::start(options);
+    let (said, hears) = unbounded_channel();
+    let (tell, told) = unbounded_channel();
+    let screens = Screens::start(source, handle.clone(), move |news| drop(tell.send(news)))?;
+    let windows = match settings.headless {
+        true => None,
+        false => Some(Windows::start(settings.display, said)?),
+    };
+    let session = Session {
+        hands: Hands::start(injector, handle.clone())?,
+        screens,
+        windows,
+        prompt: 0,
+        consent: Consent::new(settings.automatic, settings.saved.grants()),
+        me: None,
+        saved: settings.saved,
+        store: settings.store,
+        leaving: None,
+        handle,
+    };
+    Ok(session.run(events, told, hears, stop).await)
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut events: Events,
+        mut told: UnboundedReceiver<Told>,
+        mut hears: UnboundedReceiver<Said>,
+        stop: impl Future<Output = ()>,
+    ) -> Outcome {
+        tokio::pin!(stop);
+        let mut stopped = false;
+        loop {
+            let leaving = self.leaving;
+            tokio::select! {
+                // Input first: everything else may wait for it.
+                biased;
+                event = events.next() => match event {
+                    Some(Event::Closed { close, reason }) => return Outcome::Closed(close, reason),
+                    Some(event) => self.event(event).await,
+                    None => return Outcome::Closed(Close::LEFT, String::new()),
+                },
+                Some(said) = hears.recv() => self.said(said),
+                Some(news) = told.recv() => match news {
+                    Told::Layout(generation) => self.hands.order(hands::Order::Layout(generation)),
+                    Told::Failed(error) => {
+                        self.end();
+                        return Outcome::Screen(error.to_string());
+                    }
+                },
+                () = &mut stop, if !stopped => {
+                    stopped = true;
+                    self.end();
+                }
+                () = sleep_until(leaving.unwrap_or_else(Instant::now)), if leaving.is_some() => {
+                    self.leaving = None;
+                    self.handle.leave();
+                }
+            }
+        }
+    }
+
+    /// The customer ends the session.
+    fn end(&mut self) {
+        if let Some(store) = &self.store {
+            store.delete();
+        }
+        match self.handle.end(EndReason::ClosedByCustomer) {
+            Ok(()) => self.leaving = Some(Instant::now() + FAREWELL),
+            Err(_) => self.handle.leave(),
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Connected(connected) => {
+                self.me = Some(connected.sender);
+                tracing::info!(session = %connected.session, binding = ?connected.binding, "connected to the relay");
+                self.saved.set_ticket(&connected.ticket, connected.grace.as_secs());
+                self.save();
+                let outputs = self.consent.connected();
+                self.perform(outputs);
+                self.screens.order(screens::Order::Connected(connected.restart));
+            }
+            Event::Disconnected { why, retry_in, .. } => {
+                tracing::warn!(
+                    reason = why,
+                    retry_in_ms = retry_in.as_millis() as u64,
+                    "no connection to the relay"
+                );
+            }
+            Event::Control(message) => self.control(message),
+            Event::Record { lane, record } if lane.kind == LaneKind::Input => {
+                self.hands.record(lane, record).await
+            }
+            Event::Record { lane, record } if lane.kind == LaneKind::Peer => self.peer(lane, &record),
+            _ => {}
+        }
+    }
+
+    fn control(&mut self, message: control::Message) {
+        match message {
+            control::Message::Feedback(_) => self.screens.wake(),
+            control::Message::Want(want) => self.screens.order(screens::Order::Want(want)),
+            control::Message::Ask(ask) => {
+                let Ok(who) = u16::try_from(ask.participant) else { return };
+                let outputs = self.consent.ask(Sender(who), Rights::from_wire(&ask.rights));
+                self.perform(outputs);
+            }
+            control::Message::Roster(roster) => {
+                let Some(me) = self.me else { return };
+                let outputs = self.consent.roster(&roster, me);
+                self.perform(outputs);
+            }
+            _ => {}
+        }
+    }
+
+    /// A subscriber asks how far away we are.
+    fn peer(&self, lane: LaneKey, record: &Record) {
+        if record.header.record_type != types::PEER_PING {
+            return;
+        }
+        let Ok(ping) = message::PeerPing::decode(record.body()) else { return };
+        let pong = message::PeerPong {
+            id: ping.id,
+            time_us: ping.time_us,
+            to: lane.sender.0.into(),
+            epoch_time_us: self.handle.time_us(),
+        };
+        let out = pong.encode_to_vec();
+        // Without a connection nobody waits for it.
+        let _ = self
+            .handle
+            .send(LaneKey::plain(LaneKind::Peer, Sender::RELAY), Outgoing::message(types::PEER_PONG, &out));
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Answer(number, answer) if number == self.prompt => {
+                tracing::info!(?answer, "the customer has answered");
+                let outputs = self.consent.answered(answer == Answer::Allow);
+                self.perform(outputs);
+            }
+            // Of a prompt that was taken back.
+            Said::Answer(..) => {}
+            Said::Action(StatusAction::EndSession) => self.end(),
+            Said::Action(StatusAction::StopControl) => {
+                let outputs = self.consent.revoke(Rights::of(&[Right::Control]));
+                self.perform(outputs);
+            }
+        }
+    }
+
+    /// Does what the consent says, in its order: input stops before a prompt is shown.
+    fn perform(&mut self, outputs: Vec<Output>) {
+        self.set_controllers();
+        for output in outputs {
+            match output {
+                // Without a connection it is restated on the next one.
+                Output::Grant(grants) => drop(self.handle.control(control::Message::Grants(grants))),
+                Output::Dismiss => self.windows.iter().for_each(Windows::dismiss),
+                Output::Prompt(who, rights) => self.prompt(who, rights),
+            }
+        }
+        self.set_controllers();
+        if let Some(windows) = &mut self.windows {
+            windows.status(self.consent.people().values());
+        }
+        if self.saved.set_grants(&self.consent.grants()) {
+            self.save();
+        }
+    }
+
+    fn prompt(&mut self, who: Sender, rights: Rights) {
+        match (&mut self.windows, self.consent.people().get(&who)) {
+            (Some(windows), Some(person)) => self.prompt = windows.prompt(person, rights),
+            _ => {
+                tracing::warn!("a request was refused: there is no window to ask the customer in");
+                let outputs = self.consent.answered(false);
+                self.perform(outputs);
+            }
+        }
+    }
+
+    fn set_controllers(&self) {
+        let people = self.consent.people().keys().copied();
+        let may: BTreeSet<Sender> = people.filter(|&who| self.consent.may(who).has(Right::Control)).collect();
+        self.hands.order(hands::Order::Controllers(may));
+    }
+
+    fn save(&self) {
+        // A farewell has deleted it.
+        if self.leaving.is_some() {
+            return;
+        }
+        if let Some(error) = self.store.as_ref().and_then(|store| store.save(&self.saved).err()) {
+            tracing::warn!(%error, "the session cannot be written down: it would not survive a restart of this program");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What brings a killed and restarted applet back into its session: the ticket and what the customer has granted, in a
+//! file that only this user can read. It is written anew whole, and deleted when the session ends.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use tandem_protocol::Sender;
+use tandem_protocol::message::Rights;
+
+/// The file's name in the state directory.
+const NAME: &str = "session.json";
+/// No state file is larger.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// A session that can be resumed. A secret: its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Version of this format: 1.
+    version: u32,
+    /// The relay's address.
+    pub relay: String,
+    /// The certificates that it may have; empty: by authority.
+    pub fingerprints: Vec<String>,
+    /// The code that began the session.
+    pub code: String,
+    /// The ticket, base64.
+    ticket: String,
+    /// How long the ticket is good after a loss, in seconds.
+    grace_s: u64,
+    /// Rights by participant.
+    grants: BTreeMap<u16, Vec<i32>>,
+}
+
+impl std::fmt::Debug for Saved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Saved").field("relay", &self.relay).finish_non_exhaustive()
+    }
+}
+
+impl Saved {
+    /// A session that is about to be joined.
+    pub fn new(relay: String, fingerprints: Vec<String>, code: String) -> Self {
+        Self {
+            version: 1,
+            relay,
+            fingerprints,
+            code,
+            ticket: String::new(),
+            grace_s: 0,
+            grants: BTreeMap::new(),
+        }
+    }
+
+    /// It can be resumed with this.
+    pub fn set_ticket(&mut self, ticket: &[u8], grace_s: u64) {
+        (self.ticket, self.grace_s) = (STANDARD.encode(ticket), grace_s);
+    }
+
+    /// The ticket's bytes.
+    pub fn ticket(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(&self.ticket).ok()
+    }
+
+    /// The customer's grants.
+    pub fn grants(&self) -> BTreeMap<Sender, Rights> {
+        self.grants.iter().map(|(&who, rights)| (Sender(who), Rights::from_wire(rights))).collect()
+    }
+
+    /// Takes other grants over; whether they differ.
+    pub fn set_grants(&mut self, grants: &BTreeMap<Sender, Rights>) -> bool {
+        let grants = grants.iter().map(|(who, rights)| (who.0, rights.to_wire())).collect();
+        std::mem::replace(&mut self.grants, grants) != self.grants
+    }
+}
+
+/// The state directory's session file.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// In this directory, which is made, for this user alone, if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// The directory that the environment suggests: it ends with the login where there is a run-time directory, else it is
+    /// kept in the home.
+    pub fn usual(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute("XDG_RUNTIME_DIR")
+            .map(|path| path.join("tandem"))
+            .or_else(|| absolute("HOME").map(|path| path.join(".local/state/tandem")))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(NAME)
+    }
+
+    /// The session that can be resumed, if its file is ours, whole and not too old.
+    pub fn load(&self, now: SystemTime) -> Option<Saved> {
+        let file = std::fs::File::open(self.path()).ok()?;
+        let metadata = file.metadata().ok().filter(|metadata| metadata.len() <= BYTES_MAX)?;
+        let saved: Saved = serde_json::from_reader(io::BufReader::new(file)).ok()?;
+        let saved = Some(saved).filter(|saved| saved.version == 1)?;
+        let written = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let age = now.duration_since(UNIX_EPOCH).ok()?.as_secs().saturating_sub(written);
+        // A session without news writes nothing for days; the relay decides in the end.
+        (age <= saved.grace_s.max(7 * 24 * 3600)).then_some(saved)
+    }
+
+    /// Writes the session down: all of it or, after a crash, what was there before.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn save(&self, saved: &Saved) -> io::Result<()> {
+        let fresh = self.directory.join(format!("{NAME}.{}", std::process::id()));
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&serde_json::to_vec(saved)?)?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, self.path())
+    }
+
+    /// Forgets the session.
+    pub fn delete(&self) {
+        match std::fs::remove_file(self.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the session's file cannot be deleted");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use tandem_protocol::message::Right;
+
+    fn saved() -> Saved {
+        let mut saved = Saved::new("https://relay.example:443".into(), Vec::new(), "042917".into());
+        saved.set_ticket(b"secret", 300);
+        assert!(saved.set_grants(&BTreeMap::from([(Sender(2), Rights::of(&[Right::View]))])));
+        saved
+    }
+
+    #[test]
+    fn a_session_is_kept_for_this_user_alone_until_it_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("a/b")).expect("a store");
+        assert_eq!(store.load(SystemTime::now()), None);
+        store.save(&saved()).expect("saved");
+        let mode = std::fs::metadata(store.path()).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let loaded = store.load(SystemTime::now()).expect("loaded");
+        assert_eq!(loaded, saved());
+        assert_eq!(loaded.ticket().as_deref(), Some(&b"secret"[..]));
+        assert!(loaded.grants()[&Sender(2)].has(Right::View));
+        store.delete();
+        assert_eq!(store.load(SystemTime::now()), None);
+    }
+
+    #[test]
+    fn what_is_damaged_or_old_is_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        store.save(&saved()).expect("saved");
+        let month = std::time::Duration::from_secs(31 * 24 * 3600);
+        assert_eq!(store.load(SystemTime::now() + month), None);
+        std::fs::write(store.path(), "{\"version\":1").expect("written");
+        assert_eq!(store.load(SystemTime::now()), None);
+        assert!(!format!("{:?}", saved()).contains("042917"));
+    }
+
+    #[test]
+    fn the_usual_place_ends_with_the_login() {
+        let of = |pairs: &'static [(&str, &str)]| {
+            Store::usual(move |name| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_owned()))
+        };
+        assert_eq!(
+            of(&[("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/home/a")]),
+            Some("/run/user/7/tandem".into())
+        );
+        assert_eq!(
+            of(&[("XDG_RUNTIME_DIR", "x"), ("HOME", "/home/a")]),
+            Some("/home/a/.local/state/tandem".into())
+        );
+        assert_eq!(of(&[]), None);
+    }
+}
