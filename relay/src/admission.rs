@@ -13,6 +13,7 @@ use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
 
 use crate::session::{SessionStatus, Who};
 
+pub(crate) use ticket::write_secret;
 pub use ticket::{Ticket, TicketKey};
 pub use token::TokenKeys;
 

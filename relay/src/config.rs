@@ -95,7 +95,10 @@ pub enum Tls {
         key: PathBuf,
     },
     /// Made here, for trying out on loopback.
-    SelfSigned,
+    SelfSigned {
+        /// Kept in this file, so that a restart changes nothing.
+        file: Option<PathBuf>,
+    },
 }
 
 /// Where state is kept.
@@ -135,8 +138,11 @@ impl Config {
                 "--dev serves loopback only: without encryption for browsers",
             ));
         }
+        let state_directory = overrides.state_directory.or(file.state.directory);
         let tls = match (&file.tls.certificate, &file.tls.key) {
-            _ if dev => Tls::SelfSigned,
+            _ if dev => Tls::SelfSigned {
+                file: state_directory.as_ref().map(|directory| directory.join("self-signed.pem")),
+            },
             (Some(certificate), Some(key)) => {
                 Tls::Files { certificate: certificate.clone(), key: key.clone() }
             }
@@ -148,7 +154,7 @@ impl Config {
                 ));
             }
         };
-        let state = match overrides.state_directory.or(file.state.directory) {
+        let state = match state_directory {
             Some(directory) => State::Directory(directory),
             None => State::Nowhere,
         };

@@ -68,6 +68,10 @@ impl Server {
     /// # Errors
     /// If a port, certificate or state directory cannot be had.
     pub async fn bind(config: Config, desk: DeskParts) -> anyhow::Result<Self> {
+        if let State::Directory(directory) = &config.state {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
+        }
         let certificates = Certificates::load(config.tls.clone(), config.listen.ip())?;
         let (tcp, udp) = listen(config.listen, config.udp).await?;
         let port = tcp.local_addr()?.port();
@@ -85,11 +89,7 @@ impl Server {
                 warn!("no state directory: a restart will end every session");
                 TicketKey::ephemeral()?
             }
-            State::Directory(directory) => {
-                std::fs::create_dir_all(directory)
-                    .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
-                TicketKey::load(&directory.join("ticket.key"))?
-            }
+            State::Directory(directory) => TicketKey::load(&directory.join("ticket.key"))?,
         };
         let keys: Vec<[u8; 32]> = desk.keys.iter().chain(&config.token_keys).copied().collect();
         let tokens = TokenKeys::new(config.audience, &keys);
@@ -103,7 +103,7 @@ impl Server {
             connections: connections.clone(),
         };
         let router = http::router(public, desk.routes);
-        let plain_http = config.tls == Tls::SelfSigned;
+        let plain_http = matches!(config.tls, Tls::SelfSigned { .. });
         Ok(Self { relay, certificates, tcp, plain_http, quic, operations, router, connections })
     }
 

@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tandem_protocol::limits;
 use time::OffsetDateTime;
 
+use crate::admission::write_secret;
 use crate::config::Tls;
 
 /// Browsers take a certificate by its hash only if it lives no longer than 14 days.
@@ -40,7 +41,7 @@ impl Certificates {
     /// If a file cannot be read, or key and certificate do not belong together.
     pub fn load(source: Tls, address: IpAddr) -> anyhow::Result<Arc<Self>> {
         let names = vec![address];
-        let current = RwLock::new(Arc::new(make(&source, &names)?));
+        let current = RwLock::new(Arc::new(make(&source, &names, false)?));
         Ok(Arc::new(Self { source, names, current }))
     }
 
@@ -49,14 +50,14 @@ impl Certificates {
     /// # Errors
     /// As [`Certificates::load`].
     pub fn renew(&self) -> anyhow::Result<()> {
-        let renewed = make(&self.source, &self.names)?;
+        let renewed = make(&self.source, &self.names, true)?;
         *self.current.write() = Arc::new(renewed);
         Ok(())
     }
 
     /// SHA-256 of the certificate in use, if no authority has signed it.
     pub fn hash(&self) -> Option<[u8; 32]> {
-        if self.source != Tls::SelfSigned {
+        if !matches!(self.source, Tls::SelfSigned { .. }) {
             return None;
         }
         let current = self.current.read();
@@ -84,10 +85,16 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn make(source: &Tls, names: &[IpAddr]) -> anyhow::Result<CertifiedKey> {
+fn make(source: &Tls, names: &[IpAddr], anew: bool) -> anyhow::Result<CertifiedKey> {
     let (chain, key) = match source {
         Tls::Files { certificate, key } => read(certificate, key)?,
-        Tls::SelfSigned => self_signed(names)?,
+        Tls::SelfSigned { file: None } => parse(&self_signed(names)?)?,
+        Tls::SelfSigned { file: Some(file) } => {
+            if anew || !is_young(file) {
+                write_secret(file, self_signed(names)?.as_bytes())?;
+            }
+            read(file, file)?
+        }
     };
     let certified = CertifiedKey::from_der(chain, key, &provider::default_provider());
     certified.context("certificate and private key do not work together")
@@ -107,8 +114,15 @@ fn read(certificate: &Path, key: &Path) -> anyhow::Result<Pair> {
     Ok((chain, key))
 }
 
-/// ECDSA P-256: browsers do not take Ed25519 by its hash.
-fn self_signed(names: &[IpAddr]) -> anyhow::Result<Pair> {
+/// Whether a kept certificate has time left.
+fn is_young(file: &Path) -> bool {
+    let age =
+        file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age < RENEW_AFTER)
+}
+
+/// Certificate and key as PEM. ECDSA P-256: browsers do not take Ed25519 by its hash.
+fn self_signed(names: &[IpAddr]) -> anyhow::Result<String> {
     let mut names: Vec<String> = names.iter().map(IpAddr::to_string).collect();
     names.extend(["localhost".into(), "127.0.0.1".into(), "::1".into()]);
     let mut params = CertificateParams::new(names).context("the names do not fit a certificate")?;
@@ -117,8 +131,13 @@ fn self_signed(names: &[IpAddr]) -> anyhow::Result<Pair> {
     params.not_after = now + SELF_SIGNED_LIFE - time::Duration::hours(1);
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a key")?;
     let certificate = params.self_signed(&pair).context("cannot make a certificate")?;
-    let key = PrivateKeyDer::try_from(pair.serialize_der()).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok((vec![certificate.der().clone()], key))
+    Ok(certificate.pem() + &pair.serialize_pem())
+}
+
+fn parse(pem: &str) -> anyhow::Result<Pair> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).context("not a certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).context("not a private key")?;
+    Ok((vec![certificate], key))
 }
 
 /// Application protocols on UDP and TCP.
@@ -132,10 +151,16 @@ mod tests {
 
     #[test]
     fn a_self_signed_certificate_changes_with_renewal_and_files_must_be_there() {
-        let certificates = Certificates::load(Tls::SelfSigned, IpAddr::from([127, 0, 0, 1])).unwrap();
-        let before = certificates.hash().unwrap();
-        certificates.renew().unwrap();
-        assert_ne!(certificates.hash().unwrap(), before);
+        let directory = tempfile::tempdir().unwrap();
+        for file in [None, Some(directory.path().join("self-signed.pem"))] {
+            let source = Tls::SelfSigned { file: file.clone() };
+            let load = || Certificates::load(source.clone(), IpAddr::from([127, 0, 0, 1])).unwrap();
+            let certificates = load();
+            let before = certificates.hash().unwrap();
+            assert_eq!(load().hash() == Some(before), file.is_some(), "a kept one survives a restart");
+            certificates.renew().unwrap();
+            assert_ne!(certificates.hash().unwrap(), before);
+        }
         let missing = Tls::Files { certificate: "/nowhere/a.pem".into(), key: "/nowhere/a.key".into() };
         let error = Certificates::load(missing, IpAddr::from([127, 0, 0, 1])).unwrap_err();
         assert!(error.to_string().contains("/nowhere/a.pem"));

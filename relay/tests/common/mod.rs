@@ -47,7 +47,8 @@ impl Relay {
     /// Starts one on loopback, with further arguments.
     pub async fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem-relay"))
-            .args(["serve", "--dev", "--json", "--listen", "127.0.0.1:0", "--log", "warn"])
+            .args(["serve", "--dev", "--json", "--log", "warn"])
+            .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(arguments)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -77,6 +78,11 @@ impl Relay {
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Kills it without a chance to say goodbye.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Waits for its end.
