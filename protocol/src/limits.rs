@@ -29,7 +29,7 @@ pub const UNADMITTED_MAX: usize = 4 << 10;
 pub const ADMISSION_TIME: Duration = Duration::from_secs(5);
 /// Most bytes of an update or key assembled from several records.
 pub const ASSEMBLED_MAX: usize = 64 << 20;
-/// Most lanes that one end keeps open at once.
+/// Most lanes that one end keeps open at once, beside control.
 pub const LANES_MAX: usize = 64;
 /// Most payload bytes of a WebSocket fragment.
 pub const FRAGMENT_MAX: usize = 16 << 10;

@@ -381,7 +381,8 @@ impl Incoming {
         if key.kind == LaneKind::Control || self.lanes.contains_key(&id) {
             return Err(MuxError::Lane(id));
         }
-        if self.lanes.len() >= limits::LANES_MAX {
+        // Control is beside them.
+        if self.lanes.len() > limits::LANES_MAX {
             return Err(MuxError::Lanes);
         }
         self.lanes.insert(id, InLane::new(key));
@@ -511,8 +512,9 @@ mod tests {
         assert_eq!(check(&open(2, 99)), Err(MuxError::Kind(UnknownKind(99))));
         assert_eq!(check(&open(2, 0)), Err(MuxError::Lane(2)));
         assert_eq!(check(&open(0, 1)), Err(MuxError::Lane(0)));
-        let many: Vec<u8> = (1..=limits::LANES_MAX as u16).flat_map(|n| open(2 * n, 1)).collect();
-        assert_eq!(check(&many), Err(MuxError::Lanes));
+        let lanes = |count: usize| (1..=count as u16).flat_map(|n| open(2 * n, 1)).collect::<Vec<u8>>();
+        assert_eq!(check(&lanes(limits::LANES_MAX)), Ok(()));
+        assert_eq!(check(&lanes(limits::LANES_MAX + 1)), Err(MuxError::Lanes));
         let mut twice = open(2, 1).to_vec();
         twice.extend_from_slice(&open(2, 1));
         assert_eq!(check(&twice), Err(MuxError::Lane(2)));
