@@ -79,6 +79,16 @@ test("where UDP is not served, the WebSocket is used without being asked for", a
   await desk.waitForState(({ view }) => view?.connection.transport === "websocket");
 });
 
+test("loading the page again keeps the place in the session", async () => {
+  relay = await Relay.start();
+  const desk = await openConsole(browser, relay.ready.console);
+  await desk.openFirstSession();
+  const { view: before } = await desk.waitForState(isOpen);
+  await desk.page.reload();
+  const { view: after } = await desk.waitForState(isOpen);
+  assert.equal(after.self, before.self);
+});
+
 test("ending a session says so, and leads back to the list", async () => {
   relay = await Relay.start();
   const desk = await openConsole(browser, relay.ready.console);

@@ -250,7 +250,8 @@ export class Connection {
       return this.retry("now", failure.retryAfterMs);
     }
     if (close?.retry === "never") return this.become({ phase: "closed", close, reason: failure.reason });
-    this.retry(close?.retry ?? "later", failure.retryAfterMs);
+    // A path that broke, or a relay that is about to come back: every second counts.
+    this.retry(close?.retry ?? "now", failure.retryAfterMs);
   }
 
   private transportHandler(transport: Transport): TransportHandler {

@@ -18,7 +18,7 @@ export function Banners({ view, act }: { view: SessionView | undefined; act: (ac
   const isReconnecting = connection.phase === "reconnecting";
   return (
     <div class="banners" role="status">
-      {isReconnecting && (
+      {isReconnecting && canView && (
         <p class="banner warn">
           {text.banner.reconnecting} <Retry retryInMs={connection.retryInMs} onRetry={() => act({ do: "retry" })} />
         </p>

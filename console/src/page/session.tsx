@@ -72,8 +72,8 @@ function Running({ viewer, onSignedOut, onAgain }: Props) {
         onDone={() => screen.current?.focus()}
         status={<Status view={view} />}
       />
-      <Banners view={view} act={(act) => viewer.act(act)} />
       <main class="stage">
+        <Banners view={view} act={(act) => viewer.act(act)} />
         <Screen
           handleRef={screen}
           viewer={viewer}
