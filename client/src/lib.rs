@@ -36,6 +36,7 @@ pub use event::{Connected, Event};
 pub use handle::{Events, Handle};
 pub use outbox::{Outgoing, SendError, Sent};
 pub use target::{Fingerprint, Target, TargetError};
+pub use tls::config as tls_config;
 
 /// Events that wait for the program before lanes are read no further.
 const EVENTS_MAX: usize = 64;

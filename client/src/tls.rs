@@ -13,7 +13,7 @@ use crate::target::{Fingerprint, Target};
 ///
 /// # Errors
 /// In words for the person at the keyboard: without a fingerprint, when this computer knows no authority.
-pub(crate) fn config(target: &Target, alpn: &[u8]) -> Result<ClientConfig, String> {
+pub fn config(target: &Target, alpn: &[u8]) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])

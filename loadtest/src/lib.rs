@@ -4,3 +4,5 @@
 #![deny(unsafe_code)]
 
 pub mod link;
+pub mod run;
+mod shell;

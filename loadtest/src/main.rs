@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tandem_loadtest::link;
+use tandem_loadtest::{link, run};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -15,7 +15,8 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Job {
     Link(link::command::Args),
-    /// Runs one shell command for a link and ends it with the link; started by `link` itself.
+    Run(Box<run::command::Args>),
+    /// Runs one shell command and ends it with its parent; started by `link` and `run` themselves.
     #[command(hide = true)]
     Keep {
         /// The process without which the command must not live
@@ -29,6 +30,7 @@ enum Job {
 fn main() -> ExitCode {
     let done = match Args::parse().job {
         Job::Link(args) => link::command::run(&args),
+        Job::Run(args) => run::command::run(&args),
         Job::Keep { parent, script } => link::keep::keep(parent, &script)
             .map(|status| ExitCode::from(link::command::exit_code(status)))
             .map_err(anyhow::Error::from),
