@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use aws_lc_rs::hmac;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tandem_protocol::{Close, limits};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -73,9 +75,16 @@ impl Server {
                 .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
         }
         let certificates = Certificates::load(config.tls.clone(), config.listen.ip())?;
+        let ticket_key = match &config.state {
+            State::Nowhere => {
+                warn!("no state directory: a restart will end every session");
+                TicketKey::ephemeral()?
+            }
+            State::Directory(directory) => TicketKey::load(&directory.join("ticket.key"))?,
+        };
         let (tcp, udp) = listen(config.listen, config.udp).await?;
         let port = tcp.local_addr()?.port();
-        let quic = udp.map(|udp| endpoint(udp, &certificates)).transpose()?;
+        let quic = udp.map(|udp| endpoint(udp, &certificates, &ticket_key)).transpose()?;
         let operations = match config.operations {
             None => None,
             Some(address) => Some(
@@ -83,13 +92,6 @@ impl Server {
                     .await
                     .with_context(|| format!("cannot listen on {address} (operations)"))?,
             ),
-        };
-        let ticket_key = match &config.state {
-            State::Nowhere => {
-                warn!("no state directory: a restart will end every session");
-                TicketKey::ephemeral()?
-            }
-            State::Directory(directory) => TicketKey::load(&directory.join("ticket.key"))?,
         };
         let keys: Vec<[u8; 32]> = desk.keys.iter().chain(&config.token_keys).copied().collect();
         let tokens = TokenKeys::new(config.audience, &keys);
@@ -237,12 +239,23 @@ fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-fn endpoint(udp: UdpSocket, certificates: &Arc<Certificates>) -> anyhow::Result<Endpoint> {
+fn endpoint(udp: UdpSocket, certificates: &Arc<Certificates>, key: &TicketKey) -> anyhow::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(certificates.server_config(&ALPN_UDP)?)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport_config()?));
     let runtime = quinn::default_runtime().context("not in a tokio runtime")?;
-    Ok(Endpoint::new(EndpointConfig::default(), Some(config), udp.into_std()?, runtime)?)
+    Ok(Endpoint::new(endpoint_config(key), Some(config), udp.into_std()?, runtime)?)
+}
+
+/// A relay that was killed and is back tells clients of before so, by a stateless reset (RFC 9000, section 10.3), instead of
+/// leaving them to wait: for that its keys must be those of before.
+fn endpoint_config(key: &TicketKey) -> EndpointConfig {
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, &key.derive("quic stateless reset"));
+    let [a, b, c, d, e, f, g, h, ..] = key.derive("quic connection ids");
+    let ids = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 fn transport_config() -> anyhow::Result<TransportConfig> {

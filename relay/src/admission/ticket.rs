@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::rand;
+use aws_lc_rs::{hmac, rand};
 use serde::{Deserialize, Serialize};
 use tandem_protocol::{Close, Sender, SessionId};
 
@@ -42,8 +42,11 @@ struct Plain {
     who: Who,
 }
 
-/// The key that seals tickets.
-pub struct TicketKey(RandomizedNonceKey);
+/// The key that seals tickets, and from which others are derived that must survive a restart too.
+pub struct TicketKey {
+    seal: RandomizedNonceKey,
+    derive: hmac::Key,
+}
 
 impl std::fmt::Debug for TicketKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,8 +84,15 @@ impl TicketKey {
     }
 
     fn new(key: &[u8]) -> anyhow::Result<Self> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM, key);
-        Ok(Self(key.map_err(|_| anyhow::anyhow!("a ticket key is {KEY_LEN} bytes"))?))
+        let seal = RandomizedNonceKey::new(&AES_256_GCM, key);
+        let seal = seal.map_err(|_| anyhow::anyhow!("a ticket key is {KEY_LEN} bytes"))?;
+        Ok(Self { seal, derive: hmac::Key::new(hmac::HMAC_SHA256, key) })
+    }
+
+    /// Another secret of 32 bytes, the same for the same purpose as long as the key lasts.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let tag = hmac::sign(&self.derive, purpose.as_bytes());
+        tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// Seals a ticket: nonce, then ciphertext.
@@ -95,7 +105,7 @@ impl TicketKey {
         };
         let mut body = serde_json::to_vec(&plain).expect("a ticket has only strings and numbers");
         let nonce = self
-            .0
+            .seal
             .seal_in_place_append_tag(Aad::empty(), &mut body)
             .expect("a ticket is far below AES-GCM's limit");
         let mut sealed = nonce.as_ref().to_vec();
@@ -112,7 +122,7 @@ impl TicketKey {
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or_else(invalid)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| invalid())?;
         let mut body = body.to_vec();
-        let plain = self.0.open_in_place(nonce, Aad::empty(), &mut body).map_err(|_| invalid())?;
+        let plain = self.seal.open_in_place(nonce, Aad::empty(), &mut body).map_err(|_| invalid())?;
         let plain: Plain = serde_json::from_slice(plain).map_err(|_| invalid())?;
         if unix_seconds(now) - plain.issued > LIFE.as_secs() as i64 {
             return Err(Refusal::new(Close::TICKET_EXPIRED, "this ticket is too old"));
