@@ -11,6 +11,9 @@ import { chromium } from "playwright-core";
 /** A page that does not get there within this time has failed, ms. */
 const PATIENCE_MS = 20_000;
 
+/** Characters that the US layout has on a key with Shift: the driver itself presses none. */
+const SHIFTED = /[A-Z~!@#$%^&*()_+{}|:"<>?]/;
+
 /**
  * Starts Chromium: Debian's, or the one that the environment's CHROMIUM names. UDP stays on, for WebTransport.
  * @param {{ args?: string[], headless?: boolean }} [options]
@@ -157,9 +160,18 @@ export class Console {
     await this.page.mouse.click(point.x, point.y);
   }
 
-  /** Types on the customer's computer. */
+  /** Types on the customer's computer as a person does, with Shift where the US layout needs it. */
   async type(text) {
-    await this.page.keyboard.type(text);
+    const { keyboard } = this.page;
+    for (const character of text) {
+      if (!SHIFTED.test(character)) {
+        await keyboard.type(character);
+        continue;
+      }
+      await keyboard.down("Shift");
+      await keyboard.press(character);
+      await keyboard.up("Shift");
+    }
   }
 
   /**
