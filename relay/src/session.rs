@@ -195,9 +195,6 @@ impl Session {
             before.outbox.close(Close::REPLACED, "the same participant connected anew");
         }
         member.link = Link::Online(Box::new(Online::new(connection, join, Outbox::new(wake), now)));
-        if member.is_publisher() {
-            self.publisher_came(sender);
-        }
         seat
     }
 
@@ -210,6 +207,9 @@ impl Session {
         let publisher = member.is_publisher();
         if let Some(online) = self.online(seat) {
             online.outbox.control(control::Message::Welcome(welcome));
+        }
+        if publisher {
+            self.publisher_came(seat.sender);
         }
         self.sync(seat.sender);
         if !publisher {

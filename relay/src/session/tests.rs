@@ -232,6 +232,20 @@ fn a_publisher_that_returns_gets_input_only_from_reopened_lanes_and_must_restate
 }
 
 #[test]
+fn a_publisher_that_comes_after_a_technician_has_asked_is_welcomed_before_anything_else() {
+    let mut scene = Scene::new();
+    let anna = scene.join(ANNA, Role::Lead);
+    scene.watch(&anna);
+    let ask = message::Ask { participant: 0, rights: rights().to_wire() };
+    scene.say(&anna, control::Message::Ask(ask));
+    let customer = scene.join(CUSTOMER, Role::Customer);
+    let messages = scene.messages(&customer);
+    assert!(matches!(messages[0], control::Message::Welcome(_)), "{messages:?}");
+    let asked = messages.iter().filter(|message| matches!(message, control::Message::Ask(_)));
+    assert_eq!(asked.count(), 1);
+}
+
+#[test]
 fn a_late_joiner_gets_the_held_segment_and_one_past_it_asks_for_a_start_and_its_key() {
     let (mut scene, customer, anna, lane) = sharing();
     assert_eq!(scene.records(&anna, LaneKind::Screen).len(), 1);
