@@ -14,6 +14,9 @@ use tandem_protocol::message::{Grants, Right, Rights, Role, Roster};
 /// What this applet can let a technician do.
 pub const SUPPORTED: &[Right] = &[Right::View, Right::Control];
 
+/// Participants that are gone and remembered: far more than come and go in a session.
+const REMEMBERED_MAX: usize = 256;
+
 /// Someone in the session who is not us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
@@ -45,7 +48,8 @@ pub enum Output {
 pub struct Consent {
     revision: u64,
     people: BTreeMap<Sender, Person>,
-    /// Granted in an earlier run, to participants that the roster has not shown yet.
+    /// Granted to participants that the roster does not show (yet, or any more): in an earlier run of this program, or
+    /// before the relay was restarted. Numbers are never used again, so nobody else can come by these.
     remembered: BTreeMap<Sender, Rights>,
     open: Option<(Sender, Rights)>,
     waiting: VecDeque<(Sender, Rights)>,
@@ -107,7 +111,15 @@ impl Consent {
             };
             people.insert(who, person);
         }
-        self.people = people;
+        for (who, person) in std::mem::replace(&mut self.people, people) {
+            if !self.people.contains_key(&who) && !person.granted.is_empty() {
+                self.remembered.insert(who, person.granted);
+            }
+        }
+        while self.remembered.len() > REMEMBERED_MAX {
+            self.remembered.pop_first();
+        }
+        self.corrected.retain(|who, _| self.people.contains_key(who));
         self.waiting.retain(|(who, _)| self.people.contains_key(who));
         if self.open.is_some_and(|(who, _)| !self.people.contains_key(&who)) {
             self.open = None;
@@ -154,7 +166,7 @@ impl Consent {
 
     /// The customer takes these rights back from everybody.
     pub fn revoke(&mut self, rights: Rights) -> Vec<Output> {
-        self.remembered.clear();
+        self.remembered.values_mut().for_each(|granted| *granted = granted.without(rights));
         let mut changed = Vec::new();
         for (&who, person) in &mut self.people {
             if !person.granted.and(rights).is_empty() {
@@ -279,6 +291,19 @@ mod tests {
         assert!(restarted.may(ANN).is_empty(), "she is not here");
         assert_eq!(restarted.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, BOTH, 1, false)]);
         assert_eq!(restarted.grants(), consent.grants());
+    }
+
+    #[test]
+    fn who_vanishes_with_a_restarted_relay_returns_with_all_grants() {
+        let mut consent = met(&[ANN]);
+        consent.ask(ANN, Rights::of(BOTH));
+        consent.answered(true);
+        assert_eq!(consent.roster(&roster(&[(ME, &[])]), ME), []);
+        assert!(consent.may(ANN).is_empty());
+        assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, BOTH, 3, false)]);
+        consent.roster(&roster(&[]), ME);
+        consent.revoke(Rights::of(&[Right::Control]));
+        assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, &[Right::View], 4, false)]);
     }
 
     #[test]

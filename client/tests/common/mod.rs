@@ -105,6 +105,7 @@ impl Relay {
         ))
     }
 
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) fn code(&self) -> Join {
         Join::Code(self.code.parse().expect("a code"))
     }
@@ -144,7 +145,7 @@ impl Client {
         let found = async {
             loop {
                 let event = self.events.next().await?;
-                seen.push(format!("{event:?}"));
+                seen.push(brief(&event));
                 if let Some(found) = wanted(event) {
                     return Some(found);
                 }
@@ -153,7 +154,7 @@ impl Client {
         match tokio::time::timeout(DEADLINE, found).await {
             Ok(Some(found)) => found,
             Ok(None) => panic!("it ended without {what}: {seen:#?}"),
-            Err(_) => panic!("no {what} in time: {seen:#?}"),
+            Err(_) => panic!("no {what} in time: {:#?}", &seen[seen.len().saturating_sub(50)..]),
         }
     }
 
@@ -176,5 +177,15 @@ impl Client {
             _ => None,
         })
         .await
+    }
+}
+
+/// An event without the bodies of records.
+fn brief(event: &Event) -> String {
+    match event {
+        Event::Record { lane, record } => {
+            format!("{lane:?} {} {:?}", record.header.seq, record.header.screen)
+        }
+        other => format!("{other:?}"),
     }
 }
