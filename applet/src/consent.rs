@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tandem_protocol::Sender;
 use tandem_protocol::message::{Grants, Right, Rights, Role, Roster};
+use tandem_protocol::{Sender, limits};
 
 /// What this applet can let a technician do.
 pub const SUPPORTED: &[Right] = &[Right::View, Right::Control];
@@ -53,6 +53,8 @@ pub struct Consent {
     remembered: BTreeMap<Sender, Rights>,
     open: Option<(Sender, Rights)>,
     waiting: VecDeque<(Sender, Rights)>,
+    /// Asked by participants whom no roster has shown yet.
+    early: BTreeMap<Sender, Rights>,
     /// The rights that the relay showed when they were last corrected.
     corrected: BTreeMap<Sender, Rights>,
     /// Rights that are granted without a prompt.
@@ -134,12 +136,22 @@ impl Consent {
                 outputs.push(self.state(who));
             }
         }
+        for (who, asked) in std::mem::take(&mut self.early) {
+            if self.people.contains_key(&who) {
+                outputs.extend(self.ask(who, asked));
+            }
+        }
         outputs
     }
 
     /// A participant asks for rights.
     pub fn ask(&mut self, who: Sender, asked: Rights) -> Vec<Output> {
-        let Some(person) = self.people.get_mut(&who) else { return Vec::new() };
+        let Some(person) = self.people.get_mut(&who) else {
+            if self.early.len() < limits::PARTICIPANTS_MAX {
+                self.early.insert(who, asked);
+            }
+            return Vec::new();
+        };
         let new = asked.and(Rights::of(SUPPORTED)).without(person.granted);
         if new.without(self.automatic).is_empty() {
             person.granted = Rights::of(&person.granted.iter().chain(new.iter()).collect::<Vec<_>>());
@@ -304,6 +316,14 @@ mod tests {
         consent.roster(&roster(&[]), ME);
         consent.revoke(Rights::of(&[Right::Control]));
         assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, &[Right::View], 4, false)]);
+    }
+
+    #[test]
+    fn who_asks_before_the_roster_shows_them_is_heard_then() {
+        let mut consent = Consent::default();
+        assert_eq!(consent.ask(ANN, Rights::of(&[Right::View])), []);
+        let outputs = consent.roster(&roster(&[(ANN, &[])]), ME);
+        assert_eq!(outputs, [grant(ANN, &[], 1, true), Output::Prompt(ANN, Rights::of(&[Right::View]))]);
     }
 
     #[test]
