@@ -200,12 +200,10 @@ impl Encoder {
         let mut writer = Writer::new(streams);
         copies.iter().try_for_each(|&copy| writer.copy(copy))?;
         slice::arrange(&mut regions, hints.pointer, budget, self.ratio);
-        let complete = send(&mut writer, picture, &mut self.shadow, regions, budget, &mut self.ratio)?;
+        let left = send(&mut writer, picture, &mut self.shadow, regions, budget, &mut self.ratio)?;
         writer.finish(&mut body);
-        if complete {
-            self.owed.clear();
-        }
-        Ok(Some(Update { body, complete, start }))
+        self.owed.keep(&left);
+        Ok(Some(Update { body, complete: left.is_empty(), start }))
     }
 
     /// If a segment is due: its header and streams.
@@ -218,7 +216,7 @@ impl Encoder {
     }
 }
 
-/// Writes regions, in order, until the budget is used up; the last one is cut. Returns whether all went.
+/// Writes regions, in order, until the budget is used up; the last one is cut. Returns what did not go.
 fn send(
     writer: &mut Writer<'_>,
     picture: PictureRef<'_>,
@@ -226,7 +224,7 @@ fn send(
     mut regions: Vec<Region>,
     budget: usize,
     ratio: &mut f32,
-) -> Result<bool, EncodeError> {
+) -> Result<Vec<Region>, EncodeError> {
     regions.reverse();
     let mut spent = writer.flush()?;
     let mut boxes = Vec::new();
@@ -241,5 +239,5 @@ fn send(
             break;
         }
     }
-    Ok(regions.is_empty())
+    Ok(regions)
 }

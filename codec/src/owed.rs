@@ -48,9 +48,17 @@ impl Owed {
         }
     }
 
-    /// Everything has been sent.
-    pub(crate) fn clear(&mut self) {
-        self.since.fill(0);
+    /// All has been sent but what is `left`. A cell of which nothing is left owes nothing: changed again, it queues behind
+    /// those that wait, or a part that never rests would hold up all others for ever.
+    pub(crate) fn keep(&mut self, left: &[Region]) {
+        let columns = self.columns;
+        for (i, since) in self.since.iter_mut().enumerate().filter(|(_, since)| **since != 0) {
+            let (x, y) = ((i % columns) as u16 * CELL, (i / columns) as u16 * BAND);
+            let cell = Rect { x, y, w: CELL, h: BAND };
+            if !left.iter().any(|region| region.rect.intersects(cell)) {
+                *since = 0;
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -149,6 +149,23 @@ fn a_budget_cuts_updates_and_the_rest_follows_without_being_named_again() {
 }
 
 #[test]
+fn a_part_that_never_rests_does_not_hold_up_the_others() {
+    let mut picture = Picture::black(size(64, 320));
+    let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
+    draw(&mut picture, size(64, 320).rect(), Content::Noise, 1);
+    publisher.send(picture.borrow(), &Hints::default(), 8 << 10);
+    let restless = Rect { x: 0, y: 0, w: 64, h: 64 };
+    for seed in 2..20 {
+        // Twelve thousand bytes of it, each time anew, and room for eight thousand.
+        draw(&mut picture, restless, Content::Noise, seed);
+        publisher.send(picture.borrow(), &Hints { damage: Some(&[restless]), pointer: None }, 8 << 10);
+    }
+    let (shown, is) = (colours(publisher.encoder.shadow().bytes()), colours(picture.bytes()));
+    let rest = 64 * 64..;
+    assert!(shown[rest.clone()] == is[rest], "what came first and rests was never sent");
+}
+
+#[test]
 fn what_is_near_the_pointer_goes_first() {
     let mut picture = Picture::black(size(1280, 720));
     let mut publisher = Publisher::new(EncoderOptions::new(picture.size()));
