@@ -28,8 +28,9 @@ pub(super) async fn run(part: Part, ready: mpsc::Sender<()>, done: oneshot::Send
             },
             () = technician.part.beat.notified() => {}
             () = sleep_until(technician.deadline(now)) => {}
-            _ = technician.part.window.changed(), if technician.part.window_open() => technician.window_opened(),
+            _ = technician.part.window.changed(), if technician.part.window_open() => {}
         }
+        technician.begin_sampling();
         technician.look_at_the_end(Instant::now());
     }
     // An error means that the customer has gone, and has said so.
@@ -43,6 +44,7 @@ struct Technician {
     viewer: Viewer,
     age: Age,
     ages: Histogram<u64>,
+    sampling: bool,
     may_control: bool,
     ready: Option<mpsc::Sender<()>>,
     /// Input events sent.
@@ -66,6 +68,7 @@ impl Technician {
             part,
             handle,
             ages: super::histogram(),
+            sampling: false,
             may_control: false,
             ready: Some(ready),
             sent: 0,
@@ -87,8 +90,10 @@ impl Technician {
         *self.part.window.borrow()
     }
 
-    fn window_opened(&mut self) {
-        if let Some(window) = self.window() {
+    /// As soon as the window is known, whatever woke us.
+    fn begin_sampling(&mut self) {
+        if let Some(window) = self.window().filter(|_| !self.sampling) {
+            self.sampling = true;
             self.age.sample(window.start, window.end);
         }
     }
