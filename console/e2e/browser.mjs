@@ -114,14 +114,17 @@ export class Console {
     }
   }
 
-  /** Waits until nothing has been painted for `ms`. */
-  async waitForRest(ms = 400) {
-    const isQuiet = async (quiet) => {
-      const { drawn } = await globalThis.tandemTest.log();
-      const last = drawn.at(-1);
-      return last !== undefined && performance.timeOrigin + performance.now() - last.at > quiet;
-    };
-    await this.page.waitForFunction(isQuiet, ms, { polling: 50 });
+  /** Waits until nothing has been painted for `ms`: longer than programs take to tidy up after themselves. */
+  async waitForRest(ms = 1000) {
+    const began = Date.now();
+    for (;;) {
+      const { drawn } = await this.log();
+      // What was done just before has yet to be drawn.
+      const quiet = Date.now() - Math.max(began, drawn.at(-1)?.at ?? began);
+      if (quiet >= ms) return;
+      if (Date.now() > began + PATIENCE_MS) throw new Error("the picture never comes to rest");
+      await this.page.waitForTimeout(ms - quiet);
+    }
   }
 
   /** What the page knows: connection, rights, latency, dropped input. */
