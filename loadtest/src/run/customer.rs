@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use prost::Message as _;
 use tandem_client::pacer::Pace;
 use tandem_client::{Event, Outgoing, SendError};
-use tandem_codec::{Base, Encoder, EncoderOptions, Hints, PIXEL, PictureRef, Rect};
+use tandem_codec::{Base, EncodeError, Encoder, EncoderOptions, Hints, PIXEL, PictureRef, Rect, Update};
 use tandem_protocol::message::{self, EndReason, Grants, Motion, Want, control, types};
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Point, Record, Rendition, ScreenKind, Sender};
 use tokio::sync::oneshot;
@@ -66,8 +66,8 @@ struct Customer {
     /// Damage since the last update.
     damage: Vec<Rect>,
     wanted: bool,
-    /// Requests that were answered.
-    last_want: u32,
+    /// The last request that was answered: the same id asks once.
+    last_want: Option<u32>,
     segment: u32,
     /// The last update sent.
     last: Option<Point>,
@@ -83,7 +83,7 @@ struct Customer {
 }
 
 impl Customer {
-    fn new(part: Part, handle: tandem_client::Handle) -> Result<Self, tandem_codec::EncodeError> {
+    fn new(part: Part, handle: tandem_client::Handle) -> Result<Self, EncodeError> {
         let source = &part.plan.source;
         let options =
             EncoderOptions { plain_window_log: part.plan.window_log, ..EncoderOptions::new(source.size()) };
@@ -94,7 +94,7 @@ impl Customer {
             handle,
             damage: Vec::new(),
             wanted: false,
-            last_want: 0,
+            last_want: None,
             segment: 0,
             last: None,
             ask_again: None,
@@ -147,10 +147,10 @@ impl Customer {
 
     fn want(&mut self, want: &Want) {
         let ours = want.display == u32::from(DISPLAY.0) && want.rendition == u32::from(Rendition::LIVE.0);
-        if !ours || want.request_id <= self.last_want && self.last_want > 0 {
+        if !ours || self.last_want.is_some_and(|last| want.request_id <= last) {
             return;
         }
-        self.last_want = want.request_id;
+        self.last_want = Some(want.request_id);
         self.wanted = want.on;
         let Some(last) = self.last.filter(|_| want.start) else { return };
         if let Some(job) = self.encoder.start_segment() {
@@ -167,7 +167,7 @@ impl Customer {
     }
 
     /// Encodes the newest pixels while the path takes them.
-    fn publish(&mut self, now: Instant) -> Result<(), tandem_codec::EncodeError> {
+    fn publish(&mut self, now: Instant) -> Result<(), EncodeError> {
         self.ask_again = None;
         let newest = self.part.newest(now);
         self.damage.append(&mut self.screen.advance(&self.part.plan.source, newest));
@@ -188,33 +188,36 @@ impl Customer {
                 break;
             };
             self.damage.clear();
-            let kind = match update.start {
-                None => ScreenKind::Update,
-                Some(Base::Black) => {
-                    self.segment += 1;
-                    ScreenKind::Start { from: None }
-                }
-                Some(Base::Shadow) => ScreenKind::Start { from: self.last },
-            };
-            let out = Outgoing::screen(self.segment, kind, &update.body);
-            match self.handle.send(lane(LaneKind::Screen), out) {
-                Ok(sent) => {
-                    self.last =
-                        Some(Point { rendition: Rendition::LIVE, segment: self.segment, seq: sent.seq });
-                }
-                // The shadow has gone on without anybody: black, and all of it anew.
-                Err(SendError::Offline) => {
-                    self.encoder.resize(*self.encoder.options())?;
-                    break;
-                }
-                Err(why) => {
-                    self.fail(why);
-                    self.encoder.resize(*self.encoder.options())?;
-                    break;
-                }
+            if !self.send(&update)? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Sends an update. If it cannot be sent, the shadow has gone on without anybody: then all of it goes anew, from black.
+    fn send(&mut self, update: &Update) -> Result<bool, EncodeError> {
+        let kind = match update.start {
+            None => ScreenKind::Update,
+            Some(Base::Black) => {
+                self.segment += 1;
+                ScreenKind::Start { from: None }
+            }
+            Some(Base::Shadow) => ScreenKind::Start { from: self.last },
+        };
+        let out = Outgoing::screen(self.segment, kind, &update.body);
+        match self.handle.send(lane(LaneKind::Screen), out) {
+            Ok(sent) => {
+                let point = Point { rendition: Rendition::LIVE, segment: self.segment, seq: sent.seq };
+                self.last = Some(point);
+                return Ok(true);
+            }
+            // Why the connection is gone is told by itself.
+            Err(SendError::Offline) => {}
+            Err(why) => self.fail(why),
+        }
+        self.encoder.resize(*self.encoder.options())?;
+        Ok(false)
     }
 
     /// An input event came: notes how long after it was due, and that it is the next one.
