@@ -132,7 +132,11 @@ impl X11Screen {
         {
             events.push(Event::Layout(layout));
         }
-        let Some(watching) = &mut self.watching else { return Ok(events) };
+        let Some(watching) = &mut self.watching else {
+            // What was under way when watching ended is nobody's news; kept, it would keep `wait` from waiting.
+            self.told = Noticed::default();
+            return Ok(events);
+        };
         if mem::take(&mut self.told.locks)
             && let Some(names) = self.offered.locks
         {

@@ -113,6 +113,25 @@ fn damage_is_announced_once_until_it_is_grabbed_and_never_unwatched() {
 }
 
 #[test]
+fn news_that_was_under_way_when_watching_ended_keeps_nobody_busy() {
+    let xvfb = Xvfb::start("640x480x24", &[]);
+    let person = Person::sit_down(&xvfb);
+    let (mut screen, _injector) = x11::open(Some(&xvfb.name)).unwrap();
+    screen.watch(true).unwrap();
+    settle(&mut screen);
+    // The server's word of this comes between the last look and the end of watching.
+    person.fill(0, 0, 10, 10, 9);
+    screen.watch(false).unwrap();
+    let waker = screen.waker();
+    std::thread::scope(|scope| {
+        let (done, finished) = std::sync::mpsc::channel();
+        scope.spawn(move || done.send(screen.wait(None).unwrap()));
+        waker.wake();
+        assert_eq!(finished.recv_timeout(PATIENCE).expect("it does not hear that it is woken"), []);
+    });
+}
+
+#[test]
 fn a_screen_without_shared_memory_is_seen_too() {
     let xvfb = Xvfb::start("640x480x24", &["-extension", "MIT-SHM"]);
     let person = Person::sit_down(&xvfb);
