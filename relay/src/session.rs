@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tandem_protocol::message::{self, Rights, Role, SessionState, control};
+use tandem_protocol::message::{self, Right, Rights, Role, SessionState, control};
 use tandem_protocol::{
     AttemptId, Close, DisplayId, Flags, LaneKey, LaneKind, Point, Record, Rendition, Sender, SessionId,
     limits,
@@ -432,6 +432,7 @@ impl Session {
         if member.grant_revision.is_some_and(|known| known >= grants.revision) {
             return Ok(());
         }
+        let before = member.granted;
         member.grant_revision = Some(grants.revision);
         member.prompt_open = grants.prompt_open;
         member.granted = Rights::from_wire(&grants.rights).and(member.who.permitted);
@@ -439,14 +440,27 @@ impl Session {
             member.asking = None;
         }
         let sender = Sender(grants.participant as u16);
-        let before = self.members.get(&sender).map_or(Rights::NONE, |member| member.synced);
         self.sync(sender);
-        let after = self.members.get(&sender).map_or(Rights::NONE, |member| member.granted);
-        if !after.without(before).is_empty() {
+        let gained = self.members.get(&sender).map_or(Rights::NONE, |member| member.granted).without(before);
+        if !gained.is_empty() {
             self.send_latest(sender);
+        }
+        if gained.has(Right::Control) {
+            self.reopen_input(sender);
         }
         self.announce();
         Ok(())
+    }
+
+    /// A subscriber may control from now on, for the first time or again since the publisher came back. What it has sent
+    /// before was dropped here or died with the publisher's connection: it begins with what is not acknowledged.
+    fn reopen_input(&mut self, sender: Sender) {
+        let Some(online) = self.members.get_mut(&sender).and_then(Member::online_mut) else { return };
+        for lane in online.lanes.values_mut().filter(|lane| lane.key.kind == LaneKind::Input) {
+            lane.stale = true;
+        }
+        let lane = LaneKey::plain(LaneKind::Input, sender);
+        online.outbox.control(control::Message::Reopen(message::Reopen { lane: Some(lane.into()) }));
     }
 
     fn end(&mut self, from: Sender, reason: message::EndReason) {
@@ -575,25 +589,14 @@ impl Session {
         }
     }
 
-    /// The publisher is here again, and holds nothing of what was on the way to it: its grants are to be restated, and
-    /// input begins with what it has not acknowledged.
+    /// The publisher is here again: its grants are to be restated.
     fn publisher_came(&mut self, publisher: Sender) {
         self.publisher_went();
         let mut asks = Vec::new();
-        let mut reopen = Vec::new();
-        for (&sender, member) in self.members.iter_mut().filter(|(sender, _)| **sender != publisher) {
+        for (&sender, member) in self.members.iter().filter(|(sender, _)| **sender != publisher) {
             if let Some(rights) = member.asking {
                 asks.push(message::Ask { participant: sender.0.into(), rights: rights.to_wire() });
             }
-            let Link::Online(online) = &mut member.link else { continue };
-            for lane in online.lanes.values_mut().filter(|lane| lane.key.kind == LaneKind::Input) {
-                lane.stale = true;
-            }
-            reopen.push((sender, LaneKey::plain(LaneKind::Input, sender)));
-        }
-        for (sender, key) in reopen {
-            let reopen = message::Reopen { lane: Some(key.into()) };
-            self.tell(sender, control::Message::Reopen(reopen));
         }
         for ask in asks {
             self.tell(publisher, control::Message::Ask(ask));
@@ -620,7 +623,6 @@ impl Session {
             return;
         }
         let granted = member.granted;
-        member.synced = granted;
         if let Link::Online(online) = &mut member.link {
             for (slot, key) in online.outbox.open_lanes() {
                 if key.kind.right(true).is_some_and(|right| !granted.has(right)) {

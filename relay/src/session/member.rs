@@ -62,8 +62,6 @@ pub(super) struct Member {
     pub(super) granted: Rights,
     /// Of the newest grants in the publisher's epoch.
     pub(super) grant_revision: Option<u64>,
-    /// What its lanes were last opened and closed by.
-    pub(super) synced: Rights,
     pub(super) prompt_open: bool,
     /// What it has asked for and has no answer to.
     pub(super) asking: Option<Rights>,
@@ -130,7 +128,6 @@ impl Member {
             who,
             granted: Rights::NONE,
             grant_revision: None,
-            synced: Rights::NONE,
             prompt_open: false,
             asking: None,
             link: Link::New,

@@ -175,6 +175,10 @@ fn nothing_passes_without_a_grant_and_input_never_beside_an_open_prompt() {
     assert_eq!(asked, Some(permitted), "the relay says who asks, and strikes what is not permitted");
     scene.grant(&customer, ANNA, Rights::NONE, 1, true);
     scene.grant(&customer, ANNA, rights(), 2, false);
+    // What was under way when the customer agreed is not what the customer agreed to.
+    scene.give(&anna, input, &key(0));
+    assert_eq!(scene.dropped("stale"), 1);
+    let input = scene.open(&mut anna, LaneKind::Input);
     scene.give(&anna, input, &key(1));
     assert_eq!(scene.records(&customer, LaneKind::Input).len(), 1);
     scene.grant(&customer, ANNA, rights(), 3, true);
@@ -219,9 +223,12 @@ fn a_publisher_that_returns_gets_input_only_from_reopened_lanes_and_must_restate
     assert_eq!(scene.dropped("no_right"), 1, "no grant holds without the publisher");
     scene.messages(&anna);
     let customer = scene.join(CUSTOMER, Role::Customer);
-    let reopen = message::Reopen { lane: Some(LaneKey::plain(LaneKind::Input, ANNA).into()) };
-    assert!(scene.messages(&anna).contains(&control::Message::Reopen(reopen)));
+    let reopen = control::Message::Reopen(message::Reopen {
+        lane: Some(LaneKey::plain(LaneKind::Input, ANNA).into()),
+    });
+    assert!(!scene.messages(&anna).contains(&reopen), "what it would send now would be dropped");
     scene.grant(&customer, ANNA, rights(), 1, false);
+    assert!(scene.messages(&anna).contains(&reopen));
     scene.give(&anna, before, &key(1));
     assert_eq!(scene.dropped("stale"), 1);
     let after = scene.open(&mut anna, LaneKind::Input);
