@@ -7,6 +7,8 @@ import { Applet, bothAtRest, Desktop, difference } from "./customer.mjs";
 import { Relay } from "./programs.mjs";
 
 const PATIENCE_MS = 15_000;
+/** Whatever hangs fails. */
+const limit = { timeout: 90_000 };
 
 let browser;
 let relay;
@@ -59,7 +61,7 @@ async function saved(test) {
 
 for (const transport of ["webtransport", "websocket"]) {
   describe(`over ${transport}`, () => {
-    test("the technician sees exactly the customer's screen and types into it", async () => {
+    test("the technician sees exactly the customer's screen and types into it", limit, async () => {
       await work({ transport });
       const sentence = "Größe: 3 × 5 – «naïve» 漢字 {ok}!";
       await desk.type(sentence);
@@ -70,7 +72,7 @@ for (const transport of ["webtransport", "websocket"]) {
       assert.deepEqual(desk.errors, []);
     });
 
-    test("a relay killed in the middle of typing: no new consent, and no key twice, late or silently lost", async () => {
+    test("a relay killed in the middle of typing: no new consent, and no key twice, late or silently lost", limit, async () => {
       await work({ transport });
       const typed = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(2);
       for (const [at, key] of [...typed].entries()) {
@@ -96,7 +98,7 @@ for (const transport of ["webtransport", "websocket"]) {
       assert.ok(lost === 0 || dropped.keys > 0, `${lost} keys were lost without a word: ${text}`);
     });
 
-    test("an applet killed and started again goes on without asking", async () => {
+    test("an applet killed and started again goes on without asking", limit, async () => {
       await work({ transport });
       await desk.type("before ");
       await saved((text) => text === "before");
@@ -113,7 +115,7 @@ for (const transport of ["webtransport", "websocket"]) {
   });
 }
 
-test("without the customer's consent nothing is seen and nothing arrives", async () => {
+test("without the customer's consent nothing is seen and nothing arrives", limit, async () => {
   await meet();
   await desk.waitForState(({ view }) => view?.isAsking);
   await desk.type("rm -rf /");
@@ -125,7 +127,7 @@ test("without the customer's consent nothing is seen and nothing arrives", async
   assert.equal(await desktop.editorText(), "");
 });
 
-test("the customer takes control back, and ends the session", async () => {
+test("the customer takes control back, and ends the session", limit, async () => {
   await work();
   await desktop.pressStatus("stop");
   await desk.waitForState(({ view }) => view.rights.length === 1);

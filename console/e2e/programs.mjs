@@ -34,10 +34,21 @@ export class Program {
     return value;
   }
 
-  /** @param {NodeJS.Signals} [signal] */
+  /**
+   * Ends it, and waits until it has.
+   * @param {NodeJS.Signals} [signal]
+   */
   async end(signal = "SIGTERM") {
     this.child.kill(signal);
-    await this.exited;
+    let overdue;
+    const late = new Promise((_, reject) => {
+      overdue = setTimeout(() => {
+        this.child.kill("SIGKILL");
+        reject(new Error(`${this.name} does not end by ${signal}`));
+      }, 10_000);
+    });
+    await Promise.race([this.exited, late]);
+    clearTimeout(overdue);
   }
 }
 
