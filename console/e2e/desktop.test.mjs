@@ -72,31 +72,35 @@ for (const transport of ["webtransport", "websocket"]) {
       assert.deepEqual(desk.errors, []);
     });
 
-    test("a relay killed in the middle of typing: no new consent, and no key twice, late or silently lost", limit, async () => {
-      await work({ transport });
-      const typed = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(2);
-      for (const [at, key] of [...typed].entries()) {
-        await desk.page.keyboard.press(key);
-        await desk.page.waitForTimeout(15);
-        if (at === 20) {
-          await relay.crash();
-          await relay.restart();
+    test(
+      "a relay killed in the middle of typing: no new consent, and no key twice, late or silently lost",
+      limit,
+      async () => {
+        await work({ transport });
+        const typed = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(2);
+        for (const [at, key] of [...typed].entries()) {
+          await desk.page.keyboard.press(key);
+          await desk.page.waitForTimeout(15);
+          if (at === 20) {
+            await relay.crash();
+            await relay.restart();
+          }
         }
-      }
-      // Nobody sits at the customer's display any more: a new prompt would stay open and refuse.
-      await desk.waitForState(({ view }) => view?.connection.phase === "open" && view.rights.includes(2));
-      await desk.page.keyboard.press("Enter");
-      const text = await saved((text) => text.startsWith(typed.slice(0, 15)) && text.endsWith(typed.slice(-10)));
-      const { dropped } = (await desk.state()).view;
-      let at = 0;
-      for (const key of text) {
-        const found = typed.indexOf(key, at);
-        assert.ok(found >= at, `${JSON.stringify(key)} is doubled or out of order in ${JSON.stringify(text)}`);
-        at = found + 1;
-      }
-      const lost = typed.length - text.length;
-      assert.ok(lost === 0 || dropped.keys > 0, `${lost} keys were lost without a word: ${text}`);
-    });
+        // Nobody sits at the customer's display any more: a new prompt would stay open and refuse.
+        await desk.waitForState(({ view }) => view?.connection.phase === "open" && view.rights.includes(2));
+        await desk.page.keyboard.press("Enter");
+        const text = await saved((text) => text.startsWith(typed.slice(0, 15)) && text.endsWith(typed.slice(-10)));
+        const { dropped } = (await desk.state()).view;
+        let at = 0;
+        for (const key of text) {
+          const found = typed.indexOf(key, at);
+          assert.ok(found >= at, `${JSON.stringify(key)} is doubled or out of order in ${JSON.stringify(text)}`);
+          at = found + 1;
+        }
+        const lost = typed.length - text.length;
+        assert.ok(lost === 0 || dropped.keys > 0, `${lost} keys were lost without a word: ${text}`);
+      },
+    );
 
     test("an applet killed and started again goes on without asking", limit, async () => {
       await work({ transport });
