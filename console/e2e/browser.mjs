@@ -34,8 +34,7 @@ export function launch({ args = [], headless = true } = {}) {
  * @param {import("playwright-core").Browser} browser
  * @param {string} url
  * @param {{ transport?: "webtransport" | "websocket", viewport?: { width: number, height: number },
- *   colorScheme?: "light" | "dark", locale?: string, onPage?: (page: import("playwright-core").Page) => void }} [options]
- *   `onPage` is handed the page before it loads anything
+ *   colorScheme?: "light" | "dark", locale?: string }} [options]
  */
 export async function openConsole(browser, url, options = {}) {
   const {
@@ -50,7 +49,6 @@ export async function openConsole(browser, url, options = {}) {
   const page = await context.newPage();
   const opened = new Console(page);
   onPage?.(page);
-  options.onPage?.(page);
   const address = new URL(url);
   address.searchParams.set("test", "");
   if (transport) address.searchParams.set("transport", transport);
