@@ -37,18 +37,11 @@ export function launch({ args = [], headless = true } = {}) {
  *   colorScheme?: "light" | "dark", locale?: string }} [options]
  */
 export async function openConsole(browser, url, options = {}) {
-  const {
-    transport,
-    viewport = { width: 1440, height: 900 },
-    colorScheme = "light",
-    locale = "en-US",
-    onPage,
-  } = options;
+  const { transport, viewport = { width: 1440, height: 900 }, colorScheme = "light", locale = "en-US" } = options;
   const context = await browser.newContext({ viewport, colorScheme, locale });
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const opened = new Console(page);
-  onPage?.(page);
   const address = new URL(url);
   address.searchParams.set("test", "");
   if (transport) address.searchParams.set("transport", transport);

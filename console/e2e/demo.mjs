@@ -45,10 +45,7 @@ const browser = await launch();
 try {
   const idleMemory = await resident(applet);
   say("the technician signs in and opens the session");
-  const desk = await openConsole(browser, url, {
-    transport,
-    onPage: (page) => (desktop.transferred = watchTransfer(page)),
-  });
+  const desk = await openConsole(browser, url, { transport });
   await desk.openFirstSession();
   say("the customer is asked, and allows it");
   await desktop.allow();
