@@ -6,10 +6,11 @@
 //!
 //! The rate is the largest that deliveries showed in the last ten round trips, measured as BBR does (bytes delivered while
 //! one sending was under way, over the longer of the times that sending and delivering them took). When round trips take
-//! longer than the bytes under way explain, the path has become slower or others use it: then only the newest samples
-//! count. A sending that left room says nothing about the limit and can only raise the rate.
+//! longer than the bytes under way explain, and go on doing so, the path has become slower or others use it: then only the
+//! newest samples count. One stall is no such sign: what waits behind a lost packet comes late, and then all at once. A
+//! sending that left room says nothing about the limit and can only raise the rate.
 //!
-//! Start-up doubles per round trip; afterwards every eighth round trip asks for a quarter more, then lets the path drain
+//! Start-up up to doubles per round trip; afterwards every few round trips it asks for a quarter more, then lets the path drain
 //! once, which also shows the shortest round trip again.
 
 use std::collections::VecDeque;
@@ -21,16 +22,21 @@ use tandem_protocol::message::Feedback;
 const STANDING: Duration = Duration::from_millis(30);
 /// Bytes that may always be under way.
 const FLOOR: f64 = 8.0 * 1024.0;
-/// Bytes under way before anything is known of the path.
-const INITIAL: f64 = 32.0 * 1024.0;
-/// Start-up's gain.
-const STARTUP_GAIN: f64 = 2.0;
-/// The gain of the look for more.
-const PROBE_GAIN: f64 = 1.25;
+/// Bytes under way before anything is known of the path: what a transport sends at first (RFC 6928), so that nothing waits
+/// in it and looks like a slow path.
+const INITIAL: f64 = 14.0 * 1024.0;
+/// Start-up puts as much again under way, but no more than this time of the rate: on a long path twice as much would overrun
+/// the buffers in it.
+const STARTUP_MORE: Duration = Duration::from_millis(100);
+/// The look for more puts a quarter more under way, but no more than this time of the rate.
+const PROBE_MORE: Duration = Duration::from_millis(40);
 /// How long the shortest round trip is believed.
 const RTT_WINDOW: Duration = Duration::from_secs(10);
-/// At least this long lies between two looks for more.
+/// At least this long, and so many round trips, lie between two looks for more.
 const CYCLE_MIN: Duration = Duration::from_millis(500);
+const CYCLE_RTTS: u32 = 6;
+/// Round trips for which others must have taken too long before the path counts as slower: a stall is over by then.
+const EXCESS_ROUNDS: u32 = 2;
 /// At least this long without news before a byte is risked on a path that may be dead.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
@@ -53,6 +59,10 @@ pub struct Pacer {
     rates: Rates,
     rtts: Rtts,
     phase: Phase,
+    /// Since when round trips take longer than they should.
+    excess_since: Option<Instant>,
+    /// The rate before it was given up because round trips took too long: once they are short again, it is tried anew.
+    given_up: f64,
     /// Who paces; `None` before the first feedback, when somebody is taken to watch.
     subscriber: Option<u32>,
     /// When something was last heard or sent.
@@ -76,13 +86,13 @@ struct Sending {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Doubling until the rate no longer grows by a quarter in three rounds.
+    /// Doubling until the rate no longer grows by a quarter in three rounds although something waits in the path.
     Startup { best: f64, flat_rounds: u8, round_ends: u64 },
     /// Sending nothing until the path holds no more than it needs.
     Drain,
     /// At the known rate.
     Cruise { since: Instant },
-    /// Asking for a quarter more, for one round.
+    /// Asking for a quarter more, for two rounds: it is sent in the first and seen in the second.
     Probe { before: f64, round_ends: u64 },
 }
 
@@ -95,6 +105,8 @@ impl Default for Pacer {
             rates: Rates::default(),
             rtts: Rtts::default(),
             phase: Phase::STARTUP,
+            excess_since: None,
+            given_up: 0.0,
             subscriber: None,
             last_news: None,
             first_sent_at: None,
@@ -186,6 +198,16 @@ impl Pacer {
         self.rtts.min()
     }
 
+        format!(
+            "rate {:.0} rtt {:?} min {:?} inflight {} target {:.0} {:?}",
+            self.rate(),
+            self.rtts.latest,
+            self.rtts.min(),
+            self.in_flight(),
+            self.target(),
+            self.phase
+        )
+    }
     /// How long the path may be silent before it is probed.
     fn silence(&self) -> Duration {
         SILENCE_MIN.max(4 * self.rtts.latest)
@@ -198,8 +220,8 @@ impl Pacer {
         }
         let bytes = rate * (rtt + STANDING).as_secs_f64();
         let target = match self.phase {
-            Phase::Startup { .. } => (STARTUP_GAIN * bytes).max(INITIAL),
-            Phase::Probe { .. } => PROBE_GAIN * bytes,
+            Phase::Startup { .. } => (bytes + bytes.min(rate * STARTUP_MORE.as_secs_f64())).max(INITIAL),
+            Phase::Probe { .. } => bytes + (0.25 * bytes).min(rate * PROBE_MORE.as_secs_f64()),
             Phase::Cruise { .. } => bytes,
             Phase::Drain => return self.drained(),
         };
@@ -216,6 +238,7 @@ impl Pacer {
         self.rates = Rates::default();
         self.rtts = Rtts::default();
         self.phase = Phase::STARTUP;
+        (self.excess_since, self.given_up) = (None, 0.0);
         self.flight.clear();
         self.delivered =
             if feedback.subscriber == 0 { self.sent } else { feedback.delivered_bytes.min(self.sent) };
@@ -246,7 +269,13 @@ impl Pacer {
         if sending.limited && !excess && rate <= self.rates.max() {
             return;
         }
-        let window = if excess { rtt_min.max(Duration::from_millis(50)) } else { 10 * rtt_min };
+        let round = rtt_min.max(Duration::from_millis(50));
+        self.excess_since = if excess { self.excess_since.or(Some(now)) } else { None };
+        let slower = self.excess_since.is_some_and(|since| now >= since + EXCESS_ROUNDS * round);
+        if slower {
+            self.given_up = self.given_up.max(self.rates.max());
+        }
+        let window = if slower { round } else { 10 * rtt_min };
         self.rates.add(rate, now, window.clamp(Duration::from_millis(50), RTT_WINDOW));
     }
 
@@ -269,20 +298,32 @@ impl Pacer {
             Phase::Startup { best, flat_rounds, round_ends } if self.delivered >= round_ends => {
                 let grew = rate >= 1.25 * best;
                 let limited = self.flight.back().is_none_or(|sending| sending.limited);
-                let flat_rounds = if grew { 0 } else { flat_rounds + u8::from(!limited) };
-                self.phase = if flat_rounds >= 3 || queued > 3 * STANDING {
+                let flat_rounds = if grew { 0 } else { flat_rounds.saturating_add(u8::from(!limited)) };
+                self.phase = if (flat_rounds >= 3 && queued > STANDING / 2) || queued > 2 * STANDING {
+                    self.given_up = 0.0;
                     Phase::Drain
+                } else if self.given_up > 0.0 && rate >= 0.75 * self.given_up {
+                    // Nearly what it was: from here on carefully.
+                    self.given_up = 0.0;
+                    Phase::Cruise { since: now }
                 } else {
                     Phase::Startup { best: best.max(rate), flat_rounds, round_ends: self.sent }
                 };
             }
-            Phase::Startup { .. } if queued > 4 * STANDING => self.phase = Phase::Drain,
+            Phase::Startup { .. } if queued > 3 * STANDING => {
+                self.given_up = 0.0;
+                self.phase = Phase::Drain;
+            }
             Phase::Probe { before, round_ends } if self.delivered >= round_ends => {
-                self.phase = if rate > 1.15 * before && queued < 2 * STANDING {
+                self.phase = if rate > 1.08 * before && queued < 2 * STANDING {
                     Phase::Startup { best: rate, flat_rounds: 1, round_ends: self.sent }
                 } else {
                     Phase::Drain
                 };
+            }
+            // A loss stalls deliveries for some round trips and looks like a slow path. Was it one?
+            Phase::Cruise { .. } if queued < STANDING && rate < 0.75 * self.given_up => {
+                self.phase = Phase::Startup { best: rate, flat_rounds: 1, round_ends: self.sent };
             }
             Phase::Drain if self.in_flight() as f64 <= self.drained() => {
                 self.phase = Phase::Cruise { since: now };
@@ -294,9 +335,10 @@ impl Pacer {
     /// Begins the next look for more when its time has come.
     fn look_for_more(&mut self, now: Instant) {
         if let Phase::Cruise { since } = self.phase {
-            let cycle = CYCLE_MIN.max(8 * self.rtts.min().unwrap_or_default());
+            let cycle = CYCLE_MIN.max(CYCLE_RTTS * self.rtts.min().unwrap_or_default());
             if now.saturating_duration_since(since) >= cycle {
-                self.phase = Phase::Probe { before: self.rates.max(), round_ends: self.sent + 1 };
+                let round_ends = self.sent + self.target() as u64;
+                self.phase = Phase::Probe { before: self.rates.max(), round_ends };
             }
         }
     }
