@@ -293,14 +293,6 @@ impl Outbox {
         };
         if let Some((_, lane)) = self.lanes.iter_mut().find(|(key, _)| of(key)) {
             lane.pacer.on_feedback(feedback, now);
-            eprintln!(
-                "PACER {:.3} {} waiting {} relayed_gap {} fb {:?}",
-                now.duration_since(self.began).as_secs_f64(),
-                lane.pacer.debug(),
-                lane.waiting_bytes,
-                lane.bytes - feedback.relayed_bytes.min(lane.bytes),
-                (feedback.rtt_us, feedback.queued_bytes, feedback.delay_us)
-            );
             lane.forget(|record| record.end <= feedback.relayed_bytes);
         }
     }

@@ -198,16 +198,6 @@ impl Pacer {
         self.rtts.min()
     }
 
-        format!(
-            "rate {:.0} rtt {:?} min {:?} inflight {} target {:.0} {:?}",
-            self.rate(),
-            self.rtts.latest,
-            self.rtts.min(),
-            self.in_flight(),
-            self.target(),
-            self.phase
-        )
-    }
     /// How long the path may be silent before it is probed.
     fn silence(&self) -> Duration {
         SILENCE_MIN.max(4 * self.rtts.latest)
