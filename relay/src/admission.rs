@@ -13,7 +13,6 @@ use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
 
 use crate::session::{SessionStatus, Who};
 
-pub(crate) use ticket::write_secret;
 pub use ticket::{Ticket, TicketKey};
 pub use token::TokenKeys;
 

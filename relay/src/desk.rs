@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_relay::admission::NoDesk;
-use tandem_relay::config::Config;
+use tandem_relay::config::{Config, State};
+#[cfg(feature = "desk")]
+use tandem_relay::private_file;
 use tandem_relay::server::DeskParts;
 
 #[cfg(feature = "desk")]
@@ -34,6 +36,18 @@ pub(crate) fn build(config: &Config, plain_http: bool) -> anyhow::Result<(DeskPa
     #[cfg(not(feature = "desk"))]
     let _ = (config, plain_http);
     Ok((DeskParts { desk: Arc::new(NoDesk), keys: Vec::new(), routes: axum::Router::new() }, None))
+}
+
+/// Leaves the operator a link that signs the technician in, once, where only the operator can read it.
+pub(crate) fn leave_sign_in_link(desk: Option<&BuiltIn>, state: &State) -> anyhow::Result<()> {
+    #[cfg(feature = "desk")]
+    if let (Some(desk), State::Directory(directory)) = (desk, state) {
+        let link = format!("/#secret={}\n", desk.one_time_secret());
+        return private_file::write(&directory.join("sign-in-link"), link.as_bytes());
+    }
+    #[cfg(not(feature = "desk"))]
+    let _ = (desk, state);
+    Ok(())
 }
 
 /// Tells who tries the relay out where everything is.

@@ -3,7 +3,8 @@
 //! - [`stream`], [`outbox`], [`session`]: the forwarding core, plain data without I/O or clock;
 //! - [`admission`], [`relay`]: who is let in, and the sessions there are;
 //! - [`connection`], [`transport`]: clients over QUIC, WebTransport and WebSocket;
-//! - [`config`], [`tls`], [`http`], [`operations`], [`metrics`], [`server`]: the daemon around it.
+//! - [`config`], [`tls`], [`http`], [`operations`], [`metrics`], [`private_file`], [`server`]: the daemon
+//!   around it.
 //!
 //! It reads record headers and control messages, and never a body.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod http;
 pub mod metrics;
 pub mod operations;
 pub mod outbox;
+pub mod private_file;
 pub mod relay;
 pub mod server;
 pub mod session;

@@ -131,6 +131,7 @@ fn start_log(arguments: &Serve) -> anyhow::Result<()> {
 
 async fn run(config: Config, dev: bool, json: bool) -> anyhow::Result<()> {
     let plain_http = dev;
+    let state = config.state.clone();
     let (parts, desk) = desk::build(&config, plain_http)?;
     let server = Server::bind(config, parts).await?;
     if let Some(desk) = &desk {
@@ -139,6 +140,7 @@ async fn run(config: Config, dev: bool, json: bool) -> anyhow::Result<()> {
     let address = server.address()?;
     let operations = server.operations_address();
     info!(%address, operations = operations.map(|address| address.to_string()), "listening");
+    desk::leave_sign_in_link(desk.as_deref(), &state)?;
     if dev {
         desk::announce(desk.as_deref(), address, operations, server.fingerprint(), json)?;
     }

@@ -18,8 +18,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tandem_protocol::limits;
 use time::OffsetDateTime;
 
-use crate::admission::write_secret;
 use crate::config::Tls;
+use crate::private_file;
 
 /// Browsers take a certificate by its hash only if it lives no longer than 14 days.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(13 * 86_400);
@@ -91,7 +91,7 @@ fn make(source: &Tls, names: &[IpAddr], anew: bool) -> anyhow::Result<CertifiedK
         Tls::SelfSigned { file: None } => parse(&self_signed(names)?)?,
         Tls::SelfSigned { file: Some(file) } => {
             if anew || !is_young(file) {
-                write_secret(file, self_signed(names)?.as_bytes())?;
+                private_file::write(file, self_signed(names)?.as_bytes())?;
             }
             read(file, file)?
         }

@@ -115,6 +115,20 @@ async fn a_configuration_that_does_not_work_is_named_and_has_its_own_exit_code()
 }
 
 #[tokio::test]
+async fn the_operator_finds_a_sign_in_link_that_nobody_else_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let relay = Relay::start(&["--state-directory", directory.path().to_str().unwrap()]).await;
+    let path = directory.path().join("sign-in-link");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let link = std::fs::read_to_string(&path).unwrap();
+    let secret = link.trim().strip_prefix("/#secret=").unwrap();
+    let body = format!("{{\"secret\":\"{secret}\"}}");
+    let (head, _) = http(&relay.address(), "POST", "/api/v1/sign-in", "", &body).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let relay = Relay::start(&[]).await;
     let output = Command::new(env!("CARGO_BIN_EXE_tandem-relay"))

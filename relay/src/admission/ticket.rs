@@ -2,8 +2,6 @@
 //!
 //! The key lies in the state directory, so a relay that was killed lets everybody in again when it comes back.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tandem_protocol::{Close, Sender, SessionId};
 
 use super::{Refusal, unix_seconds};
+use crate::private_file;
 use crate::session::Who;
 
 /// Longest time that a ticket is good for, whatever else allows it.
@@ -75,7 +74,7 @@ impl TicketKey {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut key = vec![0; KEY_LEN];
                 rand::fill(&mut key).context("no random numbers from the system")?;
-                write_secret(path, &key)?;
+                private_file::write(path, &key)?;
                 key
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -134,19 +133,6 @@ impl TicketKey {
             issued: SystemTime::UNIX_EPOCH + Duration::from_secs(plain.issued.max(0) as u64),
         })
     }
-}
-
-/// Writes a file that only its owner can read, whole or not at all.
-pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let partial = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
