@@ -1,0 +1,159 @@
+//! The applet's program on a real X display (Xvfb), worked on by a technician through a real relay.
+
+#[path = "../../client/tests/common/mod.rs"]
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Client, Relay};
+use prost::Message;
+use tandem_client::{Event, Outgoing, Transport};
+use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
+use tandem_protocol::message::{self, Ask, Right, Visible, control, types};
+use tandem_protocol::{LaneKey, LaneKind, Sender};
+use x11rb::connection::Connection;
+use x11rb::protocol::xproto::{ConnectionExt as _, CreateGCAux, ImageFormat, Rectangle};
+use x11rb::rust_connection::RustConnection;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The key A.
+const USAGE_A: u32 = 4;
+
+/// Programs that end with the test.
+struct Programs(Vec<Child>);
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for program in &mut self.0 {
+            let _ = program.kill();
+            let _ = program.wait();
+        }
+    }
+}
+
+struct Desk {
+    _relay: Relay,
+    x: RustConnection,
+    technician: Client,
+    _programs: Programs,
+    _state: tempfile::TempDir,
+}
+
+impl Desk {
+    /// A display, the applet on it, and a technician who may see and work.
+    async fn new() -> Self {
+        let mut xvfb = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("these tests need Xvfb: apt-get install xvfb");
+        let mut number = String::new();
+        let out = xvfb.stdout.take().expect("stdout is piped");
+        BufReader::new(out).read_line(&mut number).expect("Xvfb says its number");
+        let display = format!(":{}", number.trim());
+        let x = RustConnection::connect(Some(&display)).expect("Xvfb answers").0;
+        let relay = Relay::start();
+        let state = tempfile::tempdir().expect("a folder");
+        let mut technician = relay.join(Transport::Auto, relay.token());
+        technician.connected().await;
+        let applet = Command::new(env!("CARGO_BIN_EXE_tandem-applet"))
+            .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", &relay.code])
+            .args(["--display", &display, "--dev", "--headless", "--log", "warn", "--state-dir"])
+            .arg(state.path())
+            .spawn()
+            .expect("the applet starts");
+        let mut desk =
+            Self { _relay: relay, x, technician, _programs: Programs(vec![applet, xvfb]), _state: state };
+        desk.consented().await;
+        desk
+    }
+
+    async fn consented(&mut self) {
+        let roster = |wanted: fn(&message::Participant) -> bool| {
+            move |message: &control::Message| match message {
+                control::Message::Roster(roster) => roster.participants.iter().any(wanted).then_some(()),
+                _ => None,
+            }
+        };
+        self.technician.control("customer", roster(|who| who.publisher && who.online)).await;
+        let rights = vec![Right::View.into(), Right::Control.into()];
+        for message in [
+            control::Message::Ask(Ask { participant: 0, rights }),
+            control::Message::Visible(Visible { display: 0, visible: true, focused: true }),
+        ] {
+            self.technician.handle.control(message).expect("connected");
+        }
+        self.technician.control("grant", roster(|who| who.rights.len() == 2)).await;
+    }
+
+    fn press(&self, down: bool) {
+        let key = message::Key { usage: USAGE_A, down, ..message::Key::default() }.encode_to_vec();
+        let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
+        self.technician.handle.send(lane, Outgoing::message(types::KEY, &key)).expect("joined");
+    }
+
+    /// Waits until the display's keyboard has so many keys down; answers how long that took.
+    async fn keys_down(&self, count: u32) -> Duration {
+        let began = Instant::now();
+        loop {
+            let keys = self.x.query_keymap().expect("sent").reply().expect("an answer").keys;
+            if keys.iter().map(|byte| byte.count_ones()).sum::<u32>() == count {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "never {count} keys down");
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_reaches_the_display_at_once_and_is_released_in_silence() {
+    let desk = Desk::new().await;
+    let mut times: Vec<Duration> = Vec::new();
+    for _ in 0..100 {
+        desk.press(true);
+        times.push(desk.keys_down(1).await);
+        desk.press(false);
+        desk.keys_down(0).await;
+    }
+    times.sort_unstable();
+    println!("from the technician's client to the X server: median {:?}, worst {:?}", times[50], times[99]);
+    assert!(times[50] < Duration::from_millis(5), "{:?}", times[50]);
+
+    desk.press(true);
+    desk.keys_down(1).await;
+    let released = desk.keys_down(0).await;
+    println!("released after {released:?} of silence");
+    assert!(released > Duration::from_millis(500) && released < Duration::from_secs(3), "{released:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_drawn_is_seen_exactly() {
+    let mut desk = Desk::new().await;
+    let screen = desk.x.setup().roots[0].clone();
+    let gc = desk.x.generate_id().expect("an id");
+    desk.x.create_gc(gc, screen.root, &CreateGCAux::new().foreground(0x12_3456)).expect("sent");
+    let box_ = Rectangle { x: 100, y: 50, width: 333, height: 222 };
+    desk.x.poly_fill_rectangle(screen.root, gc, &[box_]).expect("sent");
+    let grab = desk.x.get_image(ImageFormat::Z_PIXMAP, screen.root, 0, 0, 640, 480, !0).expect("sent");
+    let wanted = grab.reply().expect("an answer").data;
+    let same = |pixels: &[u8]| {
+        let pairs = pixels.as_chunks::<4>().0.iter().zip(wanted.as_chunks::<4>().0);
+        pixels.len() == wanted.len() && pairs.into_iter().all(|(seen, drawn)| seen[..3] == drawn[..3])
+    };
+    let mut viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
+    let handle = desk.technician.handle.clone();
+    let look = |event| {
+        let Event::Record { lane, record } = event else { return None };
+        let Outcome::Applied { point, .. } = viewer.record(&record.header, record.body()) else {
+            return None;
+        };
+        handle.applied(LaneKey { kind: LaneKind::Screen, ..lane }, point, point.seq);
+        same(viewer.decoder().picture()).then_some(())
+    };
+    desk.technician.until("the same pixels", look).await;
+}
