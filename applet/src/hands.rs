@@ -15,6 +15,7 @@ use tandem_protocol::{LaneKey, LaneKind, Record, Sender as Participant};
 use tokio::sync::Semaphore;
 
 use crate::gate::{Act, Gate};
+use crate::journal::Journal;
 
 /// Records that wait to be done; then no more are read from the connection.
 const WAITING_MAX: usize = 1024;
@@ -39,15 +40,16 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Starts the thread.
+    /// Starts the thread. What the journal says was done is not done again.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(injector: Box<dyn Injector>, handle: Handle) -> std::io::Result<Self> {
+    pub fn start(injector: Box<dyn Injector>, handle: Handle, journal: Journal) -> std::io::Result<Self> {
         let (orders, given) = channel();
         let room = Arc::new(Semaphore::new(WAITING_MAX));
         let gate = Gate::new();
-        let mut acting = Acting { injector, handle, gate, slowest: Duration::ZERO, room: Arc::clone(&room) };
+        let mut acting =
+            Acting { injector, handle, gate, journal, slowest: Duration::ZERO, room: Arc::clone(&room) };
         let thread = std::thread::Builder::new().name("hands".into()).spawn(move || {
             acting.run(&given);
             acting.release();
@@ -88,6 +90,7 @@ struct Acting {
     injector: Box<dyn Injector>,
     handle: Handle,
     gate: Gate,
+    journal: Journal,
     /// The longest that a record took from its arrival to the screen's server.
     slowest: Duration,
     room: Arc<Semaphore>,
@@ -120,8 +123,10 @@ impl Acting {
     }
 
     fn record(&mut self, lane: LaneKey, record: &Record, arrived: Instant) {
-        let acts = self.gate.record(lane.sender, record, Instant::now());
-        self.act(&acts);
+        if self.journal.begin(lane.sender, record.header.epoch, record.header.seq) {
+            let acts = self.gate.record(lane.sender, record, Instant::now());
+            self.act(&acts);
+        }
         self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
         let took = arrived.elapsed();
         tracing::trace!(took_us = took.as_micros() as u64, "input done");

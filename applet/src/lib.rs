@@ -2,7 +2,7 @@
 //!
 //! - [`consent`], [`gate`], [`pace`]: who may do what, which input is acted upon, when to encode. Plain state, no I/O;
 //! - [`screens`], [`hands`], [`windows`]: a thread each, for what blocks;
-//! - [`session`] joins them with the connection; [`state`] brings a killed program back; [`policy`] is the
+//! - [`session`] joins them with the connection; [`state`] and [`journal`] bring a killed program back; [`policy`] is the
 //!   administrator's word; [`prompt`] draws the windows.
 #![forbid(unsafe_code)]
 #![cfg(all(unix, not(target_os = "macos")))]
@@ -10,6 +10,7 @@
 pub mod consent;
 pub mod gate;
 pub mod hands;
+pub mod journal;
 pub mod pace;
 pub mod policy;
 pub mod prompt;

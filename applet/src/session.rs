@@ -73,12 +73,17 @@ pub async fn run(
     (source, injector): Halves,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<Outcome> {
+    let resumes = matches!(settings.join, Join::Ticket(_));
     let agent = concat!("tandem-applet ", env!("CARGO_PKG_VERSION"));
     let options = Options {
         transport: settings.transport,
         capabilities: Capabilities { codecs: vec![tandem_codec::VERSION.into()], ..Capabilities::default() },
         ..Options::new(settings.target, settings.join, agent)
     };
+    let journal = settings.store.as_ref().and_then(|store| {
+        let journal = store.journal(resumes);
+        journal.inspect_err(|error| tracing::warn!(%error, "there is no journal of input")).ok()
+    });
     let (handle, events) = tandem_client::start(options);
     let (said, hears) = unbounded_channel();
     let (tell, told) = unbounded_channel();
@@ -88,7 +93,7 @@ pub async fn run(
         false => Some(Windows::start(settings.display, said)?),
     };
     let session = Session {
-        hands: Hands::start(injector, handle.clone())?,
+        hands: Hands::start(injector, handle.clone(), journal.unwrap_or_default())?,
         screens,
         windows,
         prompt: 0,

@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use tandem_protocol::Sender;
 use tandem_protocol::message::Rights;
 
+use crate::journal::Journal;
+
 /// The file's name in the state directory.
 const NAME: &str = "session.json";
+/// The journal's name there.
+const JOURNAL: &str = "input.journal";
 /// No state file is larger.
 const BYTES_MAX: u64 = 64 << 10;
 
@@ -133,13 +137,23 @@ impl Store {
         std::fs::rename(&fresh, self.path())
     }
 
+    /// How far input was done: of the session that is resumed, or of a new one.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn journal(&self, resumes: bool) -> io::Result<Journal> {
+        Journal::open(&self.directory.join(JOURNAL), resumes)
+    }
+
     /// Forgets the session.
     pub fn delete(&self) {
-        match std::fs::remove_file(self.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "the session's file cannot be deleted");
+        for path in [self.path(), self.directory.join(JOURNAL)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a file of the session cannot be deleted");
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 }

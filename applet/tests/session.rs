@@ -120,7 +120,7 @@ async fn seen_and_worked_on(transport: Transport, binding: &str) {
     let ended = technician.client.handle.end(message::EndReason::ClosedByTechnician);
     ended.expect("connected");
     assert!(applet.process.wait().expect("it ends").success());
-    assert!(!state.path().join("session.json").exists(), "nothing is left to resume");
+    assert_eq!(std::fs::read_dir(state.path()).expect("a folder").count(), 0, "nothing is left to resume");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
