@@ -105,6 +105,8 @@ impl Session {
             for (slot, key) in online.outbox.open_lanes() {
                 if key.kind.right(true).is_some_and(|right| !granted.has(right)) {
                     online.outbox.reset(slot);
+                } else {
+                    online.outbox.wake(slot);
                 }
             }
         }

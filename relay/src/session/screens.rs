@@ -167,10 +167,14 @@ impl Session {
 
     /// Takes the next record of a rendition for a subscriber.
     pub(super) fn pull_screen(&mut self, seat: Seat, slot: Slot) -> Pull {
-        let Some(online) = self.members.get_mut(&seat.sender).and_then(Member::online_mut) else {
-            return Pull::Reset;
-        };
+        let Some(member) = self.members.get_mut(&seat.sender) else { return Pull::Reset };
+        // A publisher that came back has its grants to restate first; the lane waits for that.
+        let views = member.may(Right::View);
+        let Some(online) = member.online_mut() else { return Pull::Reset };
         let Some(key) = online.outbox.key(slot) else { return Pull::Reset };
+        if !views {
+            return Pull::Nothing;
+        }
         let id = (key.display, key.rendition);
         let Some(stream) = self.streams.get(&id) else { return Pull::Nothing };
         let Some(place) = online.outbox.position(slot) else { return Pull::Nothing };

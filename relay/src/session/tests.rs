@@ -386,6 +386,21 @@ fn feedback_counts_in_the_publishers_bytes_and_is_at_most_sixty_a_second() {
 }
 
 #[test]
+fn a_returning_publishers_screen_waits_for_its_grant_and_then_goes_on_where_it_was() {
+    let (mut scene, customer, anna, lane) = sharing();
+    scene.take(&anna);
+    scene.session.detach(customer.seat, scene.now);
+    let mut customer = scene.join(CUSTOMER, Role::Customer);
+    customer.lanes = lane.0;
+    let lane = scene.open(&mut customer, LaneKind::Screen);
+    scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
+    assert!(scene.records(&anna, LaneKind::Screen).is_empty(), "it has not said yet that she may see it");
+    scene.grant(&customer, ANNA, rights(), 1, false);
+    let seqs: Vec<u64> = scene.records(&anna, LaneKind::Screen).iter().map(|r| r.header.seq).collect();
+    assert_eq!(seqs, [1]);
+}
+
+#[test]
 fn a_returning_publisher_counts_its_lane_anew() {
     let (mut scene, customer, _, lane) = sharing();
     assert_eq!(scene.session.streams[&(DisplayId(0), Rendition::LIVE)].lane_offset().bytes, 113);
