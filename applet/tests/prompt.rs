@@ -336,13 +336,15 @@ fn the_status_window_stops_and_ends() {
     let id = desk.conn.query_tree(desk.root()).unwrap().reply().unwrap().children[0];
     let watch = ChangeWindowAttributesAux::new().event_mask(EventMask::STRUCTURE_NOTIFY);
     desk.conn.change_window_attributes(id, &watch).unwrap().check().unwrap();
+    let top = desk.conn.get_geometry(id).unwrap().reply().unwrap().y;
     let (x, y) = (end.0 as i16 - 30, middle(end).1);
     desk.fake(MOTION_NOTIFY_EVENT, 0, x, y);
     desk.fake(BUTTON_PRESS_EVENT, 1, 0, 0);
     desk.fake(MOTION_NOTIFY_EVENT, 0, x - 50, y + 200);
     desk.fake(BUTTON_RELEASE_EVENT, 1, 0, 0);
     desk.conn.sync().unwrap();
-    desk.until(|event| matches!(event, Event::ConfigureNotify(_)));
+    // Being raised is told in the same way.
+    desk.until(|event| matches!(event, Event::ConfigureNotify(told) if told.y == top + 200));
     assert_eq!(window.buttons(), [(StatusAction::EndSession, (end.0 - 50, end.1 + 200, end.2, end.3))]);
     desk.click(window.buttons()[0].1);
     assert_eq!(acted.recv_timeout(PATIENCE), Ok(StatusAction::EndSession));

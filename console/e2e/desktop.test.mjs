@@ -136,6 +136,8 @@ test("the customer takes control back, and ends the session", limit, async () =>
   await desktop.pressStatus("stop");
   await desk.waitForState(({ view }) => view.rights.length === 1);
   await desk.type("ignored");
+  // The bar says something else now, and has another width.
+  await desk.waitForRest();
   await desktop.pressStatus("end");
   await desk.page.getByRole("alert").getByText("customer ended the session").waitFor();
   await applet.program.exited;
