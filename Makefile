@@ -27,7 +27,7 @@ help:
 	@echo 'make test      unit, integration, browser and documentation tests'
 	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units'
 	@echo 'make fix       formats, and applies what the linters can fix'
-	@echo 'make bench     micro benchmarks'
+	@echo 'make bench     50 pairs of customer and technician at a relay, over each transport (docs/performance.md)'
 	@echo 'make doc       documentation of the crates, in target/doc'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) (needs a nightly toolchain)'
 	@echo 'make console   the web application, in console/dist'
@@ -82,7 +82,11 @@ fix: console/node_modules/.package-lock.json
 	@$(STEP) 'fix: console' npm --prefix console run fix
 
 bench: setup-build console
-	@$(STEP) 'bench' cargo bench --locked --workspace --benches
+	@$(STEP) 'bench: build in release mode' cargo build --locked --release -p tandem-relay -p tandem-loadtest
+	@for transport in quic websocket; do \
+		$(STEP) "bench: 50 pairs over $$transport" target/release/tandem-loadtest run --pairs 50 --seconds 10 --tries 3 \
+			--transport $$transport; \
+	done
 
 doc: setup-build console
 	@$(STEP) 'doc' cargo doc --locked --workspace --no-deps
