@@ -63,8 +63,8 @@ struct Serve {
     /// Format of the log on stderr.
     #[arg(long, env = "TANDEM_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
-    /// What to log: a level, or per module (tracing's filter).
-    #[arg(long, env = "TANDEM_LOG", default_value = "info")]
+    /// What to log: a level, or per module (tracing's filter). The default leaves out what every closed browser tab causes.
+    #[arg(long, env = "TANDEM_LOG", default_value = "info,web_transport_quinn=error")]
     log: String,
     /// Print what --dev tells as one JSON object instead of text.
     #[arg(long)]
