@@ -23,6 +23,9 @@ pub trait Wake: Send + Sync {
     fn close(&self, close: Close, reason: &str);
 }
 
+/// Most bytes of control messages that wait for a client that does not read.
+const CONTROL_MAX: usize = 256 << 10;
+
 /// A lane of an outbox. Slots are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
@@ -108,6 +111,11 @@ impl Outbox {
 
     /// Queues a control message.
     pub fn control(&mut self, message: control::Message) {
+        if self.queued_bytes(Slot::CONTROL) > CONTROL_MAX {
+            // It asks, or others act, faster than it reads: it may come back with its ticket and start from there.
+            self.wake.close(Close::STALLED, "control messages are not read");
+            return;
+        }
         let header = Header {
             record_type: types::CONTROL,
             flags: Flags::default(),
@@ -322,6 +330,26 @@ mod tests {
         assert_eq!(outbox.delivered(slot, 155), Some(at(2, 5)));
         assert_eq!(outbox.delivered(slot, 9999), Some(at(2, 10)), "more than was sent is not believed");
         assert_eq!(outbox.delivered(slot, 120), None, "acknowledgements that go back say nothing");
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_control_messages_is_closed_and_costs_no_more() {
+        #[derive(Default)]
+        struct Told(std::sync::Mutex<Option<Close>>);
+        impl Wake for Told {
+            fn lane(&self, _: Slot) {}
+            fn changed(&self) {}
+            fn close(&self, close: Close, _: &str) {
+                self.0.lock().unwrap().get_or_insert(close);
+            }
+        }
+        let told = Arc::new(Told::default());
+        let mut outbox = Outbox::new(told.clone());
+        for id in 0..100_000 {
+            outbox.control(control::Message::Pong(tandem_protocol::message::Pong { id, time_us: 0 }));
+        }
+        assert_eq!(*told.0.lock().unwrap(), Some(Close::STALLED));
+        assert!(outbox.queued_bytes(Slot::CONTROL) < 2 * CONTROL_MAX);
     }
 
     #[test]
