@@ -381,6 +381,10 @@ impl Driver {
                     timers.heartbeat.max(limits::HEARTBEAT_WAITING)
                 };
             }
+            control::Message::End(_) => {
+                self.backlog.push_back(Event::Control(message));
+                return Err(Lost { close: Some(Close::ENDED), reason: "the session has ended".to_owned() });
+            }
             control::Message::Welcome(_) | control::Message::Refused(_) | control::Message::Pong(_) => {
                 return Ok(());
             }

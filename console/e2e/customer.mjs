@@ -56,14 +56,29 @@ export class Desktop {
     return this.x(join(scripts, "answer"), "refuse");
   }
 
-  /** Presses a button of the applet's status bar: "stop" or "end". */
-  async pressStatus(button) {
+  /** Takes mouse and keyboard back, in the applet's status bar, and waits until the bar says so. */
+  async stopControl() {
+    const before = await this.statusBar();
+    await this.pressStatus(before, 189);
+    // It says something else then, and has one button less.
+    while ((await this.statusBar()).width >= before.width);
+  }
+
+  /** Ends the session in the applet's status bar. */
+  async endSession() {
+    await this.pressStatus(await this.statusBar(), 65);
+  }
+
+  /** Where the applet's status bar is. */
+  async statusBar() {
     const search = ["search", "--sync", "--onlyvisible", "--limit", "1", "--classname", "^status$"];
-    const bar = await this.geometry(String(await this.x("xdotool", ...search)).trim());
-    // From the right, at 96 dots an inch, where the bar is 44 high.
-    const fromRight = { end: 65, stop: 189 }[button] * (bar.height / 44);
-    const place = [bar.x + bar.width - fromRight, bar.y + bar.height / 2].map((number) => String(Math.round(number)));
-    await this.x("xdotool", "mousemove", "--sync", ...place, "click", "1");
+    return this.geometry(String(await this.x("xdotool", ...search)).trim());
+  }
+
+  /** Presses a button of the bar, so far from its right end at 96 dots an inch, where the bar is 44 high. */
+  async pressStatus(bar, fromRight) {
+    const place = [bar.x + bar.width - fromRight * (bar.height / 44), bar.y + bar.height / 2];
+    await this.x("xdotool", "mousemove", "--sync", ...place.map((at) => String(Math.round(at))), "click", "1");
   }
 
   /** Where a window's contents are, in the desktop's pixels. */

@@ -133,12 +133,10 @@ test("without the customer's consent nothing is seen and nothing arrives", limit
 
 test("the customer takes control back, and ends the session", limit, async () => {
   await work();
-  await desktop.pressStatus("stop");
+  await desktop.stopControl();
   await desk.waitForState(({ view }) => view.rights.length === 1);
   await desk.type("ignored");
-  // The bar says something else now, and has another width.
-  await desk.waitForRest();
-  await desktop.pressStatus("end");
+  await desktop.endSession();
   await desk.page.getByRole("alert").getByText("customer ended the session").waitFor();
   await applet.program.exited;
   assert.equal(await desktop.editorText(), "");

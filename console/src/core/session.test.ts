@@ -348,11 +348,11 @@ describe("the end", () => {
     expect(s.view()).toMatchObject({ end: EndReason.CLOSED_BY_TECHNICIAN, connection: { phase: "closed" } });
   });
 
-  test("comes from the customer with its reason", async () => {
+  test("comes from the customer with its reason, and closes the connection", async () => {
     const s = await stage();
     s.last().say({ case: "end", value: { reason: EndReason.CLOSED_BY_CUSTOMER } });
-    s.last().say({ case: "end", value: {} });
-    expect(s.view().end).toBe(EndReason.CLOSED_BY_CUSTOMER);
+    const close = closeNamed("ended");
+    expect(s.view()).toMatchObject({ end: EndReason.CLOSED_BY_CUSTOMER, connection: { phase: "closed", close } });
   });
 
   test("cannot be told without a connection", async () => {

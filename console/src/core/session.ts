@@ -184,7 +184,7 @@ export class Session {
     if (!this.connection.isOpen) return false;
     const reason = EndReason.CLOSED_BY_TECHNICIAN;
     this.connection.send({ case: "end", value: { reason } });
-    // The relay's own word may be lost with the connection that it closes.
+    // The relay's own word may not come any more.
     this.update({ end: reason });
     return true;
   }
@@ -287,9 +287,9 @@ export class Session {
         return;
       }
       case "end":
-        // The first word counts: what follows is the connection's own end.
+        // The first word counts.
         if (this.view.end === EndReason.UNSPECIFIED) this.update({ end: message.value.reason });
-        return;
+        return this.connection.stop(closeNamed("ended"), "the session has ended");
     }
   }
 

@@ -122,8 +122,15 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
     let (close, reason) = connection.ended(end);
     tasks.shutdown().await;
     if !gone {
-        // Woken by the end, it sends what is left and waits until that has arrived.
-        let _ = tokio::time::timeout(LINGER, control.join_next()).await;
+        // Woken by the end, it sends what is left and waits until that has arrived. Arrived is not read: a browser throws
+        // away what it has not read when the connection closes, so who is told of the end closes it.
+        let farewell = async {
+            control.join_next().await;
+            if close == Close::ENDED {
+                session.closed().await;
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, farewell).await;
     }
     session.close(close.number().into(), close::reason(&reason).as_bytes());
 }
@@ -186,6 +193,8 @@ async fn write_lane(connection: Arc<Connection>, slot: Slot, mut stream: SendStr
                 }
             }
             Pull::Nothing if slot == Slot::CONTROL => tokio::select! {
+                // What was said before the end comes before the end.
+                biased;
                 () = waker.notified() => {}
                 () = stop.cancelled() => {
                     let _ = stream.finish();
