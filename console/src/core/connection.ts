@@ -236,8 +236,9 @@ export class Connection {
     transport.handler = this.transportHandler(transport);
     this.heardAt = this.options.clock.now();
     this.expectHeartbeat(welcome.heartbeatMs);
-    this.become({ phase: "open", transport: transport.kind });
+    // Whoever hears that it is open knows already who they are.
     this.handler.welcome(welcome, isFresh);
+    this.become({ phase: "open", transport: transport.kind });
     transport.admit();
   }
 
