@@ -42,6 +42,6 @@ export function laneOf(
 ): LaneKey | undefined {
   if (!lane || lane.kind > LaneKind.File) return undefined;
   const { kind, display, rendition, sender } = lane;
-  if (kind > 255 || display > 0xffff || rendition > 255 || sender > 0xffff) return;
+  if (display > 0xffff || rendition > 255 || sender > 0xffff) return;
   return { kind: kind as LaneKind, display, rendition, sender };
 }
