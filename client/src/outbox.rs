@@ -25,6 +25,8 @@ pub struct Outgoing<'a> {
     pub screen: Option<(u32, ScreenKind)>,
     /// On key lanes: the update whose shadow the key shows. Elsewhere numbers are given here.
     pub key_seq: u64,
+    /// A start that does not go on from the record before it on its lane: it leaves a number out, which says so.
+    pub skips: bool,
     /// The body, of any length that the lane allows; it is split as need be.
     pub body: &'a [u8],
 }
@@ -32,7 +34,7 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// A message that is no slot.
     pub fn message(record_type: u8, body: &'a [u8]) -> Self {
-        Self { record_type, latest: false, screen: None, key_seq: 0, body }
+        Self { record_type, latest: false, screen: None, key_seq: 0, skips: false, body }
     }
 
     /// A slot's newest value.
@@ -43,6 +45,12 @@ impl<'a> Outgoing<'a> {
     /// An update or a start.
     pub fn screen(segment: u32, kind: ScreenKind, body: &'a [u8]) -> Self {
         Self { screen: Some((segment, kind)), ..Self::message(types::SCREEN, body) }
+    }
+
+    /// The same, leaving a number out if `skips`: for a start that does not go on from the record before it.
+    #[must_use]
+    pub fn skipping(self, skips: bool) -> Self {
+        Self { skips, ..self }
     }
 
     /// The key of `segment`, which shows the shadow after update `seq`.
@@ -117,6 +125,8 @@ struct Lane {
 #[derive(Clone, Debug)]
 struct Kept {
     seq: u64,
+    /// The number that would have gone on from the record before it: `seq`, or less if numbers were left out.
+    follows: u64,
     at: Instant,
     /// The lane's bytes at its end.
     end: u64,
@@ -225,12 +235,15 @@ impl Outbox {
                 flags = flags.with(Flags::MORE);
             }
             let lane = self.lanes.entry(key).or_default();
-            seq = if key.kind == LaneKind::Key { out.key_seq } else { lane.next_seq };
+            let follows = lane.next_seq;
+            // Before the first record of all there is nothing that it could go on from.
+            let skipped = u64::from(out.skips && part == 0 && follows > 0);
+            seq = if key.kind == LaneKind::Key { out.key_seq } else { follows + skipped };
             lane.next_seq = seq + 1;
             let header = Header { screen, ..self.header(out.record_type, flags, seq, now) };
             let slot = out.latest.then_some(out.record_type);
             let lane = self.lanes.entry(key).or_default();
-            lane.push(Kept { seq, at: now, end: 0, slot, bytes: header.record(body) });
+            lane.push(Kept { seq, follows, at: now, end: 0, slot, bytes: header.record(body) });
         }
         let lane = self.lanes.entry(key).or_default();
         if key.kind == LaneKind::Screen {
@@ -441,7 +454,9 @@ impl Lane {
         }
         let Some(next_seq) = next_seq else { return false };
         let missing: Vec<Kept> = all.into_iter().filter(|record| record.seq >= next_seq).collect();
-        if missing.first().map_or(self.next_seq, |record| record.seq) != next_seq {
+        if missing.first().map_or(self.next_seq, |record| record.follows) > next_seq
+            || next_seq > self.next_seq
+        {
             return false;
         }
         missing.into_iter().for_each(|record| self.push(record));
@@ -464,7 +479,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use tandem_protocol::{DisplayId, Record, Rendition};
+    use tandem_protocol::{DisplayId, Point, Record, Rendition};
 
     const ME: Sender = Sender(3);
 
@@ -559,6 +574,28 @@ mod tests {
             outbox.connected(ME, &has(screen(), 4), now);
         }
         assert_eq!(update(&mut outbox, 1, now).seq, 4);
+    }
+
+    #[test]
+    fn a_start_may_leave_a_number_out_and_a_resume_knows_it() {
+        let now = Instant::now();
+        let mut outbox = joined(now);
+        let start = |from| Outgoing::screen(1, ScreenKind::Start { from }, &[1]);
+        assert_eq!(
+            outbox.send(screen(), start(None).skipping(true), now).unwrap().seq,
+            0,
+            "the first of all"
+        );
+        update(&mut outbox, 10, now);
+        let from = Point { rendition: Rendition::LIVE, segment: 0, seq: 1 };
+        let sent = outbox.send(screen(), start(Some(from)).skipping(true), now).unwrap();
+        assert_eq!(sent.seq, 3);
+        assert_eq!(update(&mut outbox, 10, now).seq, 4);
+        assert_eq!(seqs(&mut outbox, screen()), [0, 1, 3, 4]);
+        outbox.disconnected();
+        // All before the gap has arrived: number 2 never was.
+        assert_eq!(outbox.connected(ME, &has(screen(), 2), now).restart, []);
+        assert_eq!(seqs(&mut outbox, screen()), [3, 4]);
     }
 
     #[test]
