@@ -75,6 +75,8 @@ pub const CURSOR_SIDE_MAX: u32 = 256;
 pub const FEEDBACK_MAX: u32 = 60;
 /// Fewest `Feedback` messages a second while something is unacknowledged.
 pub const FEEDBACK_MIN: u32 = 4;
+/// A subscriber that sees a display and takes nothing of what waits for it is closed after this long.
+pub const STALLED_TIME: Duration = Duration::from_secs(15);
 /// Bytes of a segment that the relay holds for late joiners.
 pub const HELD_SEGMENT_MAX: usize = 16 << 20;
 /// Participants of a session.

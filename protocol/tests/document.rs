@@ -244,6 +244,7 @@ fn the_numbers_in_its_sentences_are_the_code() {
         format!("(input {}, screen {})", size_of(limits::RESEND_INPUT), size_of(limits::RESEND_SCREEN)),
         format!("*but not what is older than {}*", s(limits::INPUT_AGE_MAX)),
         format!("at most {} a second, at least {} while", limits::FEEDBACK_MAX, limits::FEEDBACK_MIN),
+        format!("acknowledges anything for {} is closed with `stalled`", s(limits::STALLED_TIME)),
         format!("after {} min `OFFLINE`", limits::GRACE.as_secs() / 60),
         format!(
             "({} while active, {} while waiting)",
