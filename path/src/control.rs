@@ -1,0 +1,458 @@
+//! How many bytes may be under way at once, so that the path is used and next to nothing waits in it. Plain data: time comes in
+//! as an argument.
+//!
+//! The path is known by two numbers: the largest rate at which it delivered of late, and the shortest round trip. The window is
+//! their product, [`AHEAD`] more, and a little for acknowledgements that come in pairs. What differs from BBR, which shares the
+//! idea, is that a queue is never made to find something out: start-up ends at the first sign of one, and the look for a faster
+//! path is [`LOOK`] at most, doubled while it succeeds.
+//!
+//! - **Random loss** changes nothing; a tenth of a round lost does.
+//! - **A queue that stands** (even the quickest acknowledgement of a round came late) means a slower path: the newest rate counts
+//!   and the window is drained. A queue that stays after that is not ours: the round trip is longer now.
+//! - **What left room** in the window can only raise the rate.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::state::State;
+use crate::windowed::{Max, Min};
+
+/// Time of the path's rate beyond its round trip that may be under way.
+pub const AHEAD: Duration = Duration::from_millis(4);
+/// Time of the path's rate that a look for a faster path adds at first.
+pub const LOOK: Duration = Duration::from_millis(6);
+/// Packets in the first window.
+const INITIAL_PACKETS: f64 = 10.0;
+/// Packets that the window always has room for.
+const PACKETS_MIN: f64 = 2.0;
+/// A shortest round trip that was not seen for so long is looked at again, with the path drained.
+const ROUND_TRIP_LIFE: Duration = Duration::from_secs(10);
+/// Shortest time between two looks for a faster path, and the round trips between them.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+const LOOK_ROUNDS: u32 = 6;
+/// Share of a round's bytes whose loss means congestion.
+const LOSS_MAX: f64 = 0.1;
+/// Packets of a train that tells the rate of the narrowest link.
+const TRAIN_PACKETS: f64 = 8.0;
+/// Sendings remembered.
+const LOG_MAX: usize = 16384;
+
+/// What one end knows of the path of one connection.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Largest packet.
+    packet: f64,
+    in_flight: u64,
+    delivered: u64,
+    delivered_at: Option<Instant>,
+    first_sent_at: Option<Instant>,
+    log: VecDeque<Sending>,
+    rates: Max,
+    round_trip: Min,
+    latest: Duration,
+    acks: Acks,
+    round: Round,
+    phase: Phase,
+    /// Rounds in a row with a queue that stood.
+    standing: u8,
+    /// Time of the rate that the next look adds.
+    look: Duration,
+    looked_at: Option<Instant>,
+    /// Since when nothing was acknowledged, while something is under way.
+    silent_since: Option<Instant>,
+    /// All that was ever sent.
+    sent: u64,
+}
+
+/// Bytes that were sent at one moment, and what was known then.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    at: Instant,
+    delivered: u64,
+    delivered_at: Instant,
+    first_sent_at: Instant,
+    /// There was room for more.
+    limited: bool,
+}
+
+/// The acknowledgements that are being taken in, and the trains of late ones.
+#[derive(Clone, Debug, Default)]
+struct Acks {
+    newest: Option<Sending>,
+    bytes: u64,
+    packets: u32,
+    /// When acknowledgements came, when what they acknowledge was sent, and bytes.
+    train: VecDeque<(Instant, Instant, u64)>,
+    /// The rate of the narrowest link, as the newest train had it.
+    narrowest: Option<f64>,
+}
+
+/// What was seen since the round began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    began: Option<Instant>,
+    /// It ends with what is sent after this much was delivered.
+    ends: u64,
+    delivered: u64,
+    lost: u64,
+    /// The quickest round trip of several acknowledgements.
+    quickest: Option<Duration>,
+    samples: u32,
+    /// The window was full at some time.
+    full: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Doubling every round, until something waits or the rate stays.
+    Startup { best: f64, flat: u8 },
+    /// Letting what waits leave; then, for a whole round, seeing what the empty path is like.
+    Drain { empty: bool },
+    /// At the known rate.
+    Cruise,
+    /// Asking for a little more, for a round; what came of it shows in the next.
+    Look { seen: bool, before: f64 },
+}
+
+impl Control {
+    /// An unknown path, with packets of this many bytes.
+    pub fn new(packet: u16) -> Self {
+        Self {
+            packet: f64::from(packet),
+            in_flight: 0,
+            delivered: 0,
+            delivered_at: None,
+            first_sent_at: None,
+            log: VecDeque::new(),
+            rates: Max::default(),
+            round_trip: Min::default(),
+            latest: Duration::ZERO,
+            acks: Acks::default(),
+            round: Round::default(),
+            phase: Phase::Startup { best: 0.0, flat: 0 },
+            standing: 0,
+            look: LOOK,
+            looked_at: None,
+            silent_since: None,
+            sent: 0,
+        }
+    }
+
+    /// The largest packet has this many bytes now.
+    pub fn set_packet(&mut self, bytes: u16) {
+        self.packet = f64::from(bytes);
+    }
+
+    /// Bytes were sent.
+    pub fn sent(&mut self, bytes: u64, now: Instant) {
+        if self.in_flight == 0 {
+            (self.first_sent_at, self.delivered_at) = (Some(now), Some(now));
+            self.acks.train.clear();
+            self.silent_since = Some(now);
+        }
+        self.in_flight += bytes;
+        self.sent += bytes;
+        let full = self.in_flight as f64 + 2.0 * self.packet >= self.window() as f64;
+        self.round.full |= full;
+        let sending = Sending {
+            at: now,
+            delivered: self.delivered,
+            delivered_at: self.delivered_at.unwrap_or(now),
+            first_sent_at: self.first_sent_at.unwrap_or(now),
+            limited: !full,
+        };
+        match self.log.back_mut().filter(|last| last.at == now) {
+            Some(last) => last.limited &= sending.limited,
+            None => self.log.push_back(sending),
+        }
+        if self.log.len() > LOG_MAX {
+            self.log.pop_front();
+        }
+    }
+
+    /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are.
+    pub fn acknowledge(&mut self, sent: Instant, bytes: u64) {
+        self.delivered += bytes;
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.acks.bytes += bytes;
+        self.acks.packets += 1;
+        let at = self.log.partition_point(|sending| sending.at < sent);
+        let Some(&sending) = self.log.get(at).filter(|sending| sending.at == sent) else { return };
+        if self.acks.newest.is_none_or(|newest| newest.at < sent) {
+            self.acks.newest = Some(sending);
+        }
+    }
+
+    /// That was all that is acknowledged now; so many bytes are still under way.
+    pub fn acknowledged(&mut self, in_flight: u64, now: Instant) {
+        self.in_flight = in_flight;
+        self.silent_since = (in_flight > 0).then_some(now);
+        self.round.delivered += self.acks.bytes;
+        let (newest, bytes, packets) = (
+            self.acks.newest.take(),
+            std::mem::take(&mut self.acks.bytes),
+            std::mem::take(&mut self.acks.packets),
+        );
+        if let Some(sending) = newest {
+            self.train(sending.at, bytes, now);
+            self.sample(sending, packets, now);
+            self.first_sent_at = Some(sending.at);
+            let remembered = 2 * self.round_trip.get().unwrap_or_default() + Duration::from_secs(1);
+            while self.log.front().is_some_and(|old| old.at + remembered < sending.at) {
+                self.log.pop_front();
+            }
+            self.advance(sending, now);
+        }
+        self.delivered_at = Some(now);
+    }
+
+    /// Bytes were lost. `all`: everything that was sent over a longer time.
+    pub fn lost(&mut self, bytes: u64, all: bool, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.round.lost += bytes;
+        if all {
+            // The path was gone. What it carries now is anybody's guess, but hardly more than before.
+            let rate = self.rates.get() / 2.0;
+            self.rates.set(rate, now);
+            self.acks = Acks::default();
+            self.phase = Phase::Startup { best: rate, flat: 0 };
+            self.round = Round { began: Some(now), ends: self.delivered, ..Round::default() };
+        }
+    }
+
+    /// Bytes that may be under way.
+    pub fn window(&self) -> u64 {
+        let least = PACKETS_MIN * self.packet;
+        let (Some(round_trip), true) = (self.round_trip.get(), self.rates.get() > 0.0) else {
+            return (INITIAL_PACKETS * self.packet) as u64;
+        };
+        let rate = self.rates.get();
+        let of = |time: Duration| rate * time.as_secs_f64();
+        let held = of(round_trip + AHEAD) + PACKETS_MIN * self.packet;
+        let window = match self.phase {
+            Phase::Startup { .. } => {
+                let narrowest = self.acks.narrowest.unwrap_or(f64::INFINITY);
+                let most = narrowest * (round_trip + AHEAD + LOOK).as_secs_f64() + 2.0 * least;
+                (2.0 * held).min(most).max(held).max(INITIAL_PACKETS * self.packet)
+            }
+            Phase::Drain { .. } => 0.75 * of(round_trip),
+            Phase::Cruise => held,
+            Phase::Look { .. } => held + of(self.look).min(held) + self.packet,
+        };
+        window.max(least) as u64
+    }
+
+    /// Bytes a second at which new data should be handed over; `None`: as fast as the window allows.
+    pub fn pace(&self) -> Option<f64> {
+        let rate = Some(self.rates.get()).filter(|&rate| rate > 0.0)?;
+        match self.phase {
+            Phase::Startup { .. } => None,
+            Phase::Drain { empty } => Some(rate * if empty { 0.75 } else { 0.5 }),
+            Phase::Cruise => Some(rate * 0.98),
+            Phase::Look { seen, .. } => Some(rate * if seen { 1.0 } else { 1.25 }),
+        }
+    }
+
+    /// Bytes a second that the path has shown to carry; 0: unknown.
+    pub fn rate(&self) -> f64 {
+        self.rates.get()
+    }
+
+    /// The shortest round trip of late.
+    pub fn rtt_min(&self) -> Option<Duration> {
+        self.round_trip.get()
+    }
+
+    /// Bytes under way.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> State {
+        State {
+            rate: self.rate(),
+            rtt_min: self.rtt_min().unwrap_or_default(),
+            window: self.window(),
+            in_flight: self.in_flight,
+            unsent: 0,
+            pace: self.pace().unwrap_or(0.0),
+            sent: self.sent,
+            silent_since: self.silent_since.filter(|_| self.in_flight > 0),
+        }
+    }
+
+    /// Follows how packets that left together arrive apart: the narrowest link's rate, whatever waits before it.
+    fn train(&mut self, sent: Instant, bytes: u64, now: Instant) {
+        let train = &mut self.acks.train;
+        train.push_back((now, sent, bytes));
+        let mut sum: u64 = train.iter().skip(1).map(|&(_, _, bytes)| bytes).sum();
+        while train.len() > 2 && (sum - train[1].2) as f64 >= TRAIN_PACKETS * self.packet {
+            sum -= train[1].2;
+            train.pop_front();
+        }
+        if (sum as f64) < TRAIN_PACKETS * self.packet {
+            return;
+        }
+        let (first, last) = (train[0], train[train.len() - 1]);
+        let (arrived, left) = (last.0 - first.0, last.1.saturating_duration_since(first.1));
+        if arrived.as_secs_f64() > 1.5 * left.as_secs_f64() && arrived > Duration::from_micros(200) {
+            self.acks.narrowest = Some(sum as f64 / arrived.as_secs_f64());
+        } else {
+            self.acks.narrowest = None;
+        }
+    }
+
+    fn sample(&mut self, sending: Sending, packets: u32, now: Instant) {
+        let rtt = now.saturating_duration_since(sending.at);
+        self.latest = rtt;
+        let before = self.round_trip.get();
+        // A lone packet's acknowledgement may have been delayed: such a round trip can be too long, not too short.
+        if packets > 1 || before.is_none_or(|before| rtt < before) {
+            self.round_trip.add(rtt, now);
+        }
+        self.round.samples += packets;
+        self.round.quickest = Some(self.round.quickest.map_or(rtt, |quickest| quickest.min(rtt)));
+        let round_trip = self.round_trip.get().unwrap_or(rtt);
+        let to_deliver = now.saturating_duration_since(sending.delivered_at);
+        let to_send = sending.at.saturating_duration_since(sending.first_sent_at);
+        let elapsed = to_deliver.max(to_send).max(round_trip.mul_f64(0.9)).max(Duration::from_micros(100));
+        let rate = (self.delivered - sending.delivered) as f64 / elapsed.as_secs_f64();
+        if sending.limited && rate <= self.rates.get() {
+            return;
+        }
+        let window = (10 * round_trip).clamp(Duration::from_millis(200), ROUND_TRIP_LIFE);
+        self.rates.add(rate, now, window);
+    }
+
+    /// How much longer than the shortest round trip this one is.
+    fn excess(&self, rtt: Duration) -> Duration {
+        rtt.saturating_sub(self.round_trip.get().unwrap_or(rtt))
+    }
+
+    /// Time that so many packets take.
+    fn time_of(&self, packets: f64) -> Duration {
+        let rate = self.rates.get();
+        if rate > 0.0 {
+            Duration::from_secs_f64((packets * self.packet / rate).min(10.0))
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Moves on, after acknowledgements.
+    fn advance(&mut self, sending: Sending, now: Instant) {
+        let began = *self.round.began.get_or_insert(now);
+        let round_trip = self.round_trip.get().unwrap_or_default();
+        let elapsed = now.saturating_duration_since(began);
+        if self.phase == (Phase::Drain { empty: false }) && self.in_flight <= self.window() {
+            self.phase = Phase::Drain { empty: true };
+            return self.next_round(now);
+        }
+        let over = sending.delivered >= self.round.ends;
+        // Where a queue makes rounds longer, what it says is heard before they end.
+        let late = elapsed >= round_trip.mul_f64(1.5) + Duration::from_millis(20) && self.round.samples >= 4;
+        if matches!(self.phase, Phase::Startup { .. }) && self.round.samples >= 8 && self.queue_shows() {
+            self.phase = Phase::Drain { empty: false };
+            self.next_round(now);
+        } else if over || late {
+            self.end_of_round(elapsed, over, now);
+            self.next_round(now);
+        } else if self.phase == Phase::Cruise && self.may_look(now) {
+            self.looked_at = Some(now);
+            self.phase = Phase::Look { seen: false, before: self.rates.get() };
+            self.next_round(now);
+        }
+    }
+
+    fn next_round(&mut self, now: Instant) {
+        self.round = Round { began: Some(now), ends: self.delivered, ..Round::default() };
+    }
+
+    /// Whether even the quickest acknowledgement of the round came late by what is more than start-up explains.
+    fn queue_shows(&self) -> bool {
+        let round_trip = self.round_trip.get().unwrap_or_default();
+        let most = AHEAD.max(round_trip / 8).min(Duration::from_millis(20)) + self.time_of(PACKETS_MIN);
+        self.round.quickest.is_some_and(|quickest| self.excess(quickest) > most)
+    }
+
+    /// Whether it is time, and the window is what holds us back.
+    fn may_look(&self, now: Instant) -> bool {
+        let every = LOOK_EVERY.max(LOOK_ROUNDS * self.round_trip.get().unwrap_or_default());
+        let due = self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= every);
+        due && self.in_flight as f64
+            >= 0.8 * self.rates.get() * self.round_trip.get().unwrap_or_default().as_secs_f64()
+    }
+
+    fn end_of_round(&mut self, elapsed: Duration, over: bool, now: Instant) {
+        let Round { delivered, lost, quickest, full, samples, .. } = self.round;
+        let delivery = delivered as f64 / elapsed.as_secs_f64().max(1e-4);
+        let all = (delivered + lost) as f64;
+        if lost as f64 > LOSS_MAX * all && all >= 10.0 * self.packet {
+            self.rates.set((0.9 * delivery).min(self.rates.get()), now);
+            self.phase = Phase::Drain { empty: false };
+            return;
+        }
+        let stands = samples > 1 && quickest.is_some_and(|quickest| self.excess(quickest) > self.may_stand());
+        self.standing = if stands { self.standing + 1 } else { 0 };
+        match self.phase {
+            Phase::Startup { best, flat } => {
+                let rate = self.rates.get();
+                let flat = if rate >= 1.2 * best { 0 } else { flat + u8::from(full) };
+                self.phase =
+                    if flat >= 3 { Phase::Cruise } else { Phase::Startup { best: best.max(rate), flat } };
+            }
+            Phase::Drain { empty: true } if over => self.drained(quickest, now),
+            Phase::Drain { .. } => {}
+            _ if self.standing >= 2 => {
+                self.standing = 0;
+                self.look = LOOK;
+                self.rates.set(delivery.min(self.rates.get()), now);
+                self.phase = Phase::Drain { empty: false };
+            }
+            _ if stands => {}
+            Phase::Look { seen: false, before } => self.phase = Phase::Look { seen: true, before },
+            Phase::Look { seen: true, before } => self.looked(before, quickest, full, now),
+            Phase::Cruise if self.round_trip.age(now) > ROUND_TRIP_LIFE => {
+                self.phase = Phase::Drain { empty: false };
+            }
+            Phase::Cruise => {}
+        }
+    }
+
+    /// Longest wait in the path that is our own doing.
+    fn may_stand(&self) -> Duration {
+        let look = if matches!(self.phase, Phase::Look { .. }) { self.look } else { LOOK };
+        2 * AHEAD + look + self.time_of(3.0) + self.round_trip.get().unwrap_or_default() / 16
+    }
+
+    /// The path had room for a round: what waits there now is not ours.
+    fn drained(&mut self, quickest: Option<Duration>, now: Instant) {
+        if let Some(quickest) = quickest
+            && (self.excess(quickest) > self.may_stand() || self.round_trip.age(now) > ROUND_TRIP_LIFE)
+        {
+            self.round_trip.set(quickest, now);
+        }
+        self.standing = 0;
+        self.looked_at = Some(now);
+        self.phase = Phase::Cruise;
+    }
+
+    /// What the look has shown.
+    fn looked(&mut self, before: f64, quickest: Option<Duration>, full: bool, now: Instant) {
+        let waits = quickest.map_or(Duration::ZERO, |quickest| self.excess(quickest));
+        let gained = self.rates.get() / before.max(1.0) - 1.0;
+        let hoped =
+            self.look.as_secs_f64() / self.round_trip.get().unwrap_or_default().as_secs_f64().max(1e-3);
+        let found =
+            full && gained > 0.5 * hoped.min(0.25) && waits < AHEAD + self.look / 2 + self.time_of(1.0);
+        if found {
+            self.look *= 2;
+            self.phase = Phase::Look { seen: false, before: self.rates.get() };
+        } else {
+            self.look = LOOK;
+            self.looked_at = Some(now);
+            self.phase = Phase::Cruise;
+        }
+    }
+}
