@@ -9,7 +9,8 @@ use crate::lossless::{Streams, Writer};
 use crate::motion::Motion;
 use crate::owed::{Owed, Region};
 use crate::picture::{Picture, PictureRef, Rect, Size, pack_history};
-use crate::slice;
+use crate::prepare::{Prepared, StreamsJob};
+use crate::slice::{self, Order, Trust};
 use crate::stream::{History, WINDOW_LOG_MIN};
 use crate::wire::{SegmentHeader, size_allowed};
 use crate::{Base, WINDOW_LOG_MAX};
@@ -89,8 +90,6 @@ pub struct Encoder {
     motion: Motion,
     /// Counts calls of [`Encoder::encode`].
     now: u64,
-    /// Compressed bytes per plain byte, lately.
-    ratio: f32,
 }
 
 enum Segment {
@@ -98,8 +97,18 @@ enum Segment {
     Due {
         base: Base,
         history: History,
+        streams: Ready,
     },
     Running(Streams),
+}
+
+/// The streams of a segment that is due.
+enum Ready {
+    /// They are made when they are needed.
+    No,
+    /// A job makes them.
+    Soon,
+    Yes(Streams),
 }
 
 impl fmt::Debug for Encoder {
@@ -118,12 +127,26 @@ impl Encoder {
         Ok(Self {
             shadow: Picture::black(options.size),
             owed: Owed::nothing(options.size),
-            segment: Segment::Due { base: Base::Black, history: History::default() },
+            segment: Segment::Due { base: Base::Black, history: History::default(), streams: Ready::No },
             motion: Motion::default(),
             now: 0,
-            ratio: slice::RATIO_AT_FIRST,
             options,
         })
+    }
+
+    /// Another encoder that stands where this one does: its first update starts a segment from the same shadow, and it owes
+    /// what this one owes.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let history = Arc::from(pack_history(&self.shadow));
+        Self {
+            options: self.options,
+            shadow: self.shadow.clone(),
+            owed: self.owed.clone(),
+            segment: Segment::Due { base: Base::Shadow, history, streams: Ready::No },
+            motion: Motion::default(),
+            now: self.now,
+        }
     }
 
     /// Goes on with pictures of another size or layout, or after an error: the next update starts a segment from black.
@@ -151,23 +174,80 @@ impl Encoder {
         !self.owed.is_empty() || matches!(self.segment, Segment::Due { .. })
     }
 
+    /// Notes where the newest picture may differ from the one before it, without coding it yet; `None`: anywhere.
+    pub fn mark(&mut self, damage: Option<&[Rect]>) {
+        match damage {
+            None => self.owed.mark(self.options.size.rect(), self.now + 1),
+            Some(rects) => rects.iter().for_each(|&rect| self.owed.mark(rect, self.now + 1)),
+        }
+    }
+
     /// Makes the next update start a segment, for subscribers that are not in step: together with the key that the job
     /// makes. The next [`Encoder::encode`] yields that start even if nothing has changed.
     ///
     /// `None` if the next update starts a segment from black anyway: anybody may begin there, without a key.
     pub fn start_segment(&mut self) -> Option<KeyJob> {
-        if matches!(self.segment, Segment::Due { base: Base::Black, .. }) {
-            return None;
+        let history: History = match &self.segment {
+            Segment::Due { base: Base::Black, .. } => return None,
+            Segment::Due { history, .. } => Arc::clone(history),
+            Segment::Running(_) => Arc::from(pack_history(&self.shadow)),
+        };
+        if let Segment::Running(_) = self.segment {
+            let history = Arc::clone(&history);
+            self.segment = Segment::Due { base: Base::Shadow, history, streams: Ready::No };
         }
-        let history: History = Arc::from(pack_history(&self.shadow));
-        self.segment = Segment::Due { base: Base::Shadow, history: Arc::clone(&history) };
         Some(KeyJob::new(self.options.header(), self.options.level, history))
+    }
+
+    /// Takes the making of the streams of a segment that is due off the hands of the [`Encoder::encode`] that starts it: with
+    /// the shadow as history that is most of its time. Give what the job makes to [`Encoder::prepared`]; an `encode` before
+    /// that makes its own. `None` if there is nothing to prepare.
+    pub fn prepare(&mut self) -> Option<StreamsJob> {
+        let Segment::Due { base: Base::Shadow, history, streams: streams @ Ready::No } = &mut self.segment
+        else {
+            return None;
+        };
+        *streams = Ready::Soon;
+        Some(StreamsJob::new(self.options.header(), self.options.level, Arc::clone(history)))
+    }
+
+    /// Takes what [`Encoder::prepare`]'s job has made. It is dropped if it came too late.
+    pub fn prepared(&mut self, prepared: Prepared) {
+        let is_awaited = self.awaits(&prepared);
+        if let Segment::Due { streams, .. } = &mut self.segment
+            && is_awaited
+        {
+            // Whatever went wrong there goes wrong here again, and is told.
+            *streams = prepared.streams.map_or(Ready::No, Ready::Yes);
+        }
+    }
+
+    /// Whether these are the streams of the segment that is due.
+    pub(crate) fn awaits(&self, prepared: &Prepared) -> bool {
+        matches!(&self.segment, Segment::Due { history, .. } if Arc::ptr_eq(history, &prepared.history))
+    }
+
+    /// Whether a job of [`Encoder::prepare`] is out whose streams the next update needs.
+    pub fn is_preparing(&self) -> bool {
+        matches!(self.segment, Segment::Due { streams: Ready::Soon, .. })
+    }
+
+    /// Brings the shadow to that of another encoder of pictures of the same size, whatever it takes, and owes what that one
+    /// owes. `None` if the shadows are the same and no segment is due.
+    ///
+    /// # Errors
+    /// [`EncodeError`]
+    pub fn catch_up(&mut self, other: &Self) -> Result<Option<Update>, EncodeError> {
+        let update = self.encode(other.shadow.borrow(), &Hints::default(), usize::MAX)?;
+        self.owed = other.owed.clone();
+        Ok(update)
     }
 
     /// Codes what differs from the shadow, in about `budget` bytes, or `None` if nothing does.
     ///
-    /// The budget is soft: something is always sent, and content that compresses worse than what came before it
-    /// exceeds it. What was cut off simply still differs at the next call, which should bring the newest picture.
+    /// The budget is soft by one small piece: something is always sent. What was cut off simply still differs at the next call,
+    /// which should bring the newest picture. Half of the budget is for what is near the pointer, the rest for what has waited
+    /// longest, so that nothing waits for ever.
     ///
     /// # Errors
     /// [`EncodeError`]
@@ -180,11 +260,8 @@ impl Encoder {
         if picture.size() != self.options.size {
             return Err(EncodeError::OtherSize { expected: self.options.size, found: picture.size() });
         }
+        self.mark(hints.damage);
         self.now += 1;
-        match hints.damage {
-            None => self.owed.mark(self.options.size.rect(), self.now),
-            Some(rects) => rects.iter().for_each(|&rect| self.owed.mark(rect, self.now)),
-        }
         let mut regions = self.owed.compare(picture, &self.shadow);
         let copies = self.motion.find(picture, &self.shadow, &regions);
         if !copies.is_empty() {
@@ -197,47 +274,59 @@ impl Encoder {
         if regions.is_empty() && copies.is_empty() && start.is_none() {
             return Ok(None);
         }
-        let mut writer = Writer::new(streams);
-        copies.iter().try_for_each(|&copy| writer.copy(copy))?;
-        slice::arrange(&mut regions, hints.pointer, budget, self.ratio);
-        let left = send(&mut writer, picture, &mut self.shadow, regions, budget, &mut self.ratio)?;
-        writer.finish(&mut body);
+        let mut sending =
+            Sending { writer: Writer::new(streams), picture, shadow: &mut self.shadow, spent: 0 };
+        copies.iter().try_for_each(|&copy| sending.writer.copy(copy))?;
+        sending.spent = sending.writer.flush()?;
+        let Order { first, then } = slice::arrange(&self.owed, picture, regions, hints.pointer, budget);
+        let left = sending.send(first, budget / 2)?;
+        let left = sending.send(Order::merge(left, then), budget)?;
+        sending.writer.finish(&mut body);
         self.owed.keep(&left);
         Ok(Some(Update { body, complete: left.is_empty(), start }))
     }
 
     /// If a segment is due: its header and streams.
     fn begin(&mut self, body: &mut Vec<u8>) -> Result<Option<Base>, EncodeError> {
-        let Segment::Due { base, history } = &self.segment else { return Ok(None) };
+        let Segment::Due { base, history, streams } = &mut self.segment else { return Ok(None) };
         let (base, header) = (*base, self.options.header());
         header.put(body);
-        self.segment = Segment::Running(Streams::new(&header, self.options.level, Arc::clone(history))?);
+        let streams = match std::mem::replace(streams, Ready::No) {
+            Ready::Yes(streams) => streams,
+            Ready::No | Ready::Soon => Streams::new(&header, self.options.level, Arc::clone(history))?,
+        };
+        self.segment = Segment::Running(streams);
         Ok(Some(base))
     }
 }
 
-/// Writes regions, in order, until the budget is used up; the last one is cut. Returns what did not go.
-fn send(
-    writer: &mut Writer<'_>,
-    picture: PictureRef<'_>,
-    shadow: &mut Picture,
-    mut regions: Vec<Region>,
-    budget: usize,
-    ratio: &mut f32,
-) -> Result<Vec<Region>, EncodeError> {
-    regions.reverse();
-    let mut spent = writer.flush()?;
-    let mut boxes = Vec::new();
-    // Compressed sizes are known only after a flush: chunks of a size that should fit, until little room is left.
-    while let Some(plain) = slice::fill(&mut regions, budget.saturating_sub(spent), *ratio, &mut boxes) {
-        writer.boxes(picture, &boxes)?;
-        boxes.drain(..).for_each(|rect| shadow.paint(picture, rect));
-        let before = spent;
-        spent = writer.flush()?;
-        *ratio = slice::learn(*ratio, plain, spent - before);
-        if spent >= budget / 5 * 4 {
-            break;
+/// An update while it is written.
+struct Sending<'a> {
+    writer: Writer<'a>,
+    picture: PictureRef<'a>,
+    shadow: &'a mut Picture,
+    /// Bytes so far.
+    spent: usize,
+}
+
+impl Sending<'_> {
+    /// Writes regions, in order, until the budget is used up, all that was spent before counted; the last one is cut. Returns
+    /// what did not go.
+    fn send(&mut self, mut regions: Vec<Region>, budget: usize) -> Result<Vec<Region>, EncodeError> {
+        regions.reverse();
+        let (mut boxes, mut trust) = (Vec::new(), Trust::NONE);
+        loop {
+            let room = trust.stretch(budget.saturating_sub(self.spent));
+            let Some(at_worst) = slice::fill(self.picture, &mut regions, room, &mut boxes) else { break };
+            self.writer.boxes(self.picture, &boxes)?;
+            boxes.drain(..).for_each(|rect| self.shadow.paint(self.picture, rect));
+            let before = std::mem::replace(&mut self.spent, self.writer.flush()?);
+            trust = trust.learn(at_worst, self.spent - before);
+            if self.spent >= budget / 5 * 4 {
+                break;
+            }
         }
+        regions.reverse();
+        Ok(regions)
     }
-    Ok(regions)
 }

@@ -16,7 +16,8 @@
 //! **key** is that same shadow on its own, for those who are not; it is made by a [`KeyJob`], on any thread. A segment
 //! [`Base::Black`] begins at a black picture with no history: anybody may start there.
 //!
-//! The [`Decoder`] applies bodies; the [`Viewer`] around it is the rule by which a subscriber decides which body to
+//! [`Renditions`] are a display's encoders at its publisher, one for each rendition, with the numbers of their segments and
+//! records. The [`Decoder`] applies bodies; the [`Viewer`] around it is the rule by which a subscriber decides which body to
 //! apply, hold or skip.
 //!
 //! ```
@@ -46,6 +47,8 @@ mod lossless;
 mod motion;
 mod owed;
 mod picture;
+mod prepare;
+mod renditions;
 mod slice;
 mod stream;
 mod viewer;
@@ -56,6 +59,8 @@ pub use encoder::{Encoder, EncoderOptions, Hints, Update};
 pub use error::{DecodeError, EncodeError, StreamError};
 pub use key::KeyJob;
 pub use picture::{PIXEL, Picture, PictureRef, Rect, Size};
+pub use prepare::{Prepared, StreamsJob};
+pub use renditions::{Job, KeyTask, Renditions, ScreenRecord, Want};
 pub use viewer::{Lost, Outcome, Viewer, ViewerLimits};
 pub use wire::SegmentHeader;
 

@@ -31,6 +31,13 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// Has the plain stream read its history now rather than with its first byte.
+    pub(crate) fn read_history(&mut self) -> Result<(), StreamError> {
+        self.plain.read_history()
+    }
+}
+
 /// One update on its way through the streams.
 pub(crate) struct Writer<'a> {
     streams: &'a mut Streams,

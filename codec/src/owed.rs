@@ -1,5 +1,8 @@
-//! What subscribers have not seen yet, in cells: where damage was reported or an update was cut short. The claim is
+//! What subscribers have not seen yet, in units: where damage was reported or an update was cut short. The claim is
 //! verified here, pixel by pixel, against the shadow.
+//!
+//! Each unit knows since when it is owed. So what changes all the time and is never sent whole is sent in turns, and no
+//! part of it is left for ever.
 
 use std::ops::Range;
 
@@ -7,8 +10,13 @@ use crate::picture::{COLOUR, PIXEL, Picture, PictureRef, Rect, Size};
 
 /// Rows of a strip. 32 needed fewer bytes than 64 or 16 on recorded screens.
 pub(crate) const BAND: u16 = 32;
-/// Columns of a cell: as many as a word has bits.
+/// Columns of a cell, and of a unit.
 const CELL: u16 = 64;
+/// Rows of a unit: a cell has four of them, one below the other.
+pub(crate) const UNIT_ROWS: u16 = 8;
+const UNITS: usize = (BAND / UNIT_ROWS) as usize;
+/// A bit for each row of a unit.
+const UNIT_MASK: u32 = (1 << UNIT_ROWS) - 1;
 /// Unchanged columns that split a strip: fewer cost less as pixels than as another header and another start of the
 /// prediction.
 const GAP: u16 = 128;
@@ -21,85 +29,136 @@ pub(crate) struct Region {
     pub(crate) since: u64,
 }
 
-/// Cells to be compared, each with the time since when; 0: nothing is owed.
-#[derive(Debug)]
+/// A cell's units from the top, each with the time since when it is owed; 0: it is not.
+type Cell = [u64; UNITS];
+
+/// The cells that are to be compared.
+#[derive(Clone, Debug)]
 pub(crate) struct Owed {
     size: Size,
     columns: usize,
-    since: Vec<u64>,
+    cells: Vec<Cell>,
 }
 
 impl Owed {
     pub(crate) fn nothing(size: Size) -> Self {
         let columns = usize::from(size.w.div_ceil(CELL));
-        Self { size, columns, since: vec![0; columns * usize::from(size.h.div_ceil(BAND))] }
+        Self { size, columns, cells: vec![[0; UNITS]; columns * usize::from(size.h.div_ceil(BAND))] }
     }
 
     /// Notes that `rect` may differ. What is already owed keeps its age.
     pub(crate) fn mark(&mut self, rect: Rect, now: u64) {
-        let rect = rect.clipped(self.size);
-        if rect.w == 0 || rect.h == 0 {
-            return;
-        }
-        let columns = usize::from(rect.x / CELL)..=usize::from((rect.x + rect.w - 1) / CELL);
-        for band in usize::from(rect.y / BAND)..=usize::from((rect.y + rect.h - 1) / BAND) {
-            let row = &mut self.since[band * self.columns..][..self.columns];
-            row[columns.clone()].iter_mut().filter(|since| **since == 0).for_each(|since| *since = now);
+        for (cell, units) in self.places(rect) {
+            self.cells[cell][units].iter_mut().filter(|since| **since == 0).for_each(|since| *since = now);
         }
     }
 
-    /// All has been sent but what is `left`. A cell of which nothing is left owes nothing: changed again, it queues behind
+    /// The cells that `rect` touches, and which of their units.
+    fn places(&self, rect: Rect) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let rect = rect.clipped(self.size);
+        let span = |from: u16, len: u16, of: u16| {
+            usize::from(from / of)..if len == 0 { 0 } else { usize::from((from + len - 1) / of) + 1 }
+        };
+        let (columns, units) = (span(rect.x, rect.w, CELL), span(rect.y, rect.h, UNIT_ROWS));
+        let bands = units.start / UNITS..units.end.div_ceil(UNITS);
+        let in_row = self.columns;
+        bands.flat_map(move |band| {
+            let first = band * UNITS;
+            let within = units.start.max(first) - first..units.end.min(first + UNITS) - first;
+            columns.clone().map(move |column| (band * in_row + column, within.clone()))
+        })
+    }
+
+    /// All has been sent but what is `left`. A unit of which nothing is left owes nothing: changed again, it queues behind
     /// those that wait, or a part that never rests would hold up all others for ever.
     pub(crate) fn keep(&mut self, left: &[Region]) {
-        let columns = self.columns;
-        for (i, since) in self.since.iter_mut().enumerate().filter(|(_, since)| **since != 0) {
-            let (x, y) = ((i % columns) as u16 * CELL, (i / columns) as u16 * BAND);
-            let cell = Rect { x, y, w: CELL, h: BAND };
-            if !left.iter().any(|region| region.rect.intersects(cell)) {
-                *since = 0;
-            }
+        let mut kept = vec![[0; UNITS]; self.cells.len()];
+        for (cell, units) in left.iter().flat_map(|region| self.places(region.rect)) {
+            kept[cell][units.clone()].copy_from_slice(&self.cells[cell][units]);
         }
+        self.cells = kept;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.since.iter().all(|&since| since == 0)
+        self.cells.iter().flatten().all(|&since| since == 0)
     }
 
     /// Compares what is owed and drops what turns out equal. The regions come from the top down, from left to right.
     pub(crate) fn compare(&mut self, picture: PictureRef<'_>, shadow: &Picture) -> Vec<Region> {
         let mut regions = Vec::new();
-        for (band, cells) in self.since.chunks_mut(self.columns).enumerate() {
+        for (band, cells) in self.cells.chunks_mut(self.columns).enumerate() {
             let y = band * usize::from(BAND);
             let rows = y..usize::from(self.size.h).min(y + usize::from(BAND));
             let Some(marked) = marked_span(cells, self.size) else { continue };
             let suspects = unequal_rows(picture, shadow, rows.clone(), marked);
-            if suspects == 0 {
-                cells.fill(0);
-                continue;
-            }
             let mut open: Option<Open> = None;
-            for (column, since) in cells.iter_mut().enumerate().filter(|(_, since)| **since != 0) {
+            for (column, units) in cells.iter_mut().enumerate().filter(|(_, units)| **units != [0; UNITS]) {
                 let x = column as u16 * CELL;
-                let cell = Rect { x, y: y as u16, w: CELL.min(self.size.w - x), h: rows.len() as u16 };
-                let Some(seen) = Open::compare(picture, shadow, cell, suspects, *since) else {
-                    *since = 0;
-                    continue;
-                };
-                match &mut open {
-                    Some(open) if seen.left < open.right + GAP => open.join(seen),
-                    _ => regions.extend(open.replace(seen).map(|open| open.region(y as u16))),
+                let place = Rect { x, y: y as u16, w: CELL.min(self.size.w - x), h: rows.len() as u16 };
+                let seen = Open::compare(picture, shadow, place, suspects, units);
+                match (&mut open, seen) {
+                    (_, None) => {}
+                    (Some(open), Some(seen)) if seen.left < open.right + GAP => open.join(seen),
+                    (_, Some(seen)) => regions.extend(open.replace(seen).map(|open| open.region(y as u16))),
                 }
             }
             regions.extend(open.map(|open| open.region(y as u16)));
         }
         regions
     }
+
+    /// The parts of a region, just compared, that are owed since the same time; what is not owed is left out.
+    pub(crate) fn by_age(&self, region: Region, parts: &mut Vec<Region>) {
+        let first = parts.len();
+        let ages = |(cell, units): (usize, Range<usize>)| self.cells[cell][units].iter().copied();
+        let mut owed = self.places(region.rect).flat_map(ages).filter(|&since| since != 0);
+        if owed.all(|since| since == region.since) {
+            return parts.push(region);
+        }
+        let (left, right) = (region.rect.x, region.rect.x + region.rect.w);
+        let (top, bottom) = (region.rect.y, region.rect.y + region.rect.h);
+        for unit in top / UNIT_ROWS..=(bottom - 1) / UNIT_ROWS {
+            let (y, end) = (top.max(unit * UNIT_ROWS), bottom.min((unit + 1) * UNIT_ROWS));
+            let above = first..parts.len();
+            for column in left / CELL..=(right - 1) / CELL {
+                let cell = usize::from(y / BAND) * self.columns + usize::from(column);
+                let since = self.cells[cell][usize::from(unit) % UNITS];
+                if since == 0 {
+                    continue;
+                }
+                let (x, edge) = (left.max(column * CELL), right.min((column + 1) * CELL));
+                match parts[above.end..].last_mut() {
+                    Some(part) if part.since == since && part.rect.x + part.rect.w == x => {
+                        part.rect.w += edge - x;
+                    }
+                    _ => parts.push(Region { rect: Rect { x, y, w: edge - x, h: end - y }, since }),
+                }
+            }
+            stack(parts, above);
+        }
+    }
+}
+
+/// Joins the parts behind `above` to those in it that lie right on top of them, are as wide and as old.
+fn stack(parts: &mut Vec<Region>, above: Range<usize>) {
+    for part in parts.split_off(above.end) {
+        let grows = |upper: &&mut Region| {
+            let (upper_rect, rect) = (upper.rect, part.rect);
+            upper.since == part.since
+                && (upper_rect.x, upper_rect.w) == (rect.x, rect.w)
+                && upper_rect.y + upper_rect.h == rect.y
+        };
+        match parts[above.clone()].iter_mut().find(grows) {
+            Some(upper) => upper.rect.h += part.rect.h,
+            None => parts.push(part),
+        }
+    }
 }
 
 /// The bytes of a row from the first to the last cell marked.
-fn marked_span(cells: &[u64], size: Size) -> Option<Range<usize>> {
-    let first = cells.iter().position(|&since| since != 0)?;
-    let last = cells.iter().rposition(|&since| since != 0)?;
+fn marked_span(cells: &[Cell], size: Size) -> Option<Range<usize>> {
+    let first = cells.iter().position(|units| *units != [0; UNITS])?;
+    let last = cells.iter().rposition(|units| *units != [0; UNITS])?;
     let cell = usize::from(CELL);
     Some(first * cell * PIXEL..((last + 1) * cell).min(usize::from(size.w)) * PIXEL)
 }
@@ -122,15 +181,18 @@ struct Open {
 }
 
 impl Open {
-    /// The part of a cell that differs. Differences are gathered over the rows, which vectorizes: most cells that are
-    /// looked at have none. Only rows in `suspects` are.
+    /// The part of a cell that differs; units without any difference are owed no more. Differences are gathered over the
+    /// rows, which vectorizes: most cells that are looked at have none. Only rows in `suspects` of units that are owed are.
     fn compare(
         picture: PictureRef<'_>,
         shadow: &Picture,
         cell: Rect,
         suspects: u32,
-        since: u64,
+        units: &mut Cell,
     ) -> Option<Self> {
+        let mask = |unit: usize| UNIT_MASK << (unit * usize::from(UNIT_ROWS));
+        let owed = (0..UNITS).filter(|&unit| units[unit] != 0).fold(0, |rows, unit| rows | mask(unit));
+        let suspects = suspects & owed;
         let mut columns = [0u32; CELL as usize];
         let mut rows = 0u32;
         for (i, y) in cell.rows().enumerate().filter(|(i, _)| suspects >> i & 1 == 1) {
@@ -144,6 +206,8 @@ impl Open {
             }
             rows |= u32::from(any != 0) << i;
         }
+        (0..UNITS).filter(|&unit| rows & mask(unit) == 0).for_each(|unit| units[unit] = 0);
+        let since = units.iter().copied().filter(|&since| since != 0).min()?;
         let first = columns.iter().position(|&column| column != 0)? as u16;
         let last = columns.iter().rposition(|&column| column != 0)? as u16;
         Some(Self { left: cell.x + first, right: cell.x + last + 1, rows, since })
@@ -215,5 +279,34 @@ mod tests {
         owed.mark(SIZE.rect(), 2);
         let found = owed.compare(changed(&[(0, 0), (600, 0)]).borrow(), &Picture::black(SIZE));
         assert_eq!(found.iter().map(|region| region.since).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_sent_is_younger_than_what_was_left() {
+        let size = Size { w: 200, h: 32 };
+        let all = Region { rect: size.rect(), since: 1 };
+        let mut owed = Owed::nothing(size);
+        owed.mark(size.rect(), 1);
+        let parts = |owed: &Owed| {
+            let mut parts = Vec::new();
+            owed.by_age(all, &mut parts);
+            parts.iter().map(|part| (part.rect, part.since)).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(&owed), [(size.rect(), 1)]);
+        let rect = |x, y, w, h| Rect { x, y, w, h };
+        owed.keep(&[
+            Region { rect: rect(64, 8, 136, 8), since: 1 },
+            Region { rect: rect(0, 16, 200, 16), since: 1 },
+        ]);
+        owed.mark(size.rect(), 2);
+        assert_eq!(
+            parts(&owed),
+            [
+                (rect(0, 0, 200, 8), 2),
+                (rect(0, 8, 64, 8), 2),
+                (rect(64, 8, 136, 8), 1),
+                (rect(0, 16, 200, 16), 1)
+            ]
+        );
     }
 }

@@ -1,31 +1,80 @@
 //! Which regions go first, and how much of them a budget of bytes allows.
+//!
+//! How many bytes pixels become is known only after they were compressed. So a chunk is no larger than what the room left
+//! takes *at worst*; what the chunk really became then says how far the next may trust that it, too, stays below. Content
+//! that compresses well costs a few chunks more that way, and noise never exceeds a budget by more than one small piece.
 
-use crate::owed::Region;
-use crate::picture::{PACKED, Rect};
+use crate::owed::{Owed, Region, UNIT_ROWS};
+use crate::picture::{COLOUR, PACKED, PIXEL, PictureRef, Rect};
 
-/// Compressed bytes per plain byte that is assumed before anything was compressed.
-pub(crate) const RATIO_AT_FIRST: f32 = 0.3;
 /// Regions this near the pointer, in pixels, go before older ones.
 const NEAR: u32 = 160;
-/// Fewest rows and columns that a region is cut to.
-const ROWS_MIN: u16 = 8;
+/// Fewest rows and columns that a region is cut to: units of what is owed, where it can be.
+const ROWS_MIN: u16 = UNIT_ROWS;
 const COLUMNS_MIN: u16 = 64;
-/// Part of the room left that a chunk is to fill, by the ratio so far.
+/// Part of the room left that a chunk is to fill, if it compresses like the one before it.
 const FILL: f32 = 0.75;
-/// Plain bytes of a chunk per byte of room: what was dull may be followed by what is not.
-const PLAIN_PER_BYTE: usize = 8;
+/// Every so many rows are looked at to tell how well a box compresses.
+const LOOK_EVERY: usize = 4;
+/// Bytes of a strip's header.
+const STRIP_HEADER: usize = 10;
 
-/// Sorts regions by value if they will not all fit: near the pointer, then oldest, then from the top down. If they do
-/// fit they stay in reading order, which compresses best.
-pub(crate) fn arrange(regions: &mut [Region], pointer: Option<(u16, u16)>, budget: usize, ratio: f32) {
-    let plain: usize = regions.iter().map(|region| region.rect.pixels() * PACKED).sum();
-    if plain as f32 * ratio <= budget as f32 {
-        return;
+/// What goes first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// May take up half of the budget.
+    pub(crate) first: Vec<Region>,
+    /// What comes then, with what is left of the first.
+    pub(crate) then: Vec<Region>,
+}
+
+/// Puts regions in order of value if they may not all fit: what is near the pointer gets half of the budget, the rest goes to what
+/// has waited longest. If they do fit they stay in reading order, which compresses best.
+pub(crate) fn arrange(
+    owed: &Owed,
+    picture: PictureRef<'_>,
+    regions: Vec<Region>,
+    pointer: Option<(u16, u16)>,
+    budget: usize,
+) -> Order {
+    if fits(picture, &regions, budget) {
+        return Order { first: Vec::new(), then: regions };
     }
-    regions.sort_by_key(|region| {
-        let near = pointer.map_or(NEAR, |pointer| distance(region.rect, pointer).min(NEAR));
-        (near, region.since)
-    });
+    let mut parts = Vec::new();
+    regions.into_iter().for_each(|region| owed.by_age(region, &mut parts));
+    let far = |region: &Region| pointer.map_or(NEAR, |pointer| distance(region.rect, pointer).min(NEAR));
+    parts.sort_by_key(|region| (region.since, far(region)));
+    let (first, then) = parts.into_iter().partition(|region| far(region) < NEAR);
+    Order { first, then }
+}
+
+impl Order {
+    /// Puts what is left of the first back among the others, by age and distance.
+    pub(crate) fn merge(left: Vec<Region>, then: Vec<Region>) -> Vec<Region> {
+        if left.is_empty() {
+            return then;
+        }
+        let mut all = [left, then].concat();
+        // Equal ages keep their order: what was first still is.
+        all.sort_by_key(|region| region.since);
+        all
+    }
+}
+
+/// Whether the regions surely fit into a budget.
+fn fits(picture: PictureRef<'_>, regions: &[Region], budget: usize) -> bool {
+    plain(regions) <= budget
+        || regions
+            .iter()
+            .try_fold(0, |bytes, region| {
+                Some(bytes + at_worst(picture, region.rect)).filter(|&b| b <= budget)
+            })
+            .is_some()
+}
+
+/// Uncompressed bytes.
+fn plain(regions: &[Region]) -> usize {
+    regions.iter().map(|region| region.rect.pixels() * PACKED + STRIP_HEADER).sum()
 }
 
 /// How far a point is from a rectangle: the larger of the two axes.
@@ -37,63 +86,105 @@ fn distance(rect: Rect, (x, y): (u16, u16)) -> u32 {
     axis(x, rect.x, rect.w).max(axis(y, rect.y, rect.h))
 }
 
-/// Moves the next chunk from the end of `regions` into `boxes` and returns its plain bytes, or `None` if there are
-/// none. A chunk is never empty, so an update always makes progress.
+/// Bytes that a box compresses to at worst: pixels that are like their left neighbours cost next to nothing, all others at most
+/// what they are.
+fn at_worst(picture: PictureRef<'_>, rect: Rect) -> usize {
+    let plain = rect.pixels() * PACKED;
+    let (mut pairs, mut unlike) = (0, 0);
+    for y in rect.rows().step_by(LOOK_EVERY) {
+        let (pixels, _) = picture.row(y)[rect.span(PIXEL)].as_chunks::<PIXEL>();
+        let colour = |pixel: &[u8; PIXEL]| u32::from_le_bytes(*pixel) & COLOUR;
+        let differs = |(a, b): (&[u8; PIXEL], &[u8; PIXEL])| u32::from(colour(a) != colour(b));
+        unlike += pixels.iter().zip(&pixels[1..]).map(differs).sum::<u32>() as usize;
+        pairs += pixels.len() - 1;
+    }
+    // A little for what is not seen, and all if nothing can be.
+    let part = if pairs == 0 { 1.0 } else { (unlike as f32 / pairs as f32 + 1.0 / 32.0).min(1.0) };
+    (plain as f32 * part) as usize + STRIP_HEADER
+}
+
+/// How far a chunk may exceed the room left, at worst, since it will not: learnt anew in each update.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust(f32);
+
+impl Trust {
+    /// Nothing is known of this update's content.
+    pub(crate) const NONE: Self = Self(1.0);
+
+    /// The room for a chunk's worst case.
+    pub(crate) fn stretch(self, room: usize) -> usize {
+        (room as f32 * self.0) as usize
+    }
+
+    /// With one more chunk: it could have become `at_worst` bytes and became `found`. What follows may be different, so
+    /// trust grows slowly and goes at once.
+    #[must_use]
+    pub(crate) fn learn(self, at_worst: usize, found: usize) -> Self {
+        Self((FILL * at_worst as f32 / found.max(1) as f32).clamp(1.0, 2.0 * self.0))
+    }
+}
+
+/// Moves the next chunk from the end of `regions` into `boxes` and returns the bytes that it becomes at worst, or `None` if
+/// there are none. A chunk is never empty, so an update always makes progress.
 pub(crate) fn fill(
+    picture: PictureRef<'_>,
     regions: &mut Vec<Region>,
     room: usize,
-    ratio: f32,
     boxes: &mut Vec<Rect>,
 ) -> Option<usize> {
-    if regions.is_empty() {
-        return None;
+    if plain(regions) <= room {
+        let bytes = plain(regions);
+        boxes.extend(regions.drain(..).rev().map(|region| region.rect));
+        return (bytes > 0).then_some(bytes);
     }
-    let plain_max = ((room as f32 * FILL / ratio) as usize).min(room.saturating_mul(PLAIN_PER_BYTE));
-    let mut plain = 0;
+    let mut bytes = 0;
     while let Some(region) = regions.pop() {
-        match cut(region.rect, plain_max - plain.min(plain_max)) {
-            Some(rect) => boxes.push(rect),
-            None if plain == 0 => boxes.push(smallest(region.rect)),
+        let taken = match cut(picture, region.rect, room.saturating_sub(bytes)) {
+            Some(taken) => taken,
+            None if bytes == 0 => smallest(region.rect),
             None => {
                 regions.push(region);
                 break;
             }
-        }
-        let taken = boxes[boxes.len() - 1];
-        plain += taken.pixels() * PACKED;
+        };
+        bytes += at_worst(picture, taken);
+        boxes.push(taken);
         regions.extend(
             remainder(region.rect, taken).into_iter().flatten().map(|rect| Region { rect, ..region }),
         );
     }
-    Some(plain)
+    (bytes > 0).then_some(bytes)
 }
 
-/// The ratio with one more chunk in it.
-pub(crate) fn learn(ratio: f32, plain: usize, compressed: usize) -> f32 {
-    if plain == 0 {
-        return ratio;
+/// As much of a region, from its upper left corner, as becomes `room` bytes at worst: whole, some rows, or some columns of
+/// the fewest rows. `None` if that is less than the smallest cut.
+fn cut(picture: PictureRef<'_>, rect: Rect, room: usize) -> Option<Rect> {
+    let mut part = rect;
+    loop {
+        let bytes = at_worst(picture, part);
+        if bytes <= room {
+            return Some(part);
+        }
+        // Its upper left part may be worse than the whole: look again.
+        part = shrink(part, part.pixels() * room / bytes)?;
     }
-    let found = compressed as f32 / plain as f32;
-    // Worse is believed sooner than better: too much sent delays all that follows, too little is sent at once after it.
-    let weight = if found > ratio { 0.8 } else { 0.3 };
-    // Never 0: then no chunk would ever be worth a cut.
-    (ratio + (found - ratio) * weight).max(0.001)
 }
 
-/// As much of a region, from its upper left corner, as `plain_max` bytes hold: whole, some rows, or some columns of the
-/// fewest rows. `None` if that is less than the smallest cut.
-fn cut(rect: Rect, plain_max: usize) -> Option<Rect> {
-    let pixels = plain_max / PACKED;
-    if rect.pixels() <= pixels {
-        return Some(rect);
-    }
+/// The upper left of a region, at most so many pixels, which are fewer than it has. Edges within it are those of units.
+fn shrink(rect: Rect, pixels: usize) -> Option<Rect> {
     let rows = pixels / usize::from(rect.w);
     if rows >= usize::from(ROWS_MIN) {
-        return Some(Rect { h: rows as u16, ..rect });
+        return Some(Rect { h: aligned(rect.y, rows as u16, ROWS_MIN), ..rect });
     }
-    let h = rect.h.min(ROWS_MIN);
-    let columns = (pixels / usize::from(h)).min(usize::from(rect.w)) as u16 / COLUMNS_MIN * COLUMNS_MIN;
-    (columns > 0).then_some(Rect { w: columns, h, ..rect })
+    let h = aligned(rect.y, rect.h.min(ROWS_MIN), ROWS_MIN);
+    let columns = (pixels / usize::from(h)).min(usize::from(rect.w) - 1) as u16;
+    (columns >= COLUMNS_MIN).then(|| Rect { w: aligned(rect.x, columns, COLUMNS_MIN), h, ..rect })
+}
+
+/// The length of what begins at `from` and is no longer than `len`, cut at a multiple of `unit` if there is one.
+fn aligned(from: u16, len: u16, unit: u16) -> u16 {
+    let end = (u32::from(from) + u32::from(len)) / u32::from(unit) * u32::from(unit);
+    end.checked_sub(from.into()).filter(|&len| len > 0).map_or(len, |len| len as u16)
 }
 
 fn smallest(rect: Rect) -> Rect {
@@ -112,44 +203,88 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::picture::{Picture, Size};
 
     const BAND: Rect = Rect { x: 0, y: 32, w: 1920, h: 32 };
+    const SIZE: Size = Size { w: 3100, h: 800 };
+
+    fn noise() -> Picture {
+        let mut picture = Picture::black(SIZE);
+        let mut state = 1u32;
+        for byte in picture.bytes_mut() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+        picture
+    }
 
     #[test]
-    fn rows_are_cut_before_columns() {
-        assert_eq!(cut(BAND, usize::MAX), Some(BAND));
-        assert_eq!(cut(BAND, 1920 * 20 * 3), Some(Rect { h: 20, ..BAND }));
-        assert_eq!(cut(BAND, 1920 * 7 * 3), Some(Rect { w: 1664, h: 8, ..BAND }));
-        assert_eq!(cut(BAND, 100), None);
+    fn rows_are_cut_before_columns_and_both_at_units() {
+        let picture = noise();
+        let cut = |bytes| cut(picture.borrow(), BAND, bytes);
+        assert_eq!(cut(usize::MAX), Some(BAND));
+        assert_eq!(cut(1920 * 23 * 3), Some(Rect { h: 16, ..BAND }));
+        assert_eq!(cut(1920 * 7 * 3), Some(Rect { w: 1664, h: 8, ..BAND }));
+        assert_eq!(cut(100), None);
+        assert_eq!(
+            shrink(Rect { x: 60, y: 37, w: 300, h: 20 }, 1000),
+            Some(Rect { x: 60, y: 37, w: 260, h: 3 })
+        );
+    }
+
+    #[test]
+    fn noise_is_taken_for_what_it_is_and_flat_boxes_for_little() {
+        let picture = noise();
+        let plain = BAND.pixels() * PACKED;
+        assert!(at_worst(picture.borrow(), BAND) >= plain);
+        assert!(at_worst(Picture::black(SIZE).borrow(), BAND) < plain / 25);
+        assert_eq!(at_worst(picture.borrow(), Rect { w: 1, h: 8, ..BAND }), 24 + STRIP_HEADER);
     }
 
     #[test]
     fn near_the_pointer_goes_before_older_when_not_all_fits() {
+        let picture = noise();
         let region = |y, since| Region { rect: Rect { y, ..BAND }, since };
-        let unsorted = [region(0, 2), region(512, 1), region(700, 3)];
-        let mut regions = unsorted;
-        arrange(&mut regions, Some((5, 710)), usize::MAX, 0.1);
-        assert_eq!(regions, unsorted, "all fits");
-        arrange(&mut regions, Some((5, 710)), 1000, 0.1);
-        assert_eq!(regions.map(|region| region.rect.y), [700, 512, 0]);
+        let unsorted = vec![region(0, 2), region(512, 1), region(704, 3)];
+        let mut owed = Owed::nothing(SIZE);
+        unsorted.iter().for_each(|region| owed.mark(region.rect, region.since));
+        let arrange = |budget| arrange(&owed, picture.borrow(), unsorted.clone(), Some((5, 710)), budget);
+        assert_eq!(arrange(usize::MAX), Order { first: Vec::new(), then: unsorted.clone() }, "all fits");
+        let Order { first, then } = arrange(1000);
+        assert_eq!(first, [region(704, 3)]);
+        assert_eq!(then, [region(512, 1), region(0, 2)]);
+        assert_eq!(
+            Order::merge(first, then).iter().map(|region| region.since).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn trust_grows_slowly_and_goes_at_once() {
+        let trust = Trust::NONE.learn(10_000, 100);
+        assert_eq!(trust.stretch(100), 200);
+        assert_eq!(trust.learn(10_000, 100).stretch(100), 400);
+        assert_eq!(trust.learn(10_000, 10_000).stretch(100), 100);
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
         #[test]
-        fn chunks_cover_every_pixel_once(
-            w in 1u16..3000, h in 1u16..=32, room in 0usize..50_000, ratio in 0.001f32..1.0,
+        fn chunks_cover_every_pixel_once_and_keep_to_the_room(
+            w in 1u16..3000, h in 1u16..=32, x in 0u16..100, room in 0usize..50_000,
         ) {
-            let rect = Rect { x: 7, y: 32, w, h };
+            let picture = noise();
+            let rect = Rect { x, y: 32, w, h };
             let mut regions = vec![Region { rect, since: 1 }];
             let mut boxes = Vec::new();
-            while let Some(plain) = fill(&mut regions, room, ratio, &mut boxes) {
-                prop_assert!(plain > 0, "each chunk makes progress");
+            while let Some(bytes) = fill(picture.borrow(), &mut regions, room, &mut boxes) {
+                prop_assert!(bytes <= room.max(64 * 8 * PACKED + STRIP_HEADER), "{} of {}", bytes, room);
             }
             let mut seen = vec![0u8; rect.pixels()];
             for part in &boxes {
                 for y in part.y..part.y + part.h {
-                    for x in part.x..part.x + part.w {
-                        seen[usize::from(y - 32) * usize::from(w) + usize::from(x - 7)] += 1;
+                    for column in part.x..part.x + part.w {
+                        seen[usize::from(y - 32) * usize::from(w) + usize::from(column - x)] += 1;
                     }
                 }
             }

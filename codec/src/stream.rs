@@ -83,6 +83,14 @@ impl Compressor {
         .map(Self)
     }
 
+    /// Reads the history now rather than with the first byte. To be called before anything is written.
+    pub(crate) fn read_history(&mut self) -> Result<(), StreamError> {
+        // zstd begins its frame, history and all, when it is first called; without input there is nothing to flush.
+        let mut nothing = Vec::new();
+        self.flush(&mut nothing)?;
+        if nothing.is_empty() { Ok(()) } else { Err(StreamError("a frame begins before its first byte")) }
+    }
+
     /// Takes in `bytes`; some of what they become may be appended to `out`.
     pub(crate) fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
         self.run(bytes, out, End::ZSTD_e_continue)
