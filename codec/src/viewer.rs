@@ -1,28 +1,33 @@
 //! The rule that every subscriber follows: which body to apply, which to hold, which to skip.
 //!
-//! A subscriber that has applied an update is *in step* with its segment. Records arrive in order on each lane, but no
-//! order holds between lanes, and keys have their own.
+//! A subscriber that has applied an update is *in step* with its rendition. Records arrive in order on each lane, but no
+//! order holds between lanes: there may be two screen lanes, live and reduced, and each has its key lane.
 //!
-//! - **In step**: the next update is applied, an earlier one skipped (a resume may repeat some). A start whose `from`
-//!   is the last update applied goes on in its segment. A start whose `from` lies ahead in the running segment waits,
-//!   with what follows it, until that is reached: so one rendition is left for another. Keys are skipped.
+//! - **In step**: the next update is applied, an earlier one skipped (a resume may repeat some). A start goes on if its number
+//!   is the next one, or if its `from` is what is shown, in whichever rendition. Any other start waits, with what follows
+//!   it on its lane, until one of these holds: so one rendition is left for the other. A start whose time has passed is skipped,
+//!   and so are updates of the rendition that was left. A key is kept until its start comes, and used only if that cannot go on
+//!   without.
 //! - **Not in step** (new, or after an error): a key is shown as soon as it comes; then the start of the same segment
-//!   goes on. What comes before the key is held, up to a bound, and then goes on in order.
-//! - **Always**: a start without `from` begins at black and needs nothing before it.
-//! - **Lost**: a gap, a start from elsewhere, a damaged body, or more to hold than the bound. The caller asks for a
-//!   start and a key (`Want`) and goes on passing records in.
+//!   goes on. Starts before the key are held, with what follows them, up to a bound.
+//! - **Always**: a start without `from` begins at black and needs nothing before it, unless what is shown was sent after it.
+//! - **Lost**: a gap, a damaged body, or more to hold than the bound. The caller asks for a start and a key (`Want`) and goes
+//!   on passing records in.
 //!
 //! A sender that starts anew draws another epoch: then nothing of before counts any more, and what is still on its way
 //! from an epoch that was left is skipped.
 
 use std::collections::VecDeque;
 
-use tandem_protocol::{Flags, Header, Point, ScreenKind, limits};
+use tandem_protocol::{Flags, Header, Point, Rendition, ScreenKind, limits};
 
+use self::waiting::{Body, Waiting};
 use crate::Base;
 use crate::decoder::{Decoder, DecoderLimits, PixelOrder};
 use crate::error::DecodeError;
 use crate::picture::Rect;
+
+mod waiting;
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +39,7 @@ pub enum Outcome {
         /// The shadow shown now. For a key it carries the key's segment and the seq that the key shows.
         point: Point,
     },
-    /// Kept until what it needs has come: the rest of its body, a key, a start's `from`.
+    /// Kept until what it needs has come: the rest of its body, a key, its start, a start's `from`.
     Held,
     /// Not needed.
     Skipped,
@@ -51,9 +56,9 @@ pub enum Lost {
     /// Updates are missing before this one.
     #[error("updates are missing")]
     Gap,
-    /// The segment starts from a shadow that this viewer doesn't have.
-    #[error("the segment starts from another shadow")]
-    OtherBase,
+    /// The update is of a segment whose start never came.
+    #[error("an update of a segment that has not started")]
+    NoStart,
     /// More had to be held than the bound allows.
     #[error("too much to hold")]
     Overflow,
@@ -89,18 +94,16 @@ pub struct Viewer {
     decoder: Decoder,
     limits: ViewerLimits,
     shown: Shown,
-    held: VecDeque<Body>,
-    held_bytes: usize,
-    /// Unfinished bodies of the screen lane and of the key lane.
-    parts: [Option<Body>; 2],
+    waiting: Waiting,
+    /// Unfinished bodies: of each rendition's screen lane and key lane.
+    parts: [[Option<Body>; 2]; RENDITIONS],
     epoch: Option<u64>,
     /// Epochs that were left, the last few of them.
     left: VecDeque<u64>,
 }
 
-/// Indexes of the lanes in [`Viewer::parts`].
-const SCREEN: usize = 0;
-const KEYS: usize = 1;
+/// Live and reduced.
+const RENDITIONS: usize = 2;
 
 /// Epochs remembered as left: a sender restarts rarely, and its old records are gone within seconds.
 const LEFT_MAX: usize = 8;
@@ -111,21 +114,16 @@ enum Shown {
     Nothing,
     /// A key; its segment has not started yet.
     Key(Point),
-    Update(Point),
+    /// With the sender's clock when it was sent.
+    Update(Point, u64),
 }
 
-#[derive(Debug)]
-struct Body {
-    kind: ScreenKind,
-    /// Number of its first part.
-    first: u64,
-    /// The point of its last part.
-    point: Point,
-    bytes: Vec<u8>,
-}
-
+/// What becomes of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Apply,
+    /// Apply the key that is kept, then this start.
+    ApplyAfterKey,
     Hold,
     Skip,
     Lost(Lost),
@@ -138,9 +136,8 @@ impl Viewer {
             decoder: Decoder::new(limits.decoder, order),
             limits,
             shown: Shown::Nothing,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            parts: [None, None],
+            waiting: Waiting::default(),
+            parts: Default::default(),
             epoch: None,
             left: VecDeque::new(),
         }
@@ -155,7 +152,7 @@ impl Viewer {
     pub fn point(&self) -> Option<Point> {
         match self.shown {
             Shown::Nothing => None,
-            Shown::Key(point) | Shown::Update(point) => Some(point),
+            Shown::Key(point) | Shown::Update(point, _) => Some(point),
         }
     }
 
@@ -173,111 +170,149 @@ impl Viewer {
             self.left.extend(self.epoch.replace(header.epoch));
         }
         let point = Point { rendition: screen.rendition, segment: screen.segment, seq: header.seq };
-        self.apply(screen.kind, point, header.flags.contains(Flags::MORE), body)
+        self.apply(screen.kind, point, header.time_us, header.flags.contains(Flags::MORE), body)
     }
 
-    /// Notes that the key lane was opened again: a key begun on the lane before it does not go on.
-    pub fn key_lane_opened(&mut self) {
-        self.parts[KEYS] = None;
+    /// Notes that a rendition's key lane was opened again: a key begun on the lane before it does not go on.
+    pub fn key_lane_opened(&mut self, rendition: Rendition) {
+        if let Some([_, key]) = self.parts.get_mut(usize::from(rendition.0)) {
+            *key = None;
+        }
     }
 
-    /// As [`Viewer::record`], of one epoch. `more`: its body goes on in the lane's next record, whose seq is
-    /// one higher (on a key lane the same); the point of such a body is its last record's.
-    pub fn apply(&mut self, kind: ScreenKind, point: Point, more: bool, body: &[u8]) -> Outcome {
-        let lane = if kind == ScreenKind::Key { KEYS } else { SCREEN };
-        let body = match self.parts[lane].take() {
-            None => Body { kind, first: point.seq, point, bytes: body.to_vec() },
-            Some(begun) if repeats(&begun, kind, point) => {
-                self.parts[lane] = Some(begun);
+    /// As [`Viewer::record`], of one epoch; `time_us` is the sender's clock. `more`: its body goes on in the lane's next record,
+    /// whose seq is one higher (on a key lane the same); the point of such a body is its last record's.
+    pub fn apply(
+        &mut self,
+        kind: ScreenKind,
+        point: Point,
+        time_us: u64,
+        more: bool,
+        bytes: &[u8],
+    ) -> Outcome {
+        let Some(lanes) = self.parts.get_mut(usize::from(point.rendition.0)) else { return Outcome::Skipped };
+        let lane = &mut lanes[usize::from(kind == ScreenKind::Key)];
+        let body = match lane.take() {
+            None => Body::new(kind, point, time_us, bytes),
+            Some(begun) if begun.repeats(kind, point) => {
+                *lane = Some(begun);
                 return Outcome::Skipped;
             }
-            Some(mut begun) => {
-                let next = begun.point.seq.wrapping_add(u64::from(kind != ScreenKind::Key));
-                if begun.kind != kind || point != (Point { seq: next, ..begun.point }) {
-                    return self.lose(Lost::Parts);
-                }
-                begun.point = point;
-                begun.bytes.extend_from_slice(body);
-                begun
-            }
+            Some(begun) => match begun.joined(kind, point, bytes) {
+                Some(body) => body,
+                None => return self.lose(Lost::Parts),
+            },
         };
-        if body.bytes.len() > self.limits.body_max {
+        let assembled = self.parts.iter().flatten().flatten().map(Body::len).sum::<usize>() + body.len();
+        if assembled > self.limits.body_max {
             return self.lose(Lost::Overflow);
         }
         if more {
-            self.parts[lane] = Some(body);
+            let [screen, key] = &mut self.parts[usize::from(point.rendition.0)];
+            *(if kind == ScreenKind::Key { key } else { screen }) = Some(body);
             return Outcome::Held;
         }
-        match self.judge(&body) {
+        self.take(body)
+    }
+
+    /// Takes in a whole body that has just arrived.
+    fn take(&mut self, body: Body) -> Outcome {
+        let verdict = match body.kind {
+            // What it builds on waits too, or was skipped.
+            ScreenKind::Update if self.waiting.is_before(&body) => Verdict::Hold,
+            _ if self.waiting.has(&body) => Verdict::Skip,
+            _ => self.judge(&body),
+        };
+        match verdict {
             Verdict::Apply => self.go_on(body),
-            Verdict::Hold => self.hold(body),
-            Verdict::Skip => Outcome::Skipped,
-            Verdict::Lost(why) => {
-                let outcome = self.lose(why);
-                // Its key may be on the way already.
-                if matches!(body.kind, ScreenKind::Start { .. }) {
-                    self.hold(body);
-                }
-                outcome
+            Verdict::ApplyAfterKey => {
+                let key = self.waiting.take_key();
+                self.waiting.push(body);
+                key.map_or(Outcome::Held, |key| self.go_on(key))
             }
+            Verdict::Hold => {
+                self.waiting.push(body);
+                if self.waiting.bytes() > self.limits.held_max {
+                    return self.lose(Lost::Overflow);
+                }
+                Outcome::Held
+            }
+            Verdict::Skip => Outcome::Skipped,
+            Verdict::Lost(why) => self.lose(why),
         }
     }
 
     fn judge(&self, body: &Body) -> Verdict {
         match body.kind {
-            ScreenKind::Start { from: None } => Verdict::Apply,
-            ScreenKind::Start { from: Some(from) } => self.judge_start(from, body.point),
-            ScreenKind::Update => self.judge_update(body),
-            ScreenKind::Key => match self.shown {
-                Shown::Update(_) => Verdict::Skip,
-                Shown::Key(key) if key == body.point => Verdict::Skip,
+            ScreenKind::Start { from: None } => match self.shown {
+                Shown::Update(_, time) if body.time_us < time => Verdict::Skip,
                 _ => Verdict::Apply,
             },
+            ScreenKind::Start { from: Some(from) } => self.judge_start(from, body),
+            ScreenKind::Update => self.judge_update(body),
+            ScreenKind::Key => self.judge_key(body),
         }
     }
 
-    fn judge_start(&self, from: Point, point: Point) -> Verdict {
+    fn judge_start(&self, from: Point, start: &Body) -> Verdict {
+        let point = start.point;
         match self.shown {
-            Shown::Key(key) if same_segment(key, point) && key.seq == from.seq => Verdict::Apply,
-            Shown::Nothing | Shown::Key(_) => Verdict::Hold,
-            Shown::Update(last) if last == from => Verdict::Apply,
-            Shown::Update(last) if same_segment(last, point) && point.seq <= last.seq => Verdict::Skip,
-            Shown::Update(last) if same_segment(last, from) && from.seq > last.seq => Verdict::Hold,
-            Shown::Update(_) if self.held.iter().any(|held| same_segment(held.point, from)) => Verdict::Hold,
-            Shown::Update(_) => Verdict::Lost(Lost::OtherBase),
+            Shown::Key(key) if same_segment(key, point) => Verdict::Apply,
+            Shown::Update(last, _) if last == from || start.follows(last) => Verdict::Apply,
+            Shown::Update(last, _) if last.rendition == point.rendition && point.seq <= last.seq => {
+                Verdict::Skip
+            }
+            _ if self.waiting.has_key_of(point) => Verdict::ApplyAfterKey,
+            Shown::Update(last, _) if last.rendition == from.rendition && from.seq <= last.seq => {
+                Verdict::Skip
+            }
+            _ => Verdict::Hold,
         }
     }
 
-    fn judge_update(&self, body: &Body) -> Verdict {
+    fn judge_update(&self, update: &Body) -> Verdict {
         match self.shown {
-            Shown::Update(last) if same_segment(last, body.point) => {
-                // 0 follows nothing: an update's number is above its segment's start.
-                match body.first.checked_sub(1) {
-                    Some(before) if before == last.seq => Verdict::Apply,
-                    Some(before) if before > last.seq => Verdict::Lost(Lost::Gap),
-                    _ => Verdict::Skip,
+            Shown::Update(last, _) if last.rendition == update.point.rendition => {
+                if update.point.seq <= last.seq {
+                    Verdict::Skip
+                } else if !update.follows(last) {
+                    Verdict::Lost(Lost::Gap)
+                } else if same_segment(last, update.point) {
+                    Verdict::Apply
+                } else {
+                    Verdict::Lost(Lost::NoStart)
                 }
             }
-            _ if self.held.iter().any(|held| same_segment(held.point, body.point)) => Verdict::Hold,
-            Shown::Update(last) if last.rendition == body.point.rendition => Verdict::Lost(Lost::OtherBase),
             // Left over from a rendition that was left, or from a segment that this viewer never entered.
             _ => Verdict::Skip,
         }
     }
 
+    fn judge_key(&self, key: &Body) -> Verdict {
+        let point = key.point;
+        let passed = |last: Point| last.rendition == point.rendition && point.segment <= last.segment;
+        match self.shown {
+            Shown::Key(last) | Shown::Update(last, _) if passed(last) => Verdict::Skip,
+            Shown::Update(..) if !self.waiting.has_start_of(point) => Verdict::Hold,
+            _ => Verdict::Apply,
+        }
+    }
+
     /// Applies a body, then whatever waited for it.
     fn go_on(&mut self, body: Body) -> Outcome {
-        self.drop_passed(&body);
         let mut rects = Vec::new();
         let mut next = Some(body);
         while let Some(body) = next {
+            self.waiting.drop_passed(&body);
             match self.decode(&body) {
                 Ok(mut changed) => rects.append(&mut changed),
                 Err(error) => return self.lose(Lost::Decode(error)),
             }
-            let point = body.point;
-            self.shown = if body.kind == ScreenKind::Key { Shown::Key(point) } else { Shown::Update(point) };
-            next = match self.next_held() {
+            self.shown = match body.kind {
+                ScreenKind::Key => Shown::Key(body.point),
+                _ => Shown::Update(body.point, body.time_us),
+            };
+            next = match self.next_waiting() {
                 Ok(next) => next,
                 Err(why) => return self.lose(why),
             };
@@ -297,49 +332,27 @@ impl Viewer {
         }
     }
 
-    /// A key makes all that was held before its segment's start pointless, and so does a start from black.
-    fn drop_passed(&mut self, body: &Body) {
-        let keep_from = match body.kind {
-            ScreenKind::Key => self.held.iter().position(|held| {
-                same_segment(held.point, body.point) && matches!(held.kind, ScreenKind::Start { .. })
-            }),
-            ScreenKind::Start { from: None } => None,
-            _ => return,
-        };
-        let passed = keep_from.unwrap_or(self.held.len());
-        self.held_bytes -= self.held.drain(..passed).map(|held| held.bytes.len()).sum::<usize>();
-    }
-
-    /// The first held body if it can be applied now.
-    fn next_held(&mut self) -> Result<Option<Body>, Lost> {
-        while let Some(body) = self.held.pop_front() {
-            match self.judge(&body) {
-                Verdict::Hold => {
-                    self.held.push_front(body);
-                    return Ok(None);
+    /// A body that waited and can be applied now. Starts come first: an update that was read too far would let them pass.
+    fn next_waiting(&mut self) -> Result<Option<Body>, Lost> {
+        let mut update = None;
+        for lane in 0..RENDITIONS {
+            while let Some(body) = self.waiting.front(lane) {
+                let (verdict, is_update) = (self.judge(body), body.kind == ScreenKind::Update);
+                match verdict {
+                    Verdict::Apply if is_update => update = Some(lane),
+                    Verdict::Apply => return Ok(self.waiting.pop(lane)),
+                    Verdict::ApplyAfterKey => return Ok(self.waiting.take_key()),
+                    Verdict::Skip => {
+                        self.waiting.pop(lane);
+                        continue;
+                    }
+                    Verdict::Hold => {}
+                    Verdict::Lost(why) => return Err(why),
                 }
-                Verdict::Apply => {
-                    self.held_bytes -= body.bytes.len();
-                    return Ok(Some(body));
-                }
-                Verdict::Skip => self.held_bytes -= body.bytes.len(),
-                Verdict::Lost(why) => {
-                    self.held_bytes -= body.bytes.len();
-                    return Err(why);
-                }
+                break;
             }
         }
-        Ok(None)
-    }
-
-    fn hold(&mut self, body: Body) -> Outcome {
-        // A little for bookkeeping, or empty bodies would be free.
-        self.held_bytes += body.bytes.len();
-        if self.held_bytes + (self.held.len() + 1) * size_of::<Body>() > self.limits.held_max {
-            return self.lose(Lost::Overflow);
-        }
-        self.held.push_back(body);
-        Outcome::Held
+        Ok(update.and_then(|lane| self.waiting.pop(lane)))
     }
 
     fn lose(&mut self, why: Lost) -> Outcome {
@@ -350,15 +363,9 @@ impl Viewer {
     /// The picture stays to be looked at, but nothing builds on it.
     fn forget(&mut self) {
         self.shown = Shown::Nothing;
-        self.held.clear();
-        self.held_bytes = 0;
-        self.parts = [None, None];
+        self.waiting = Waiting::default();
+        self.parts = Default::default();
     }
-}
-
-/// Whether a part of an unfinished body has come again, after a resume. Parts of keys have no numbers of their own.
-fn repeats(begun: &Body, kind: ScreenKind, point: Point) -> bool {
-    kind != ScreenKind::Key && same_segment(begun.point, point) && point.seq <= begun.point.seq
 }
 
 fn same_segment(a: Point, b: Point) -> bool {

@@ -38,10 +38,11 @@ fn in_step_a_key_is_skipped_and_the_next_segment_goes_on() {
     for sent in &publisher.lane[..4] {
         assert!(is_applied(&subscriber.take(&publisher, sent), sent.point.seq));
     }
-    assert_eq!(subscriber.take(&publisher, &publisher.keys[&1][0]), Outcome::Skipped);
+    assert_eq!(subscriber.take(&publisher, &publisher.keys[&1][0]), Outcome::Held, "perhaps it is needed");
     for sent in &publisher.lane[4..] {
         assert!(is_applied(&subscriber.take(&publisher, sent), sent.point.seq));
     }
+    assert_eq!(subscriber.take(&publisher, &publisher.keys[&1][0]), Outcome::Skipped);
 }
 
 #[test]
@@ -86,27 +87,61 @@ fn a_gap_is_lost_until_a_start_and_a_key_have_come() {
 }
 
 #[test]
-fn a_start_from_elsewhere_is_lost_but_its_key_helps() {
+fn who_is_far_behind_is_brought_forward_by_a_key_in_either_order() {
+    let (publisher, picture) = published();
+    let key = &publisher.keys[&1][0];
+    for key_first in [true, false] {
+        let mut subscriber = Subscriber::new();
+        subscriber.take(&publisher, &publisher.lane[0]);
+        // Updates 1 to 3 are not sent to it any more.
+        let (first, second) = if key_first { (key, &publisher.lane[4]) } else { (&publisher.lane[4], key) };
+        assert_eq!(subscriber.take(&publisher, first), Outcome::Held);
+        assert_eq!(subscriber.viewer.point(), Some(publisher.lane[0].point), "still the last that it had");
+        assert!(is_applied(&subscriber.take(&publisher, second), 4), "key and start");
+        publisher.lane[5..].iter().for_each(|sent| drop(subscriber.take(&publisher, sent)));
+        assert!(colours(subscriber.viewer.decoder().picture()) == colours(picture.bytes()));
+    }
+}
+
+#[test]
+fn a_start_goes_on_by_its_number_whatever_its_from_says() {
     let (publisher, _) = published();
     let mut subscriber = Subscriber::new();
-    subscriber.take(&publisher, &publisher.lane[0]);
+    publisher.lane[..4].iter().for_each(|sent| drop(subscriber.take(&publisher, sent)));
     let elsewhere = Point { rendition: Rendition::REDUCED, segment: 9, seq: 3 };
     let start = Sent { kind: ScreenKind::Start { from: Some(elsewhere) }, ..publisher.lane[4].clone() };
-    assert_eq!(subscriber.take(&publisher, &start), Outcome::Lost(Lost::OtherBase));
-    assert!(is_applied(&subscriber.take(&publisher, &publisher.keys[&1][0]), 4), "key, then the start held");
+    assert!(is_applied(&subscriber.take(&publisher, &start), 4));
 }
 
 #[test]
 fn a_start_ahead_waits_until_its_base_is_reached() {
     // The reduced lane may overtake the live one: its start comes before live's last updates.
     let (publisher, _) = published();
+    let reduced: Vec<Sent> = publisher.lane[4..]
+        .iter()
+        .map(|sent| Sent { point: Point { rendition: Rendition::REDUCED, ..sent.point }, ..sent.clone() })
+        .collect();
     let mut subscriber = Subscriber::new();
     subscriber.take(&publisher, &publisher.lane[0]);
-    assert_eq!(subscriber.take(&publisher, &publisher.lane[4]), Outcome::Held);
-    assert_eq!(subscriber.take(&publisher, &publisher.lane[5]), Outcome::Held);
+    assert_eq!(subscriber.take(&publisher, &reduced[0]), Outcome::Held);
+    assert_eq!(subscriber.take(&publisher, &reduced[1]), Outcome::Held);
+    assert_eq!(subscriber.take(&publisher, &reduced[1]), Outcome::Skipped, "again, after a resume");
     assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[1]), 1));
     assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[2]), 2));
     assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[3]), 5), "drained, then across");
+    assert!(is_applied(&subscriber.take(&publisher, &reduced[2]), 6));
+}
+
+#[test]
+fn a_start_from_black_that_was_overtaken_is_skipped() {
+    let (publisher, _) = published();
+    let mut viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
+    let black = &publisher.lane[0];
+    let reduced = Point { rendition: Rendition::REDUCED, ..black.point };
+    assert!(is_applied(&viewer.apply(black.kind, black.point, 20, false, &black.body), 0));
+    assert_eq!(viewer.apply(black.kind, reduced, 10, false, &black.body), Outcome::Skipped);
+    assert!(is_applied(&viewer.apply(black.kind, reduced, 30, false, &black.body), 0));
+    assert_eq!(viewer.point(), Some(reduced));
 }
 
 #[test]
@@ -147,7 +182,7 @@ fn parts_that_come_again_are_skipped_and_a_key_begun_twice_is_one_key() {
     assert!(start.len() > 3 && key.len() > 3);
     let mut subscriber = Subscriber::new();
     assert_eq!(subscriber.take(&publisher, &key[0]), Outcome::Held);
-    subscriber.viewer.key_lane_opened();
+    subscriber.viewer.key_lane_opened(Rendition::LIVE);
     key.iter().for_each(|part| drop(subscriber.take(&publisher, part)));
     assert_eq!(subscriber.viewer.point(), Some(key[0].point));
     for again in [0, 1, 0, 1, 2] {
@@ -166,13 +201,13 @@ fn what_is_held_and_what_is_assembled_is_bounded() {
         Viewer::new(ViewerLimits { body_max, held_max, ..ViewerLimits::default() }, PixelOrder::Bgra)
     };
     let mut small = viewer(10, 1 << 20);
-    assert_eq!(small.apply(start.kind, start.point, false, &start.body), Outcome::Lost(Lost::Overflow));
+    assert_eq!(small.apply(start.kind, start.point, 0, false, &start.body), Outcome::Lost(Lost::Overflow));
 
     let mut holding = viewer(1 << 20, start.body.len() + 10_000);
-    assert_eq!(holding.apply(start.kind, start.point, false, &start.body), Outcome::Held);
+    assert_eq!(holding.apply(start.kind, start.point, 0, false, &start.body), Outcome::Held);
     let overflow = (1..10_000).find(|seq| {
         let point = Point { seq: start.point.seq + seq, ..start.point };
-        holding.apply(ScreenKind::Update, point, false, &[]) == Outcome::Lost(Lost::Overflow)
+        holding.apply(ScreenKind::Update, point, 0, false, &[]) == Outcome::Lost(Lost::Overflow)
     });
     assert!(overflow.is_some(), "even empty bodies are counted");
 }

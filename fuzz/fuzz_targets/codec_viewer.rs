@@ -81,10 +81,10 @@ fuzz_target!(|data: &[u8]| {
             }
             _ => (good.point, good.body.clone(), None),
         };
-        let mut outcome = viewer.apply(good.kind, point, second.is_some(), &first);
+        let mut outcome = viewer.apply(good.kind, point, 0, second.is_some(), &first);
         if let Some((step, rest)) = second {
             let next = Point { seq: point.seq.wrapping_add(step.into()), ..point };
-            outcome = viewer.apply(good.kind, next, false, &rest);
+            outcome = viewer.apply(good.kind, next, 0, false, &rest);
         }
         if let (true, Outcome::Applied { point, .. }) = (pure, outcome) {
             let shows = |good: &&Good| good.point == point;

@@ -201,7 +201,9 @@ impl Watcher {
                 let visible = Visible { display: 0, visible: true, focused: true };
                 self.handle.control(control::Message::Visible(visible)).unwrap();
             }
-            Event::LaneOpened(lane) if lane.kind == LaneKind::Key => self.viewer.key_lane_opened(),
+            Event::LaneOpened(lane) if lane.kind == LaneKind::Key => {
+                self.viewer.key_lane_opened(lane.rendition);
+            }
             Event::Record { lane, record } if lane.kind.is_screen() => {
                 self.keys +=
                     u32::from(lane.kind == LaneKind::Key && !record.header.flags.contains(Flags::MORE));

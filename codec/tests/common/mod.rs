@@ -110,7 +110,7 @@ impl Subscriber {
     }
 
     pub(crate) fn take(&mut self, publisher: &Publisher, sent: &Sent) -> Outcome {
-        let outcome = self.viewer.apply(sent.kind, sent.point, sent.more, &sent.body);
+        let outcome = self.viewer.apply(sent.kind, sent.point, 0, sent.more, &sent.body);
         match &outcome {
             Outcome::Applied { point, .. } => {
                 let expected = &publisher.shadows[&(point.segment, point.seq)];

@@ -9,7 +9,7 @@
 //! A trap leaves the instance useless: drop it, make another and ask for a key.
 
 use tandem_codec::{DecoderLimits, Outcome, PixelOrder, Viewer, ViewerLimits};
-use tandem_protocol::{Header, LaneKind, limits};
+use tandem_protocol::{Header, LaneKind, Rendition, limits};
 
 /// What [`view_apply`] answers.
 mod outcome {
@@ -67,7 +67,7 @@ pub struct Report {
 /// Version of this interface.
 #[unsafe(no_mangle)]
 pub extern "C" fn view_interface() -> u32 {
-    1
+    2
 }
 
 /// A view for pictures of at most `pixels_max` pixels and windows of at most 2^`window_log_max` bytes (0: the codec's
@@ -127,14 +127,15 @@ pub unsafe extern "C" fn view_apply(view: *mut View, lane: u32) -> u32 {
     unsafe { &mut *view }.apply(lane)
 }
 
-/// Notes that the display's key lane was opened again: a key begun on the lane before it does not go on.
+/// Notes that a rendition's key lane was opened again: a key begun on the lane before it does not go on.
 ///
 /// # Safety
 /// `view` comes from [`view_new`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn view_key_lane_opened(view: *mut View) {
+pub unsafe extern "C" fn view_key_lane_opened(view: *mut View, rendition: u32) {
     // SAFETY: by the contract it points to a view, and calls into a module never overlap.
-    unsafe { &mut *view }.viewer.key_lane_opened();
+    let view = unsafe { &mut *view };
+    view.viewer.key_lane_opened(Rendition(u8::try_from(rendition).unwrap_or(u8::MAX)));
 }
 
 /// Where the report is; it stays there.

@@ -102,7 +102,9 @@ impl Technician {
         match event {
             Event::Connected(_) => self.connected(),
             Event::Control(control::Message::Roster(roster)) => self.roster(&roster),
-            Event::LaneOpened(lane) if lane.kind == LaneKind::Key => self.viewer.key_lane_opened(),
+            Event::LaneOpened(lane) if lane.kind == LaneKind::Key => {
+                self.viewer.key_lane_opened(lane.rendition);
+            }
             Event::Record { lane, record } if lane.kind.is_screen() => self.screen(lane, &record, now),
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
             Event::Closed { close, reason } => {
