@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::Rng;
+use tandem_path::State;
 use tandem_protocol::message::{
     self, Control, Hello, LanePosition, Rights, Role, SessionState, control, hello,
 };
@@ -91,7 +92,7 @@ impl Driver {
         loop {
             let hello = self.hello();
             let joined = tokio::select! {
-                joined = race::join(&self.options.target, self.options.transport, &hello) => joined,
+                joined = race::join(&self.options, &hello) => joined,
                 () = self.shared.closing() => break self.closed(Close::LEFT, "left").await,
                 () = self.events.closed() => break,
             };
@@ -100,6 +101,7 @@ impl Driver {
                     let at = joined.at;
                     let mut lost = self.session(joined).await;
                     self.shared.outbox.lock().disconnected();
+                    self.shared.path.set(State::default());
                     let race = matches!(lost.close, Some(Close::REPLACED | Close::RACE_LOST));
                     if race && at.elapsed() < RACE_TIME {
                         lost.close = Some(Close::GOING_AWAY);
@@ -408,5 +410,17 @@ impl Source for Shared {
         let credit = message::Credit { lane: lane.0.into(), bytes };
         // Refused only when the connection is about to end for the same reason.
         let _ = self.outbox.lock().control(control::Message::Credit(credit), Instant::now());
+    }
+
+    fn ping(&self) {
+        let now = Instant::now();
+        let mut outbox = self.outbox.lock();
+        let time_us = outbox.time_us(now);
+        // Refused only when a great deal waits already.
+        let _ = outbox.control(control::Message::Ping(message::Ping { id: 0, time_us }), now);
+    }
+
+    fn path(&self, state: State) {
+        self.path.set(state);
     }
 }

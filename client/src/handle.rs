@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tandem_path::Gauge;
 use tandem_protocol::message::{End, EndReason, control};
 use tandem_protocol::{Close, LaneKey, Point, Sender};
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +21,8 @@ use crate::pacer::Pace;
 pub(crate) struct Shared {
     pub(crate) outbox: Mutex<Outbox>,
     pub(crate) acks: Mutex<Acks>,
+    /// What the connection in use knows of its path.
+    pub(crate) path: Gauge,
     /// There is something to send.
     wake: Notify,
     /// The program wants to leave.
@@ -32,6 +35,7 @@ impl Shared {
         Self {
             outbox: Mutex::new(outbox),
             acks: Mutex::default(),
+            path: Gauge::default(),
             wake: Notify::new(),
             leave: Mutex::new(None),
             left: Notify::new(),

@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 pub use event::{Connected, Event};
 pub use handle::{Events, Handle};
 pub use outbox::{Outgoing, SendError, Sent};
+pub use tandem_path::Congestion;
 pub use target::{Fingerprint, Target, TargetError};
 pub use tls::config as tls_config;
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub began: Instant,
     /// Program and version, for the operator's log.
     pub agent: String,
+    /// How a connection finds out what its path takes. Another one than the default is for comparing.
+    pub congestion: Congestion,
 }
 
 impl Options {
@@ -71,6 +74,7 @@ impl Options {
             epoch: rand::random(),
             began: Instant::now(),
             agent: agent.into(),
+            congestion: Congestion::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tandem_path::State;
 use tandem_protocol::message::{Control, control};
 use tandem_protocol::mux::LaneId;
 use tandem_protocol::{Close, LaneKey, Record};
@@ -27,6 +28,10 @@ pub(crate) trait Source {
     fn next(&self, lane: LaneKey) -> Option<Bytes>;
     /// A control record for this credit.
     fn credit(&self, lane: LaneId, bytes: u64);
+    /// A control record that asks for an answer: the path has been silent for a while.
+    fn ping(&self);
+    /// What the link knows of its path.
+    fn path(&self, state: State);
 }
 
 /// What a link heard.
@@ -125,4 +130,8 @@ impl Source for Once {
     }
 
     fn credit(&self, _lane: LaneId, _bytes: u64) {}
+
+    fn ping(&self) {}
+
+    fn path(&self, _state: State) {}
 }

@@ -1,12 +1,12 @@
 //! Lanes over QUIC: control on the first bidirectional stream, each other lane on a unidirectional stream of its own.
 //!
-//! Sending is bound late. quinn keeps what a stream was given until it is acknowledged, up to a send window for the whole
-//! connection; that window follows the path (its congestion window and 25 ms of its rate), so that what is sent later waits
-//! in the outbox, where it can be replaced. Control, input and cursors may use 64 KiB beyond it: a screen that fills the
-//! window never holds up a key.
+//! Sending is bound late: [`Sender`] hands over what the path takes now, so that what is sent later waits in the outbox, where it
+//! can be replaced. With one of quinn's own congestion controllers the bound is quinn's send window, which then follows the path
+//! (its congestion window and 25 ms of its rate).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,33 +14,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ConnectionError, Endpoint, IdleTimeout, MtuDiscoveryConfig, RecvStream, SendStream, TransportConfig,
     VarInt,
 };
-use tandem_protocol::{Close, LaneKey, LaneKind, Priority, Record, limits};
+use tandem_path::sender::{Next, Sender, Stream};
+use tandem_path::{Congestion, State, quic};
+use tandem_protocol::{Close, LaneKey, LaneKind, Record, limits};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Sleep;
 
 use crate::link::{Heard, Lost, Source};
 use crate::outbox::Command;
 use crate::target::Target;
 use crate::tls;
 
-/// Unsent bytes beyond the send window that urgent lanes may use.
-const RESERVE: u64 = 64 << 10;
-/// Bounds of the send window.
-const WINDOW_MIN: u64 = 64 << 10;
+/// Bytes that quinn may hold, acknowledged out of order or not at all: where a packet was lost, what comes after it is held too.
 const WINDOW_MAX: u64 = 8 << 20;
+/// The least of them, with a congestion controller of quinn's.
+const WINDOW_MIN: u64 = 64 << 10;
+/// How often the send window follows the path.
+const WINDOW_EVERY: Duration = Duration::from_millis(5);
 /// Time of the path's rate that may wait in the connection.
 const AHEAD: Duration = Duration::from_millis(25);
 /// Records that wait between a stream's reader and the driver; then the stream is not read on, and its window closes.
 const HEARD_MAX: usize = 16;
 
-type Opening = Pin<Box<dyn Future<Output = Result<SendStream, ConnectionError>> + Send>>;
 type Closed = Pin<Box<dyn Future<Output = ConnectionError> + Send>>;
 
 /// A connection over QUIC.
@@ -48,25 +51,41 @@ pub(crate) struct QuicLink {
     endpoint: Endpoint,
     connection: quinn::Connection,
     closed: Closed,
-    out: BTreeMap<(Priority, LaneKey), OutLane>,
+    out: Sender<LaneKey, Out>,
+    /// What our congestion controller knows; `None` with one of quinn's.
+    path: Option<quic::Path>,
     control: mpsc::Receiver<Result<Record, Lost>>,
     lanes: mpsc::Receiver<News>,
     received: HashMap<LaneKey, Arc<AtomicU64>>,
     window: u64,
     window_checked: Instant,
+    /// When there is something to do although nothing happens.
+    alarm: Pin<Box<Sleep>>,
     /// Reading tasks; they end with the link.
     _readers: JoinSet<()>,
 }
 
-struct OutLane {
-    stream: OutStream,
-    rest: Bytes,
-    finishing: bool,
-}
+/// A stream to the relay.
+struct Out(SendStream);
 
-enum OutStream {
-    Opening(Opening),
-    Open(SendStream),
+impl Stream for Out {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.0), cx, bytes)
+    }
+
+    // These fail only when the stream is closed anyway.
+
+    fn set_priority(&self, priority: i32) {
+        let _ = self.0.set_priority(priority);
+    }
+
+    fn finish(&mut self) {
+        let _ = self.0.finish();
+    }
+
+    fn reset(&mut self) {
+        let _ = self.0.reset(VarInt::from_u32(0));
+    }
 }
 
 /// What a stream's reader says.
@@ -85,11 +104,11 @@ impl std::fmt::Debug for QuicLink {
 }
 
 /// Connects to one of the target's addresses.
-pub(crate) async fn connect(target: &Target) -> Result<QuicLink, Lost> {
+pub(crate) async fn connect(target: &Target, congestion: Congestion) -> Result<QuicLink, Lost> {
     let tls = tls::config(target, limits::ALPN_QUIC).map_err(Lost::path)?;
     let crypto = QuicClientConfig::try_from(tls).map_err(Lost::path)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(congestion)));
     let addresses = target.addresses().await.map_err(Lost::path)?;
     let mut failure = Lost::path("the address leads nowhere");
     for address in addresses {
@@ -116,7 +135,7 @@ async fn connect_to(
     Ok(QuicLink::new(endpoint, connection, send, receive))
 }
 
-fn transport() -> TransportConfig {
+fn transport(congestion: Congestion) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(1452);
     let mut transport = TransportConfig::default();
@@ -128,7 +147,8 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(limits::LANES_MAX as u32))
         .stream_receive_window(VarInt::from_u32(limits::CREDIT_SCREEN as u32))
         .receive_window(VarInt::from_u32(64 << 20))
-        .send_window(WINDOW_MIN)
+        .congestion_controller_factory(congestion.factory())
+        .send_window(WINDOW_MAX)
         .send_fairness(false)
         .datagram_receive_buffer_size(None);
     transport
@@ -142,22 +162,23 @@ impl QuicLink {
         let (lanes_in, lanes) = mpsc::channel(HEARD_MAX);
         readers.spawn(accept(connection.clone(), lanes_in));
         let waiting = connection.clone();
-        let control_lane = OutLane { stream: OutStream::Open(send), rest: Bytes::new(), finishing: false };
-        let mut link = Self {
+        let path = quic::Path::of(connection.congestion_state());
+        let mut out = Sender::default();
+        out.adopt(LaneKey::CONTROL, LaneKey::CONTROL, Out(send));
+        Self {
             endpoint,
             connection,
             closed: Box::pin(async move { waiting.closed().await }),
-            out: BTreeMap::new(),
+            out,
+            path,
             control,
             lanes,
             received: HashMap::new(),
-            window: WINDOW_MIN,
+            window: WINDOW_MAX,
             window_checked: Instant::now(),
+            alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             _readers: readers,
-        };
-        control_lane.urge(LaneKey::CONTROL);
-        link.out.insert(place(LaneKey::CONTROL), control_lane);
-        link
+        }
     }
 
     pub(crate) fn poll(
@@ -208,66 +229,54 @@ impl QuicLink {
             match command {
                 Command::Open(key) => {
                     let connection = self.connection.clone();
-                    let opening: Opening = Box::pin(async move { connection.open_uni().await });
-                    let rest = Bytes::copy_from_slice(&key.opening());
-                    let lane = OutLane { stream: OutStream::Opening(opening), rest, finishing: false };
-                    self.out.insert(place(key), lane);
+                    let opening = async move { Ok(Out(connection.open_uni().await?)) };
+                    // Every display counts as focused: which one is, the relay knows.
+                    self.out.open(key, key, true, Box::pin(opening));
                 }
-                Command::Finish(key) => {
-                    if let Some(lane) = self.out.get_mut(&place(key)) {
-                        lane.finishing = true;
-                    }
-                }
-                Command::Reset(key) => {
-                    if let Some(OutLane { stream: OutStream::Open(mut stream), .. }) =
-                        self.out.remove(&place(key))
-                    {
-                        // Fails only when the stream is closed anyway.
-                        let _ = stream.reset(VarInt::from_u32(0));
-                    }
-                }
+                Command::Finish(key) => self.out.finish(key),
+                Command::Reset(key) => self.out.reset(key),
             }
         }
     }
 
-    /// Writes what the connection takes, most urgent lanes first.
+    /// Writes what the connection takes, and sees to it that we come back when it takes more.
     fn pump(&mut self, cx: &mut Context<'_>, source: &impl Source) -> Result<(), Lost> {
-        self.follow_path();
-        let (connection, window) = (&self.connection, self.window);
-        let mut finished = Vec::new();
-        for (&(priority, key), lane) in &mut self.out {
-            if lane.pump(cx, key, source)?.is_pending() && priority <= URGENT {
-                connection.set_send_window(window + RESERVE);
-                let _ = lane.pump(cx, key, source)?;
-                connection.set_send_window(window);
+        loop {
+            let now = Instant::now();
+            let state = self.follow_path(now);
+            if self.path.as_ref().is_some_and(|path| path.speak(now)) {
+                source.ping();
             }
-            if lane.finishing && lane.rest.is_empty() {
-                finished.push((priority, key));
-            }
-        }
-        for place in finished {
-            if let Some(OutLane { stream: OutStream::Open(mut stream), .. }) = self.out.remove(&place) {
-                let _ = stream.finish();
+            let next = |key| source.next(key).map_or(Next::Nothing, Next::Record);
+            let more = self.out.pump(cx, self.path.as_ref(), now, next).map_err(Lost::path)?;
+            source.path(State { unsent: self.out.unsent(), ..state });
+            let speaks = self.path.as_ref().and_then(quic::Path::speaks_at);
+            let Some(at) = more.into_iter().chain(speaks).min() else { return Ok(()) };
+            self.alarm.as_mut().reset(at.into());
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    /// Lets the send window follow the path.
-    fn follow_path(&mut self) {
-        let now = Instant::now();
-        if now.saturating_duration_since(self.window_checked) < Duration::from_millis(5) {
-            return;
+    /// What is known of the path. With a controller of quinn's the send window follows it.
+    fn follow_path(&mut self, now: Instant) -> State {
+        if let Some(path) = &self.path {
+            return path.state();
         }
-        self.window_checked = now;
         let path = self.connection.stats().path;
-        let rtt = path.rtt.max(Duration::from_millis(1)).as_secs_f64();
-        let ahead = path.cwnd as f64 * AHEAD.as_secs_f64() / rtt;
-        let window = path.cwnd.saturating_add(ahead as u64).clamp(WINDOW_MIN, WINDOW_MAX);
-        if window.abs_diff(self.window) > self.window / 8 {
-            self.window = window;
-            self.connection.set_send_window(window);
+        let rtt = path.rtt.max(Duration::from_millis(1));
+        let rate = path.cwnd as f64 / rtt.as_secs_f64();
+        if now.saturating_duration_since(self.window_checked) >= WINDOW_EVERY {
+            self.window_checked = now;
+            let window = path.cwnd.saturating_add((rate * AHEAD.as_secs_f64()) as u64);
+            let window = window.clamp(WINDOW_MIN, WINDOW_MAX);
+            if window.abs_diff(self.window) > self.window / 8 {
+                self.window = window;
+                self.connection.set_send_window(window);
+            }
         }
+        State { rate, rtt_min: rtt, window: path.cwnd, ..State::default() }
     }
 
     pub(crate) fn received(&self, lane: LaneKey) -> u64 {
@@ -277,48 +286,6 @@ impl QuicLink {
     pub(crate) async fn close(self, close: Close, reason: &str) {
         self.connection.close(VarInt::from_u32(close.number().into()), reason.as_bytes());
         let _ = tokio::time::timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
-    }
-}
-
-/// The last priority that may use the reserve: cursors.
-const URGENT: Priority = Priority(4);
-
-/// A lane's place in the order of sending. Every display counts as focused: which one is, the relay knows.
-fn place(key: LaneKey) -> (Priority, LaneKey) {
-    (key.priority(true), key)
-}
-
-impl OutLane {
-    fn urge(&self, key: LaneKey) {
-        if let OutStream::Open(stream) = &self.stream {
-            // quinn's order is the other way round. Fails only on a closed stream.
-            let _ = stream.set_priority(-i32::from(key.priority(true).0));
-        }
-    }
-
-    /// Writes until there is no more to write (ready) or no more room (pending).
-    fn pump(&mut self, cx: &mut Context<'_>, key: LaneKey, source: &impl Source) -> Result<Poll<()>, Lost> {
-        if let OutStream::Opening(opening) = &mut self.stream {
-            match opening.as_mut().poll(cx) {
-                Poll::Ready(stream) => self.stream = OutStream::Open(stream.map_err(lost)?),
-                Poll::Pending => return Ok(Poll::Ready(())),
-            }
-            self.urge(key);
-        }
-        loop {
-            if self.rest.is_empty() {
-                match source.next(key) {
-                    Some(record) => self.rest = record,
-                    None => return Ok(Poll::Ready(())),
-                }
-            }
-            let OutStream::Open(stream) = &mut self.stream else { return Ok(Poll::Ready(())) };
-            match AsyncWrite::poll_write(Pin::new(stream), cx, &self.rest) {
-                Poll::Ready(Ok(written)) => self.rest.advance(written),
-                Poll::Ready(Err(error)) => return Err(Lost::path(error)),
-                Poll::Pending => return Ok(Poll::Pending),
-            }
-        }
     }
 }
 

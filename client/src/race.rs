@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tandem_path::Congestion;
 use tandem_protocol::message::{Welcome, control};
 use tandem_protocol::{Close, limits};
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::link::{Link, Lost};
 use crate::target::Target;
-use crate::{Binding, Transport, quic, websocket};
+use crate::{Binding, Options, Transport, quic, websocket};
 
 /// How long the first `Hello` may stay unanswered before the other connection sends its own.
 const HEAD_START_OF_A_HELLO: Duration = Duration::from_secs(2);
@@ -54,11 +55,13 @@ impl From<Lost> for Failure {
 }
 
 /// Joins over the binding that answers first.
-pub(crate) async fn join(target: &Target, transport: Transport, hello: &Bytes) -> Result<Joined, Failure> {
+pub(crate) async fn join(options: &Options, hello: &Bytes) -> Result<Joined, Failure> {
+    let Options { target, transport, congestion, .. } = options;
+    let (transport, congestion) = (*transport, *congestion);
     let (gate, _) = watch::channel(Gate::Open);
     let mut runners = JoinSet::new();
     let start = |runners: &mut JoinSet<_>, binding| {
-        runners.spawn(run(binding, target.clone(), hello.clone(), gate.clone()));
+        runners.spawn(run(binding, target.clone(), congestion, hello.clone(), gate.clone()));
     };
     let mut websocket_waits = transport == Transport::Auto && target.is_secure();
     if websocket_waits || transport == Transport::Quic {
@@ -109,14 +112,15 @@ fn worse(one: Option<Failure>, other: Failure) -> Failure {
 async fn run(
     binding: Binding,
     target: Target,
+    congestion: Congestion,
     hello: Bytes,
     gate: watch::Sender<Gate>,
 ) -> Result<Joined, Failure> {
     let mut over = gate.subscribe();
     let connecting = async {
         Ok::<_, Lost>(match binding {
-            Binding::Quic => Link::Quic(Box::new(quic::connect(&target).await?)),
-            Binding::WebSocket => Link::WebSocket(Box::new(websocket::connect(&target).await?)),
+            Binding::Quic => Link::Quic(Box::new(quic::connect(&target, congestion).await?)),
+            Binding::WebSocket => Link::WebSocket(Box::new(websocket::connect(&target, congestion).await?)),
         })
     };
     let mut link = tokio::select! {

@@ -1,10 +1,12 @@
 //! Lanes over a WebSocket: fragments, chosen one by one when the socket can take them.
 //!
-//! Sending is bound late: the kernel holds at most 16 KiB that it has not sent (`TCP_NOTSENT_LOWAT`), TLS as much, and the
-//! next message is put together only when the one before it has left. A fragment is at most 10 ms of the rate that
-//! the socket showed while it was busy.
+//! Sending is bound late: the next message is put together only when the one before it has left, a few milliseconds of the path's
+//! rate at a time, and only while what the socket holds is no more than the path does ([`Bound`]). Control, input and cursors go
+//! at once. Where the system does not tell what a socket holds, it is at most 16 KiB unsent, and a fragment at most 10 ms of the
+//! rate that the socket showed while it was busy.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -13,10 +15,13 @@ use bytes::BytesMut;
 use futures_util::{Sink, SinkExt, Stream};
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
+use tandem_path::Congestion;
+use tandem_path::tcp::{self, Bound};
 use tandem_protocol::mux::{Event, Incoming, LaneId, Outgoing, Side};
-use tandem_protocol::{Close, LaneKey, limits};
+use tandem_protocol::{Close, LaneKey, Priority, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -30,8 +35,8 @@ use crate::outbox::Command;
 use crate::target::Target;
 use crate::tls;
 
-/// Unsent bytes in the kernel, and unsent bytes in TLS.
-const UNSENT_MAX: u32 = 16 << 10;
+/// Cursors' priority: what is at least as urgent waits for no room.
+const URGENT: Priority = Priority(4);
 
 trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytestream for T {}
@@ -45,6 +50,11 @@ pub(crate) struct WebSocketLink {
     out_ids: HashMap<LaneKey, LaneId>,
     message: BytesMut,
     meter: Meter,
+    /// The connection's TCP socket, to be asked.
+    tcp: socket2::Socket,
+    bound: Bound,
+    /// When there may be room again.
+    alarm: Pin<Box<Sleep>>,
     incoming: Incoming,
     in_ids: HashMap<LaneKey, LaneId>,
     control: VecDeque<Heard>,
@@ -59,18 +69,17 @@ impl std::fmt::Debug for WebSocketLink {
 }
 
 /// Connects to one of the target's addresses.
-pub(crate) async fn connect(target: &Target) -> Result<WebSocketLink, Lost> {
+pub(crate) async fn connect(target: &Target, congestion: Congestion) -> Result<WebSocketLink, Lost> {
     let addresses = target.addresses().await.map_err(Lost::path)?;
     let tcp = TcpStream::connect(&addresses[..]).await.map_err(Lost::path)?;
-    tcp.set_nodelay(true).map_err(Lost::path)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_MAX).map_err(Lost::path)?;
+    tcp::prepare(&SockRef::from(&tcp), congestion);
+    let asked = SockRef::from(&tcp).try_clone().map_err(Lost::path)?;
     let stream: Box<dyn Bytestream> = if target.is_secure() {
         let config = tls::config(target, b"http/1.1").map_err(Lost::path)?;
         let name = ServerName::try_from(target.server_name()).map_err(Lost::path)?;
         let connector = TlsConnector::from(std::sync::Arc::new(config));
         let mut tls = connector.connect(name, tcp).await.map_err(Lost::path)?;
-        tls.get_mut().1.set_buffer_limit(Some(UNSENT_MAX as usize));
+        tls.get_mut().1.set_buffer_limit(Some(tcp::NOTSENT as usize));
         Box::new(tls)
     } else {
         Box::new(tcp)
@@ -88,11 +97,15 @@ pub(crate) async fn connect(target: &Target) -> Result<WebSocketLink, Lost> {
         .max_frame_size(Some(limits::MESSAGE_MAX));
     let connected = tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await;
     let (socket, _) = connected.map_err(lost)?;
-    Ok(WebSocketLink::new(socket))
+    Ok(WebSocketLink::new(socket, asked, congestion))
 }
 
 impl WebSocketLink {
-    fn new(socket: WebSocketStream<Box<dyn Bytestream>>) -> Self {
+    fn new(
+        socket: WebSocketStream<Box<dyn Bytestream>>,
+        tcp: socket2::Socket,
+        congestion: Congestion,
+    ) -> Self {
         Self {
             socket,
             flushing: false,
@@ -100,6 +113,9 @@ impl WebSocketLink {
             out_ids: HashMap::from([(LaneKey::CONTROL, LaneId::CONTROL)]),
             message: BytesMut::new(),
             meter: Meter::default(),
+            tcp,
+            bound: Bound::new(congestion),
+            alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             incoming: Incoming::new(Side::Relay),
             in_ids: HashMap::new(),
             control: VecDeque::new(),
@@ -203,7 +219,7 @@ impl WebSocketLink {
         }
     }
 
-    /// Sends messages while the socket takes them.
+    /// Sends messages while the path takes them.
     fn pump(&mut self, cx: &mut Context<'_>, source: &impl Source) -> Poll<Result<(), Lost>> {
         loop {
             if self.flushing {
@@ -212,20 +228,36 @@ impl WebSocketLink {
                 ready!(flushed).map_err(lost)?;
                 self.flushing = false;
             }
-            let payload = self.meter.fragment();
-            while self.message.len() < payload
-                && self.out.fragment(payload, |_, key| source.next(key), &mut self.message).is_some()
-            {
-            }
+            let now = Instant::now();
+            source.path(self.bound.look(&SockRef::from(&self.tcp), now));
+            let open = self.bound.is_open();
+            self.put_together(open, source);
             if self.message.is_empty() {
-                return Poll::Ready(Ok(()));
+                if open {
+                    return Poll::Ready(Ok(()));
+                }
+                self.alarm.as_mut().reset(self.bound.opens_at(now).into());
+                ready!(self.alarm.as_mut().poll(cx));
+                continue;
             }
             ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(lost)?;
-            self.meter.sent(self.message.len(), Instant::now());
+            self.meter.sent(self.message.len(), now);
+            if open {
+                self.bound.wrote(self.message.len());
+            }
             let message = Message::Binary(self.message.split().freeze());
             Pin::new(&mut self.socket).start_send(message).map_err(lost)?;
             self.flushing = true;
         }
+    }
+
+    /// Fills the next message: with one piece of all, or of what is urgent.
+    fn put_together(&mut self, open: bool, source: &impl Source) {
+        let piece = self.meter.fragment().min(self.bound.piece());
+        let last = if open { Priority::LAST } else { URGENT };
+        while self.message.len() < piece
+            && self.out.fragment_of(last, piece, |_, key| source.next(key), &mut self.message).is_some()
+        {}
     }
 
     pub(crate) fn received(&self, lane: LaneKey) -> u64 {

@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::bucket;
 use crate::state::State;
 use crate::windowed::{Max, Min};
 
@@ -21,6 +22,8 @@ use crate::windowed::{Max, Min};
 pub const AHEAD: Duration = Duration::from_millis(4);
 /// Time of the path's rate that a look for a faster path adds at first.
 pub const LOOK: Duration = Duration::from_millis(6);
+/// Part of the rate that is used while nothing is looked for, so that what waits leaves.
+const CRUISE: f64 = 0.97;
 /// Packets in the first window.
 const INITIAL_PACKETS: f64 = 10.0;
 /// Packets that the window always has room for.
@@ -34,6 +37,8 @@ const LOOK_ROUNDS: u32 = 6;
 const LOSS_MAX: f64 = 0.1;
 /// Packets of a train that tells the rate of the narrowest link.
 const TRAIN_PACKETS: f64 = 8.0;
+/// Round trips whose shortest tells whether something waits now.
+const RECENT: usize = 5;
 /// Sendings remembered.
 const LOG_MAX: usize = 16384;
 
@@ -42,6 +47,8 @@ const LOG_MAX: usize = 16384;
 pub struct Control {
     /// Largest packet.
     packet: f64,
+    /// Bytes of a packet that are no payload.
+    overhead: f64,
     in_flight: u64,
     delivered: u64,
     delivered_at: Option<Instant>,
@@ -49,7 +56,8 @@ pub struct Control {
     log: VecDeque<Sending>,
     rates: Max,
     round_trip: Min,
-    latest: Duration,
+    /// The last few round trips.
+    recent: [Duration; RECENT],
     acks: Acks,
     round: Round,
     phase: Phase,
@@ -115,10 +123,11 @@ enum Phase {
 }
 
 impl Control {
-    /// An unknown path, with packets of this many bytes.
-    pub fn new(packet: u16) -> Self {
+    /// An unknown path, with packets of this many bytes at most, so many of which are no payload.
+    pub fn new(packet: u16, overhead: u16) -> Self {
         Self {
             packet: f64::from(packet),
+            overhead: f64::from(overhead),
             in_flight: 0,
             delivered: 0,
             delivered_at: None,
@@ -126,7 +135,7 @@ impl Control {
             log: VecDeque::new(),
             rates: Max::default(),
             round_trip: Min::default(),
-            latest: Duration::ZERO,
+            recent: [Duration::ZERO; RECENT],
             acks: Acks::default(),
             round: Round::default(),
             phase: Phase::Startup { best: 0.0, flat: 0 },
@@ -194,7 +203,7 @@ impl Control {
             std::mem::take(&mut self.acks.packets),
         );
         if let Some(sending) = newest {
-            self.train(sending.at, bytes, now);
+            self.train(sending.at, bytes, packets, now);
             self.sample(sending, packets, now);
             self.first_sent_at = Some(sending.at);
             let remembered = 2 * self.round_trip.get().unwrap_or_default() + Duration::from_secs(1);
@@ -233,7 +242,7 @@ impl Control {
             Phase::Startup { .. } => {
                 let narrowest = self.acks.narrowest.unwrap_or(f64::INFINITY);
                 let most = narrowest * (round_trip + AHEAD + LOOK).as_secs_f64() + 2.0 * least;
-                (2.0 * held).min(most).max(held).max(INITIAL_PACKETS * self.packet)
+                (self.growth() * held).min(most).max(held)
             }
             Phase::Drain { .. } => 0.75 * of(round_trip),
             Phase::Cruise => held,
@@ -242,14 +251,30 @@ impl Control {
         window.max(least) as u64
     }
 
-    /// Bytes a second at which new data should be handed over; `None`: as fast as the window allows.
+    /// Payload bytes a second at which new data should be handed over, in pieces as [`bucket::piece`] has them; `None`: as fast
+    /// as the window allows.
     pub fn pace(&self) -> Option<f64> {
         let rate = Some(self.rates.get()).filter(|&rate| rate > 0.0)?;
-        match self.phase {
-            Phase::Startup { .. } => None,
-            Phase::Drain { empty } => Some(rate * if empty { 0.75 } else { 0.5 }),
-            Phase::Cruise => Some(rate * 0.98),
-            Phase::Look { seen, .. } => Some(rate * if seen { 1.0 } else { 1.25 }),
+        let round_trip = self.round_trip.get()?.as_secs_f64().max(1e-3);
+        let gain = match self.phase {
+            Phase::Startup { .. } => self.growth() + 0.4,
+            Phase::Drain { empty: false } => 0.5,
+            Phase::Drain { empty: true } => 0.75,
+            Phase::Cruise => CRUISE,
+            Phase::Look { seen: false, .. } => 1.0 + (self.look.as_secs_f64() / round_trip).min(1.0),
+            Phase::Look { seen: true, .. } => 1.0,
+        };
+        let payload = (bucket::piece(gain * rate) as f64).min(self.packet);
+        Some(gain * rate * payload / (payload + self.overhead))
+    }
+
+    /// By how much a round of start-up asks for more: what is sent now is heard of two rounds later, so doubling takes more than
+    /// twice; and more still where a train has shown that there is room.
+    fn growth(&self) -> f64 {
+        if self.acks.narrowest.is_some_and(|narrowest| narrowest > 5.0 * self.rates.get()) {
+            4.0
+        } else {
+            2.6
         }
     }
 
@@ -283,8 +308,12 @@ impl Control {
     }
 
     /// Follows how packets that left together arrive apart: the narrowest link's rate, whatever waits before it.
-    fn train(&mut self, sent: Instant, bytes: u64, now: Instant) {
+    fn train(&mut self, sent: Instant, bytes: u64, packets: u32, now: Instant) {
         let train = &mut self.acks.train;
+        if packets < 2 {
+            // It may have been delayed, which says nothing of the link.
+            return train.clear();
+        }
         train.push_back((now, sent, bytes));
         let mut sum: u64 = train.iter().skip(1).map(|&(_, _, bytes)| bytes).sum();
         while train.len() > 2 && (sum - train[1].2) as f64 >= TRAIN_PACKETS * self.packet {
@@ -305,7 +334,8 @@ impl Control {
 
     fn sample(&mut self, sending: Sending, packets: u32, now: Instant) {
         let rtt = now.saturating_duration_since(sending.at);
-        self.latest = rtt;
+        self.recent.rotate_right(1);
+        self.recent[0] = rtt;
         let before = self.round_trip.get();
         // A lone packet's acknowledgement may have been delayed: such a round trip can be too long, not too short.
         if packets > 1 || before.is_none_or(|before| rtt < before) {
@@ -352,7 +382,13 @@ impl Control {
         let over = sending.delivered >= self.round.ends;
         // Where a queue makes rounds longer, what it says is heard before they end.
         let late = elapsed >= round_trip.mul_f64(1.5) + Duration::from_millis(20) && self.round.samples >= 4;
-        if matches!(self.phase, Phase::Startup { .. }) && self.round.samples >= 8 && self.queue_shows() {
+        let growing = match self.phase {
+            Phase::Startup { .. } => true,
+            Phase::Look { .. } => self.look > LOOK,
+            _ => false,
+        };
+        if growing && self.round.samples >= 4 && self.queue_shows() {
+            self.look = LOOK;
             self.phase = Phase::Drain { empty: false };
             self.next_round(now);
         } else if over || late {
@@ -369,11 +405,15 @@ impl Control {
         self.round = Round { began: Some(now), ends: self.delivered, ..Round::default() };
     }
 
-    /// Whether even the quickest acknowledgement of the round came late by what is more than start-up explains.
+    /// Whether all of the last few acknowledgements came late, by more than what is sent at once explains.
     fn queue_shows(&self) -> bool {
         let round_trip = self.round_trip.get().unwrap_or_default();
-        let most = AHEAD.max(round_trip / 8).min(Duration::from_millis(20)) + self.time_of(PACKETS_MIN);
-        self.round.quickest.is_some_and(|quickest| self.excess(quickest) > most)
+        let explained = match self.phase {
+            Phase::Startup { .. } => AHEAD.max(round_trip / 8).min(Duration::from_millis(15)),
+            _ => AHEAD + LOOK + self.time_of(1.0),
+        };
+        let quickest = self.recent.iter().min().copied().unwrap_or_default();
+        self.excess(quickest) > explained + self.time_of(PACKETS_MIN)
     }
 
     /// Whether it is time, and the window is what holds us back.
@@ -388,8 +428,9 @@ impl Control {
         let Round { delivered, lost, quickest, full, samples, .. } = self.round;
         let delivery = delivered as f64 / elapsed.as_secs_f64().max(1e-4);
         let all = (delivered + lost) as f64;
-        if lost as f64 > LOSS_MAX * all && all >= 10.0 * self.packet {
-            self.rates.set((0.9 * delivery).min(self.rates.get()), now);
+        let draining = matches!(self.phase, Phase::Drain { .. });
+        if lost as f64 > (LOSS_MAX * all).max(3.0 * self.packet) && !draining {
+            self.rates.set((0.9 * delivery).clamp(0.7 * self.rates.get(), self.rates.get()), now);
             self.phase = Phase::Drain { empty: false };
             return;
         }
@@ -412,7 +453,7 @@ impl Control {
             }
             _ if stands => {}
             Phase::Look { seen: false, before } => self.phase = Phase::Look { seen: true, before },
-            Phase::Look { seen: true, before } => self.looked(before, quickest, full, now),
+            Phase::Look { seen: true, before } => self.looked(before, quickest, now),
             Phase::Cruise if self.round_trip.age(now) > ROUND_TRIP_LIFE => {
                 self.phase = Phase::Drain { empty: false };
             }
@@ -439,13 +480,12 @@ impl Control {
     }
 
     /// What the look has shown.
-    fn looked(&mut self, before: f64, quickest: Option<Duration>, full: bool, now: Instant) {
+    fn looked(&mut self, before: f64, quickest: Option<Duration>, now: Instant) {
         let waits = quickest.map_or(Duration::ZERO, |quickest| self.excess(quickest));
         let gained = self.rates.get() / before.max(1.0) - 1.0;
         let hoped =
             self.look.as_secs_f64() / self.round_trip.get().unwrap_or_default().as_secs_f64().max(1e-3);
-        let found =
-            full && gained > 0.5 * hoped.min(0.25) && waits < AHEAD + self.look / 2 + self.time_of(1.0);
+        let found = gained > 0.5 * hoped.min(0.25) && waits < AHEAD + self.look / 2 + self.time_of(1.0);
         if found {
             self.look *= 2;
             self.phase = Phase::Look { seen: false, before: self.rates.get() };

@@ -4,13 +4,19 @@
 //! buffer. So each end bounds everything that it has under way on a connection, screens and files alike, to about what the path
 //! holds when nothing waits in it: its rate times its shortest round trip, and a few milliseconds of its rate.
 //!
+//! - [`bucket`]: handing over small pieces at a rate;
 //! - [`control`]: that bound as plain data: estimates of rate and round trip, and the window that follows from them;
 //! - [`quic`]: the same as quinn's congestion controller, and the choice between it and quinn's own;
+//! - [`sender`]: lanes' records to QUIC streams, bound late, by priority and share;
+//! - [`tcp`]: the bound for a TCP socket, from what the kernel tells of it;
 //! - [`state`]: what all this knows, for whoever decides what to send.
 
+pub mod bucket;
 pub mod control;
 pub mod quic;
+pub mod sender;
 pub mod state;
+pub mod tcp;
 mod windowed;
 
 pub use quic::Congestion;

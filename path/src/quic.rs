@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{
     BbrConfig, Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig,
@@ -80,7 +81,7 @@ struct Delay;
 
 impl ControllerFactory for Delay {
     fn build(self: Arc<Self>, _now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(DelayController { control: Control::new(mtu), mtu, path: Arc::default() })
+        Box::new(DelayController { control: Control::new(mtu, OVERHEAD), mtu, path: Arc::default() })
     }
 }
 
@@ -92,19 +93,24 @@ struct DelayController {
     path: Arc<Shared>,
 }
 
+/// Bytes of a packet that are no stream's: headers of QUIC and of the frame, and the authentication tag.
+const OVERHEAD: u16 = 36;
+
 /// What a controller shares with the connection's owner.
 #[derive(Debug, Default)]
 struct Shared {
     gauge: Gauge,
     /// Bytes that may be under way although the window is full. See [`Path::speak`].
     allowed: AtomicU64,
+    /// When somebody spoke into the silence.
+    spoken: Mutex<Option<Instant>>,
 }
 
 /// A QUIC connection's path, as its congestion controller knows it.
 #[derive(Clone, Debug)]
 pub struct Path(Arc<Shared>);
 
-/// Silence after which a connection speaks up, beyond two round trips; and how often it does.
+/// Silence after which a connection speaks up, beyond two round trips; and how often it does at most.
 const SILENCE: Duration = Duration::from_millis(150);
 
 impl Path {
@@ -124,23 +130,40 @@ impl Path {
         self.0.gauge.read()
     }
 
-    /// Whether the owner should say something that asks for an answer, since nothing has been acknowledged for a while.
-    /// The window then has room for it.
+    /// Whether the owner should say something that asks for an answer, since nothing has been acknowledged for a while. To be
+    /// asked at [`Path::speaks_at`]. The window then has room for it.
     ///
     /// After a black-out everything in the window is lost, and nobody knows. quinn tries again, but waits twice as long
     /// each time: 3.75 s after two seconds without a path of 200 ms. A packet beyond the window that is sent a few times a second
     /// is answered as soon as the path is back, and the answer says what was lost.
     pub fn speak(&self, now: Instant) -> bool {
-        let state = self.state();
-        let patience = SILENCE + 2 * state.rtt_min;
-        let silent = state.silent_since.is_some_and(|since| now.saturating_duration_since(since) >= patience);
-        if silent {
-            self.0.allowed.store(state.in_flight + ROOM_TO_SPEAK, Ordering::Relaxed);
+        let speaks = self.speaks_at().is_some_and(|at| now >= at);
+        if speaks {
+            self.0.allowed.fetch_max(self.state().in_flight + ROOM_TO_SPEAK, Ordering::Relaxed);
+            *self.0.spoken.lock() = Some(now);
         }
-        silent
+        speaks
+    }
+
+    /// When [`Path::speak`] should be asked, if nothing is acknowledged until then.
+    pub fn speaks_at(&self) -> Option<Instant> {
+        let state = self.state();
+        let silent = state.silent_since? + SILENCE + 2 * state.rtt_min;
+        let spoken = *self.0.spoken.lock();
+        Some(spoken.map_or(silent, |spoken| silent.max(spoken + SILENCE)))
     }
 }
 
+impl Path {
+    /// Lets this many urgent bytes leave although the window is full: they don't wait for what others have under way.
+    pub fn urge(&self, bytes: u64) {
+        let in_flight = self.state().in_flight;
+        self.0.allowed.fetch_max(in_flight + bytes.min(URGENT_MAX) + ROOM_TO_SPEAK, Ordering::Relaxed);
+    }
+}
+
+/// Most bytes that may leave past a full window at once.
+const URGENT_MAX: u64 = 8 << 10;
 /// Room for a small packet, as quinn counts: a whole one.
 const ROOM_TO_SPEAK: u64 = 1500;
 
@@ -193,7 +216,7 @@ impl Controller for DelayController {
     }
 
     fn initial_window(&self) -> u64 {
-        Control::new(self.mtu).window()
+        Control::new(self.mtu, OVERHEAD).window()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod message;
 pub mod mux;
 pub mod record;
+pub mod share;
 pub mod token;
 
 pub use close::{Close, Fault, Retry};

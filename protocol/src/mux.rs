@@ -14,6 +14,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::lane::{LaneKey, LaneKind, Priority, UnknownKind};
 use crate::limits;
 use crate::record::{Record, RecordError};
+use crate::share::{Shares, Turn, Waiting};
 
 /// Bytes before a fragment's payload.
 pub const FRAGMENT_HEADER_LEN: usize = 5;
@@ -49,8 +50,7 @@ pub enum Side {
 pub struct Outgoing {
     next: u16,
     lanes: Vec<OutLane>,
-    /// Bytes that others have sent while bulk was waiting.
-    bulk_waited: usize,
+    shares: Shares,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,11 @@ impl Outgoing {
     /// With nothing but the control lane.
     pub fn new(side: Side) -> Self {
         let next = if side == Side::Client { 2 } else { 1 };
-        Self { next, lanes: vec![OutLane::new(LaneId::CONTROL, LaneKey::CONTROL, false)], bulk_waited: 0 }
+        Self {
+            next,
+            lanes: vec![OutLane::new(LaneId::CONTROL, LaneKey::CONTROL, false)],
+            shares: Shares::default(),
+        }
     }
 
     /// Opens a lane. Its opening goes out with its first record.
@@ -161,15 +165,26 @@ impl Outgoing {
     /// [`limits::FRAGMENT_MIN`] are used), and says whose it was. `next` hands out a lane's next record. `None`: nothing
     /// may go.
     ///
-    /// Bulk gets every tenth byte at least while it waits; otherwise the order is strict.
+    /// Keys and bulk get their share ([`Shares`]); otherwise the order is strict.
     pub fn fragment(
         &mut self,
+        payload_max: usize,
+        next: impl FnMut(LaneId, LaneKey) -> Option<Bytes>,
+        out: &mut BytesMut,
+    ) -> Option<LaneId> {
+        self.fragment_of(Priority::LAST, payload_max, next, out)
+    }
+
+    /// [`Outgoing::fragment`] of lanes that are at least as urgent as `last`.
+    pub fn fragment_of(
+        &mut self,
+        last: Priority,
         payload_max: usize,
         mut next: impl FnMut(LaneId, LaneKey) -> Option<Bytes>,
         out: &mut BytesMut,
     ) -> Option<LaneId> {
         let payload_max = payload_max.clamp(limits::FRAGMENT_MIN, limits::FRAGMENT_MAX);
-        let at = self.choose(payload_max, &mut next)?;
+        let (at, waiting) = self.choose(last, payload_max, &mut next)?;
         let lane = &mut self.lanes[at];
         let opening = if lane.opened { 0 } else { LaneKey::OPENING_LEN };
         let body = lane.record.len().min(payload_max - opening).min(lane.allowance() - opening);
@@ -191,6 +206,7 @@ impl Outgoing {
         }
         out.put_slice(&lane.record[..body]);
         lane.record.advance(body);
+        self.shares.sent(lane.key.kind, opening + body, waiting);
         if lane.id != LaneId::CONTROL {
             lane.sent += (opening + body) as u64;
         }
@@ -205,29 +221,26 @@ impl Outgoing {
         Some(id)
     }
 
+    /// The lane whose turn it is, and what waits.
     fn choose(
         &mut self,
+        last: Priority,
         payload_max: usize,
         next: &mut impl FnMut(LaneId, LaneKey) -> Option<Bytes>,
-    ) -> Option<usize> {
-        let first_bulk = self.lanes.iter().position(|lane| lane.key.kind.is_bulk());
-        let bulk_at =
-            first_bulk.and_then(|from| (from..self.lanes.len()).find(|&at| self.lanes[at].ready(next)));
-        if bulk_at.is_some() && self.bulk_waited >= 9 * payload_max {
-            self.bulk_waited = 0;
-            return bulk_at;
-        }
-        let urgent = first_bulk.unwrap_or(self.lanes.len());
-        match (0..urgent).find(|&at| self.lanes[at].ready(next)) {
-            Some(at) => {
-                self.bulk_waited += if bulk_at.is_some() { payload_max } else { 0 };
-                Some(at)
-            }
-            None => {
-                self.bulk_waited = 0;
-                bulk_at
-            }
-        }
+    ) -> Option<(usize, Waiting)> {
+        let count = self.lanes.iter().take_while(|lane| lane.priority <= last).count();
+        let first = (0..count).find(|&at| self.lanes[at].ready(next))?;
+        let mut of = |is: fn(LaneKind) -> bool| {
+            (first..count).find(|&at| is(self.lanes[at].key.kind) && self.lanes[at].ready(next))
+        };
+        let (key, bulk) = (of(|kind| kind == LaneKind::Key), of(LaneKind::is_bulk));
+        let waiting = Waiting { first: self.lanes[first].priority, key: key.is_some(), bulk: bulk.is_some() };
+        let at = match self.shares.turn(waiting, payload_max) {
+            Turn::First => first,
+            Turn::Key => key?,
+            Turn::Bulk => bulk?,
+        };
+        Some((at, waiting))
     }
 }
 
@@ -257,6 +270,9 @@ pub enum MuxError {
     /// The message ends inside a fragment.
     #[error("a fragment is cut off")]
     Truncated,
+    /// More payload than [`limits::FRAGMENT_MAX`].
+    #[error("a fragment of {0} bytes")]
+    Length(u16),
     /// A fragment of a lane that was not opened, or an opening of one that is.
     #[error("lane {0} is not open, or opened twice")]
     Lane(u16),
@@ -323,6 +339,9 @@ impl Incoming {
             let (id, flags, len) = (message.get_u16_le(), message.get_u8(), message.get_u16_le());
             if message.len() < usize::from(len) {
                 return Err(MuxError::Truncated);
+            }
+            if usize::from(len) > limits::FRAGMENT_MAX {
+                return Err(MuxError::Length(len));
             }
             let (payload, rest) = message.split_at(usize::from(len));
             message = rest;
@@ -508,6 +527,8 @@ mod tests {
         assert_eq!(check(&[2, 0, 0, 9]), Err(MuxError::Truncated));
         assert_eq!(check(&[2, 0, 0, 9, 0, 1]), Err(MuxError::Truncated));
         assert_eq!(check(&[2, 0, 0, 0, 0]), Err(MuxError::Lane(2)));
+        let long = [&[2, 0, 0, 1, 64][..], &[0; 16385]].concat();
+        assert_eq!(check(&long), Err(MuxError::Length(16385)));
         assert_eq!(check(&open(3, 1)), Err(MuxError::Number(3)));
         assert_eq!(check(&open(2, 99)), Err(MuxError::Kind(UnknownKind(99))));
         assert_eq!(check(&open(2, 0)), Err(MuxError::Lane(2)));

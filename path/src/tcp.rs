@@ -1,0 +1,343 @@
+//! What a TCP socket holds, and how much it should: everything given to the kernel and not yet delivered counts as under way,
+//! sent or not, and is bounded like the packets of a QUIC connection.
+//!
+//! The kernel's own congestion control goes on underneath, as a second bound. CUBIC stands still less than BBR as long as nothing
+//! is lost (BBR sends next to nothing for 200 ms every ten seconds), and takes random loss for congestion; so a connection
+//! begins with the one and changes to the other when it loses packets, where the system allows that.
+//!
+//! Systems other than Linux do not tell enough; there only the kernel's own bound on unsent bytes holds.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::bucket::{self, Bucket};
+use crate::control::Control;
+use crate::quic::Congestion;
+use crate::state::State;
+
+/// Unsent bytes at which the kernel asks for more.
+pub const NOTSENT: u32 = 16 << 10;
+/// Longest time between two tries to send again what was not acknowledged: after a black-out the next is never far.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Share of packets sent again that means random loss, and the least of them.
+const LOSSY: f64 = 0.002;
+const LOSSY_PACKETS: u32 = 3;
+/// Shortest and longest wait before a full socket is looked at again.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(8);
+/// Largest piece before the path's rate is known.
+const FIRST_PIECE: usize = 4096;
+
+/// Prepares a connected socket: nothing waits to be joined with more, little waits unsent, and retries are not too far apart.
+/// What the system does not know or allow is left as it is.
+pub fn prepare(socket: &SockRef<'_>, congestion: Congestion) {
+    let _ = socket.set_tcp_nodelay(true);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let _ = socket.set_tcp_notsent_lowat(NOTSENT);
+        let _ = socket.set_tcp_thin_linear_timeouts(true);
+        let _ = linux::set_retry_max(socket, RETRY_MAX);
+        let _ = socket.set_tcp_congestion(match congestion {
+            Congestion::Bbr => b"bbr",
+            Congestion::Cubic | Congestion::Delay => b"cubic",
+            Congestion::NewReno => b"reno",
+        });
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (congestion, RETRY_MAX);
+}
+
+/// One end's bound on one TCP connection.
+#[derive(Debug)]
+pub struct Bound {
+    congestion: Congestion,
+    control: Control,
+    bucket: Bucket,
+    /// Ends of what was given to the kernel, and when; acknowledged ones are gone.
+    log: VecDeque<(u64, Instant)>,
+    /// As the kernel counts: given to it, and delivered.
+    accepted: u64,
+    delivered: u64,
+    retransmitted: u32,
+    state: State,
+    known: bool,
+    lossy: bool,
+}
+
+/// What a socket says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sample {
+    /// Bytes acknowledged without a gap.
+    acknowledged: u64,
+    /// Bytes given to it and not acknowledged, sent or not.
+    held: u64,
+    /// Bytes of these that were not sent.
+    unsent: u64,
+    /// Segments acknowledged beyond a gap.
+    beyond: u32,
+    /// Bytes of a segment.
+    segment: u32,
+    /// Segments sent again, ever.
+    retransmitted: u32,
+    /// Segments sent, ever.
+    segments: u32,
+}
+
+impl Bound {
+    /// Of a connection that begins.
+    pub fn new(congestion: Congestion) -> Self {
+        Self {
+            congestion,
+            control: Control::new(SEGMENT, 0),
+            bucket: Bucket::default(),
+            log: VecDeque::new(),
+            accepted: 0,
+            delivered: 0,
+            retransmitted: 0,
+            state: State::default(),
+            known: false,
+            lossy: false,
+        }
+    }
+
+    /// Looks at the socket: to be called before what was written is added to, and after a write.
+    pub fn look(&mut self, socket: &SockRef<'_>, now: Instant) -> State {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Ok(sample) = linux::sample(socket) {
+            self.take(sample, now);
+            if self.changes_to_bbr(sample) {
+                // Not everybody may.
+                let _ = socket.set_tcp_congestion(b"bbr");
+            }
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = socket;
+        self.bucket.fill(self.state.pace, now);
+        self.state
+    }
+
+    /// Whether more than what is urgent may be written.
+    pub fn is_open(&self) -> bool {
+        !self.known
+            || (self.bucket.is_open(self.state.pace)
+                && self.state.in_flight + self.state.unsent < self.state.window)
+    }
+
+    /// When to look again, if it is not open.
+    pub fn opens_at(&self, now: Instant) -> Instant {
+        if !self.bucket.is_open(self.state.pace) {
+            return self.bucket.opens_at(self.state.pace, now).max(now + LOOK_MIN);
+        }
+        let packet = Duration::from_secs_f64(f64::from(SEGMENT) / self.state.rate.max(1.0));
+        now + packet.clamp(LOOK_MIN, LOOK_MAX)
+    }
+
+    /// Bytes to be written at once.
+    pub fn piece(&self) -> usize {
+        if self.state.pace > 0.0 { bucket::piece(self.state.pace) } else { FIRST_PIECE }
+    }
+
+    /// Bytes that are not urgent were written.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.bucket.take(bytes);
+    }
+
+    /// What is known of the path.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    fn take(&mut self, sample: Sample, now: Instant) {
+        let accepted = sample.acknowledged + sample.held;
+        let delivered = sample.acknowledged + u64::from(sample.beyond) * u64::from(sample.segment);
+        if !self.known {
+            // Handshakes came before us.
+            (self.accepted, self.delivered) = (accepted, delivered);
+            self.retransmitted = sample.retransmitted;
+            self.known = true;
+        }
+        self.delivered(delivered.clamp(self.delivered, self.accepted), now);
+        if accepted > self.accepted {
+            self.control.sent(accepted - self.accepted, now);
+            self.log.push_back((accepted, now));
+            self.accepted = accepted;
+        }
+        let again = sample.retransmitted.saturating_sub(self.retransmitted);
+        if again > 0 {
+            self.retransmitted = sample.retransmitted;
+            self.control.lost(u64::from(again) * u64::from(sample.segment), false, now);
+        }
+        let held = self.accepted - self.delivered;
+        let unsent = sample.unsent.min(held);
+        self.state = State { unsent, in_flight: held - unsent, ..self.control.state() };
+    }
+
+    /// So much has been delivered.
+    fn delivered(&mut self, delivered: u64, now: Instant) {
+        if delivered <= self.delivered {
+            return;
+        }
+        while let Some(&(end, at)) = self.log.front() {
+            self.control.acknowledge(at, delivered.min(end) - self.delivered);
+            self.delivered = delivered.min(end);
+            if end > delivered {
+                break;
+            }
+            self.log.pop_front();
+        }
+        self.delivered = delivered;
+        self.control.acknowledged(self.accepted - delivered, now);
+    }
+
+    /// Whether so much is lost without a queue that a congestion control that looks at losses would stand in the way.
+    fn changes_to_bbr(&mut self, sample: Sample) -> bool {
+        let lossy = sample.retransmitted >= LOSSY_PACKETS
+            && f64::from(sample.retransmitted) > LOSSY * f64::from(sample.segments);
+        let changes = lossy && !self.lossy && self.congestion == Congestion::Delay;
+        self.lossy |= lossy;
+        changes
+    }
+}
+
+/// Bytes of a segment, about.
+const SEGMENT: u16 = 1448;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux {
+    //! The two questions that only Linux answers.
+
+    use std::io;
+    use std::mem::{MaybeUninit, size_of};
+    use std::os::fd::AsRawFd as _;
+    use std::time::Duration;
+
+    use socket2::SockRef;
+
+    use super::Sample;
+
+    /// `TCP_RTO_MAX_MS` (linux/tcp.h, since Linux 6.15), which libc does not have yet.
+    const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+    /// The first part of `struct tcp_info` (linux/tcp.h, since Linux 4.6), which libc has without its end.
+    #[repr(C)]
+    struct Info {
+        _state_to_flags: [u8; 8],
+        _rto_ato: [u32; 2],
+        send_segment: u32,
+        _receive_segment: u32,
+        _unacknowledged: u32,
+        beyond: u32,
+        _lost_to_receive_space: [u32; 17],
+        retransmitted: u32,
+        _pacing: [u64; 2],
+        acknowledged: u64,
+        _received: u64,
+        segments_out: u32,
+        _segments_in: u32,
+        unsent: u32,
+        _round_trip_min: u32,
+    }
+
+    pub(super) fn sample(socket: &SockRef<'_>) -> io::Result<Sample> {
+        let fd = socket.as_raw_fd();
+        let mut info = MaybeUninit::<Info>::zeroed();
+        let mut len = size_of::<Info>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes, the size of `info`, and says how many in `len`.
+        let answer = unsafe {
+            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+        };
+        if answer != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if (len as usize) < size_of::<Info>() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        // SAFETY: it is zeroed or written by the kernel, and any bytes are an `Info`.
+        let info = unsafe { info.assume_init() };
+        let mut held: libc::c_int = 0;
+        // SAFETY: this request writes one int.
+        if unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut held) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Sample {
+            acknowledged: info.acknowledged,
+            held: u64::try_from(held).unwrap_or(0),
+            unsent: info.unsent.into(),
+            beyond: info.beyond,
+            segment: info.send_segment,
+            retransmitted: info.retransmitted,
+            segments: info.segments_out,
+        })
+    }
+
+    pub(super) fn set_retry_max(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
+        let ms = libc::c_int::try_from(time.as_millis()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the option's value is an int, and its size is given.
+        let answer = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                TCP_RTO_MAX_MS,
+                (&raw const ms).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn what_a_socket_holds_is_known_until_the_other_end_has_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        prepare(&SockRef::from(&near), Congestion::default());
+        let mut bound = Bound::new(Congestion::default());
+        let now = Instant::now();
+        bound.look(&SockRef::from(&near), now);
+        assert!(bound.is_open());
+        near.write_all(&[7; 5000]).unwrap();
+        far.read_exact(&mut [0; 5000]).unwrap();
+        bound.look(&SockRef::from(&near), now + Duration::from_millis(1));
+        let sample = linux::sample(&SockRef::from(&near)).unwrap();
+        assert_eq!(sample.acknowledged + sample.held, bound.accepted);
+        assert!(sample.segment > 0);
+    }
+
+    fn given(acknowledged: u64, held: u64) -> Sample {
+        Sample { acknowledged, held, segment: 1000, ..Sample::default() }
+    }
+
+    #[test]
+    fn a_full_window_closes_until_something_arrives() {
+        let mut bound = Bound::new(Congestion::default());
+        let mut now = Instant::now();
+        bound.take(given(0, 0), now);
+        bound.take(given(0, 100_000), now);
+        assert!(!bound.is_open());
+        now += Duration::from_millis(100);
+        bound.take(given(90_000, 10_000), now);
+        assert!(bound.is_open());
+        // Beyond a gap counts as arrived.
+        bound.take(Sample { beyond: 10, ..given(90_000, 10_000) }, now + Duration::from_millis(1));
+        assert_eq!(bound.state().in_flight, 0);
+    }
+
+    #[test]
+    fn random_loss_changes_the_kernels_control_once() {
+        let mut bound = Bound::new(Congestion::Delay);
+        let lossy = Sample { retransmitted: 5, segments: 500, ..Sample::default() };
+        assert!(!bound.changes_to_bbr(Sample { retransmitted: 2, segments: 100, ..Sample::default() }));
+        assert!(bound.changes_to_bbr(lossy));
+        assert!(!bound.changes_to_bbr(lossy));
+        assert!(!Bound::new(Congestion::Cubic).changes_to_bbr(lossy));
+    }
+}
