@@ -77,13 +77,24 @@ impl Side {
         }
     }
 
-    /// The address of this end.
+    /// The address of this end of the first link.
     #[must_use]
     pub const fn ip(self) -> Ipv4Addr {
-        match self {
-            Self::Near => NEAR_IP,
-            Self::Far => FAR_IP,
-        }
+        self.ip_of(0)
+    }
+
+    /// Its address on the link of this number, each in a network of its own.
+    const fn ip_of(self, number: u8) -> Ipv4Addr {
+        let [a, b, _, d] = match self {
+            Self::Near => NEAR_IP.octets(),
+            Self::Far => FAR_IP.octets(),
+        };
+        Ipv4Addr::new(a, b, number, d)
+    }
+
+    /// The name of its device on the link of this number.
+    fn device(self, number: u8) -> String {
+        if number == 0 { self.name().to_owned() } else { format!("{}{number}", self.name()) }
     }
 }
 
@@ -130,6 +141,7 @@ fn failed(step: &'static str) -> impl FnOnce(io::Error) -> LinkError {
 /// with [`Link::shell`] are ended first by dropping their [`Kept`].
 #[derive(Debug)]
 pub struct Link {
+    number: u8,
     namespaces: [File; 2],
     shared: Arc<Shared>,
     forwarder: Option<JoinHandle<()>>,
@@ -181,8 +193,22 @@ impl Link {
     /// # Errors
     /// [`LinkError::NotPermitted`] without root, [`LinkError::NoTun`] without the device, or what the system said.
     pub fn start(config: LinkConfig) -> Result<Self, LinkError> {
-        let (near_namespace, near_device) = make_end(Side::Near)?;
-        let (far_namespace, far_device) = make_end(Side::Far)?;
+        Self::make(config, 0, None)
+    }
+
+    /// Makes another link from the same near end to a far end of its own. `number` tells it from the first one (0) and
+    /// from others beside that; it is the third part of its addresses.
+    ///
+    /// # Errors
+    /// As [`Link::start`]; or the number is in use.
+    pub fn beside(&self, number: u8, config: LinkConfig) -> Result<Self, LinkError> {
+        let near = self.namespaces[Side::Near.index()].try_clone();
+        Self::make(config, number, Some(near.map_err(failed("hold the namespace"))?))
+    }
+
+    fn make(config: LinkConfig, number: u8, near: Option<File>) -> Result<Self, LinkError> {
+        let (near_namespace, near_device) = make_end(Side::Near, number, near)?;
+        let (far_namespace, far_device) = make_end(Side::Far, number, None)?;
         let now = Instant::now();
         // Two directions must not share their luck: each has a seed of its own.
         let ways = [
@@ -201,7 +227,13 @@ impl Link {
                 }
             })
             .map_err(failed("start the forwarding thread"))?;
-        Ok(Self { namespaces: [near_namespace, far_namespace], shared, forwarder: Some(forwarder) })
+        Ok(Self { number, namespaces: [near_namespace, far_namespace], shared, forwarder: Some(forwarder) })
+    }
+
+    /// The address of an end.
+    #[must_use]
+    pub const fn ip(&self, side: Side) -> Ipv4Addr {
+        side.ip_of(self.number)
     }
 
     /// Runs `work` on a new thread whose network is the near end. Sockets that it makes belong to that end for good, even
@@ -302,7 +334,7 @@ impl Link {
     pub fn statistics(&self, from: Side) -> io::Result<WayStatistics> {
         let devices = self.inside(from, || std::fs::read_to_string("/proc/thread-self/net/dev"))?;
         let devices = devices.join().map_err(|_| io::Error::other("the reading thread failed"))???;
-        let missed = dropped_in_transmission(&devices, from.name())
+        let missed = dropped_in_transmission(&devices, &from.device(self.number))
             .ok_or_else(|| io::Error::other("the device is not in /proc/net/dev"))?;
         let ways = self.shared.ways.lock();
         let way = &ways[from.index()];
@@ -362,17 +394,23 @@ fn pidfd_of(pid: u32) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Makes a namespace with its device and address; gives what holds the namespace, and the device.
-fn make_end(side: Side) -> Result<(File, File), LinkError> {
-    // A thread of its own, because it stays in the namespace that it makes.
+/// Makes an end's device and address, in a namespace of its own unless there is one; gives what holds the namespace, and the
+/// device.
+fn make_end(side: Side, number: u8, namespace: Option<File>) -> Result<(File, File), LinkError> {
+    // A thread of its own, because it stays in the namespace that it enters.
     let thread = thread::Builder::new().name(format!("link-make-{}", side.name()));
     let made = thread.spawn(move || {
-        system::enter_new_network().map_err(failed("make a network namespace"))?;
-        let device = system::open_tun(side.name()).map_err(|error| match error.kind() {
+        match namespace {
+            None => system::enter_new_network().map_err(failed("make a network namespace"))?,
+            Some(namespace) => move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|error| failed("enter a network namespace")(error.into()))?,
+        }
+        let device = system::open_tun(&side.device(number)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => LinkError::NoTun,
             _ => failed("make a TUN device")(error),
         })?;
-        set_addresses(side).map_err(failed("set the device's address with ip(8), of Debian's iproute2"))?;
+        set_addresses(side, number)
+            .map_err(failed("set the device's address with ip(8), of Debian's iproute2"))?;
         let namespace = File::open("/proc/thread-self/ns/net").map_err(failed("hold the namespace"))?;
         Ok((namespace, device))
     });
@@ -380,13 +418,13 @@ fn make_end(side: Side) -> Result<(File, File), LinkError> {
     made.join().map_err(|_| failed("make an end")(io::Error::other("its thread failed")))?
 }
 
-fn set_addresses(side: Side) -> io::Result<()> {
-    let device = side.name();
+fn set_addresses(side: Side, number: u8) -> io::Result<()> {
+    let device = side.device(number);
     let commands = format!(
         "link set dev lo up\n\
          address add {}/30 dev {device}\n\
          link set dev {device} mtu {MTU} txqueuelen {DEVICE_QUEUE_PACKETS} up\n",
-        side.ip()
+        side.ip_of(number)
     );
     let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?;
     // Taking it closes it after the write, which ends the batch.

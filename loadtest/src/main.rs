@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tandem_loadtest::{link, run};
+use tandem_loadtest::{impair, link, run};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -14,9 +14,10 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Job {
+    Impair(Box<impair::command::Args>),
     Link(link::command::Args),
     Run(Box<run::command::Args>),
-    /// Runs one shell command and ends it with its parent; started by `link` and `run` themselves.
+    /// Runs one shell command and ends it with its parent; started by the others themselves.
     #[command(hide = true)]
     Keep {
         /// The process without which the command must not live
@@ -29,6 +30,7 @@ enum Job {
 
 fn main() -> ExitCode {
     let done = match Args::parse().job {
+        Job::Impair(args) => impair::command::run(&args),
         Job::Link(args) => link::command::run(&args),
         Job::Run(args) => run::command::run(&args),
         Job::Keep { parent, script } => link::keep::keep(parent, &script)

@@ -4,7 +4,8 @@
 //! - [`command`]: `tandem-loadtest run`; `report`: what it prints;
 //! - `relay`: a relay of our own; `desk`: where sessions come from;
 //! - `customer`, `technician`: both ends, on the client crate and with the real codec;
-//! - `screen`: what there is to see; `age`: how old what is seen is. Both pure.
+//! - `screen`: what there is to see, `trace`: a recording of it; `age`: how old what is seen is. All pure;
+//! - `transfer`: a file transfer beside it; `figures`: what the ends measure.
 //!
 //! One try: every pair opens a session and waits until the technician shows a whole picture. When all do, a *window* is fixed:
 //! it begins a second later and lasts as long as was asked for. Only what is due in it counts. After it pictures stop, and
@@ -12,12 +13,15 @@
 
 mod age;
 pub mod command;
-mod customer;
-mod desk;
-mod relay;
-mod report;
-mod screen;
-mod technician;
+pub(crate) mod customer;
+pub(crate) mod desk;
+pub(crate) mod figures;
+pub(crate) mod relay;
+pub(crate) mod report;
+pub(crate) mod screen;
+pub(crate) mod technician;
+pub(crate) mod trace;
+pub(crate) mod transfer;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,41 +29,43 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use tandem_client::{Event, Events, Handle, Join, Options, Target, Transport};
 use tandem_protocol::Close;
 use tandem_protocol::message::Capabilities;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use self::desk::Seats;
+use self::figures::{Figures, Journal};
 use self::relay::Relay;
 use self::screen::{Schedule, Source};
-use crate::link::{Link, Side};
+use self::transfer::Direction;
 
 /// How long a pair may take to show its first picture, and after the window to show its last.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// From the moment when all show a picture to the window.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// What is to be measured.
-#[derive(Debug)]
-struct Plan {
-    pairs: usize,
-    transport: Transport,
-    source: Arc<Source>,
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) pairs: usize,
+    pub(crate) transport: Transport,
+    pub(crate) source: Arc<Source>,
     /// Between pictures.
-    interval: Duration,
-    window: Duration,
-    /// Input events a second, of each technician.
-    inputs_per_second: f64,
+    pub(crate) interval: Duration,
+    pub(crate) window: Duration,
+    /// Input events a second, of each technician that controls.
+    pub(crate) inputs_per_second: f64,
     /// Of the codec: a window that holds a few pictures, so that many pairs fit into one computer.
-    window_log: u8,
+    pub(crate) window_log: u8,
+    /// Files that are sent during the window, as fast as they go.
+    pub(crate) transfer: Option<Direction>,
 }
 
 impl Plan {
     /// Input events in the window, of each technician.
-    fn inputs(&self) -> u32 {
+    pub(crate) fn inputs(&self) -> u32 {
         (self.window.as_secs_f64() * self.inputs_per_second) as u32
     }
 
@@ -72,22 +78,28 @@ impl Plan {
 
 /// The time that counts.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    start: Instant,
-    end: Instant,
+pub(crate) struct Window {
+    pub(crate) start: Instant,
+    pub(crate) end: Instant,
+    /// When pictures end. It may be moved while it lies ahead.
+    pub(crate) last: Instant,
+    /// When a black-out ends that begins with the window's end.
+    pub(crate) light: Option<Instant>,
 }
 
 /// One end of a pair, before it joins.
 #[derive(Debug)]
-struct Part {
-    plan: Arc<Plan>,
-    number: usize,
-    target: Target,
-    join: Join,
-    schedule: Schedule,
-    window: watch::Receiver<Option<Window>>,
+pub(crate) struct Part {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) number: usize,
+    pub(crate) target: Target,
+    pub(crate) join: Join,
+    pub(crate) schedule: Schedule,
+    pub(crate) window: watch::Receiver<Option<Window>>,
     /// Input may be due.
-    beat: Arc<Notify>,
+    pub(crate) beat: Arc<Notify>,
+    /// Of the pair's customer.
+    pub(crate) journal: Arc<Mutex<Journal>>,
 }
 
 impl Part {
@@ -99,15 +111,10 @@ impl Part {
         tandem_client::start(Options { transport: self.plan.transport, capabilities, ..options })
     }
 
-    /// Whether the window is still to be told.
-    fn window_open(&self) -> bool {
-        self.window.borrow().is_none()
-    }
-
-    /// The newest picture; there are none after the window.
+    /// The newest picture; there are none after the window's last.
     fn newest(&self, now: Instant) -> u32 {
-        let end = (*self.window.borrow()).map_or(now, |window| window.end);
-        self.schedule.newest(now.min(end))
+        let last = (*self.window.borrow()).map_or(now, |window| window.last);
+        self.schedule.newest(now.min(last))
     }
 
     /// The pictures of the window.
@@ -120,49 +127,14 @@ impl Part {
     }
 }
 
-/// What was measured, by one end or by all.
-#[derive(Debug)]
-struct Figures {
-    /// Pictures of the window, and how many of them were shown whole.
-    offered: u64,
-    applied: u64,
-    /// Bytes of screens and keys that came in the window, headers included.
-    bytes: u64,
-    /// Ages of screens, µs.
-    ages: Histogram<u64>,
-    /// Times from when input was due to when it came, µs.
-    inputs: Histogram<u64>,
-    failures: Vec<String>,
-}
-
-/// Up to a minute, three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are possible")
-}
-
-impl Default for Figures {
-    fn default() -> Self {
-        let (offered, applied, bytes) = (0, 0, 0);
-        Self { offered, applied, bytes, ages: histogram(), inputs: histogram(), failures: Vec::new() }
+/// Ends when the window is told, or its end of pictures has moved.
+async fn changed(window: &mut watch::Receiver<Option<Window>>) {
+    if window.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
-impl Figures {
-    fn failed(why: String) -> Self {
-        Self { failures: vec![why], ..Self::default() }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.offered += other.offered;
-        self.applied += other.applied;
-        self.bytes += other.bytes;
-        self.ages += other.ages;
-        self.inputs += other.inputs;
-        self.failures.extend(other.failures);
-    }
-}
-
-async fn sleep_until(at: Instant) {
+pub(crate) async fn sleep_until(at: Instant) {
     tokio::time::sleep_until(at.into()).await;
 }
 
@@ -177,6 +149,20 @@ async fn closed(events: &mut Events) -> Option<Close> {
         None
     };
     tokio::time::timeout(PATIENCE, closed).await.ok().flatten()
+}
+
+/// Fixes the window when everybody has dropped their `ready`.
+pub(crate) async fn settled(ready: &mut mpsc::Receiver<()>) -> Instant {
+    while ready.recv().await.is_some() {}
+    Instant::now() + SETTLE
+}
+
+/// Begins to wake technicians in turn, each when its next input is due.
+pub(crate) fn start_beating(plan: Arc<Plan>, window: Window, beats: Vec<Arc<Notify>>) -> anyhow::Result<()> {
+    // A thread, because the runtime's timers are as coarse as what is measured.
+    let metronome = thread::Builder::new().name("beat".to_owned());
+    metronome.spawn(move || beat(&plan, window, &beats)).context("cannot start a thread")?;
+    Ok(())
 }
 
 /// What a try's pairs have in common.
@@ -194,10 +180,10 @@ impl Try {
         Self { plan, target, window: watch::Sender::new(None), beats, first: Instant::now() }
     }
 
-    /// Both ends of a pair. Its pictures come at their own moments, so that not all encode at once.
-    fn parts(&self, number: usize, seats: Seats) -> (Part, Part) {
+    /// An end of a pair. Its pictures come at their own moments, so that not all encode at once.
+    fn part(&self, number: usize, join: Join, journal: &Arc<Mutex<Journal>>) -> Part {
         let phase = self.plan.interval.mul_f64(number as f64 / self.plan.pairs as f64);
-        let part = |join| Part {
+        Part {
             plan: self.plan.clone(),
             number,
             target: self.target.clone(),
@@ -205,19 +191,16 @@ impl Try {
             schedule: Schedule { first: self.first + phase, interval: self.plan.interval },
             window: self.window.subscribe(),
             beat: self.beats[number].clone(),
-        };
-        (part(seats.customer), part(seats.technician))
+            journal: journal.clone(),
+        }
     }
 
     /// Fixes the window when everybody has dropped their `ready`, and begins to beat.
     async fn start(&self, mut ready: mpsc::Receiver<()>) -> anyhow::Result<()> {
-        while ready.recv().await.is_some() {}
-        let start = Instant::now() + SETTLE;
-        let window = Window { start, end: start + self.plan.window };
-        let (plan, beats) = (self.plan.clone(), self.beats.clone());
-        // A thread, because the runtime's timers are as coarse as what is measured.
-        let metronome = thread::Builder::new().name("beat".to_owned());
-        metronome.spawn(move || beat(&plan, window, &beats)).context("cannot start a thread")?;
+        let start = settled(&mut ready).await;
+        let end = start + self.plan.window;
+        let window = Window { start, end, last: end, light: None };
+        start_beating(self.plan.clone(), window, self.beats.clone())?;
         self.window.send_replace(Some(window));
         Ok(())
     }
@@ -240,10 +223,13 @@ async fn try_here(plan: &Arc<Plan>, relay: &Relay) -> anyhow::Result<Figures> {
     let (ready, readies) = mpsc::channel(1);
     let mut ends = JoinSet::new();
     for number in 0..plan.pairs {
-        let (customer, technician) = this.parts(number, relay.opener.open().await?);
+        let mut seats = relay.opener.open(1).await?;
+        let technician = seats.technicians.pop().context("no seat for a technician")?;
+        let journal = Arc::default();
         let (done, is_done) = oneshot::channel();
-        ends.spawn(customer::run(customer, is_done));
-        ends.spawn(technician::run(technician, ready.clone(), done));
+        ends.spawn(customer::run(this.part(number, seats.customer, &journal), is_done));
+        let duty = technician::Duty { controls: true, ready: Some(ready.clone()), recovered: None };
+        ends.spawn(technician::run(this.part(number, technician, &journal), duty, done));
     }
     drop(ready);
     this.start(readies).await?;
@@ -252,47 +238,4 @@ async fn try_here(plan: &Arc<Plan>, relay: &Relay) -> anyhow::Result<Figures> {
         figures.add(end.context("an end of a pair failed")?);
     }
     Ok(figures)
-}
-
-/// One try of a single pair, one end of which is at the far end of a link and the other, with the relay, at the near one.
-async fn try_across(plan: &Arc<Plan>, relay: &Relay, link: &Link, far: End) -> anyhow::Result<Figures> {
-    let this = Try::new(plan.clone(), relay.target.clone());
-    let (ready, readies) = mpsc::channel(1);
-    let (customer, technician) = this.parts(0, relay.opener.open().await?);
-    let (done, is_done) = oneshot::channel();
-    let side = |end| if end == far { Side::Far } else { Side::Near };
-    let customer = spawn_at(link, side(End::Customer), move || customer::run(customer, is_done))?;
-    let technician = spawn_at(link, side(End::Technician), move || technician::run(technician, ready, done))?;
-    this.start(readies).await?;
-    let mut figures = Figures::default();
-    for end in [customer, technician] {
-        figures.add(end.await.context("an end of the pair failed")??);
-    }
-    Ok(figures)
-}
-
-/// Which end of a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum End {
-    Technician,
-    Customer,
-}
-
-/// Runs one end on a thread of its own at a link's end, so that its sockets are there.
-fn spawn_at<F>(
-    link: &Link,
-    side: Side,
-    end: impl FnOnce() -> F + Send + 'static,
-) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Figures>>>
-where
-    F: Future<Output = Figures>,
-{
-    let (sender, receiver) = oneshot::channel();
-    link.inside(side, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let figures = runtime.map(|runtime| runtime.block_on(end())).context("cannot start a runtime");
-        // The receiver waits, unless the program is about to end.
-        let _ = sender.send(figures);
-    })?;
-    Ok(receiver)
 }

@@ -3,28 +3,28 @@
 //! Sampled on a fixed grid of time. The samples up to a change are taken when the change comes, with the picture of before:
 //! so a stall counts in full, however late this program itself was, and an idle screen costs nothing.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use tandem_codec::Rect;
 
 use super::screen::{Schedule, Source};
 
 /// Time between two samples.
 const EVERY: Duration = Duration::from_millis(10);
+/// A cell lacks no picture.
+const NONE: u32 = u32::MAX;
 
 /// The pictures of one technician, against what they should be.
 #[derive(Debug)]
 pub(crate) struct Age {
     source: Arc<Source>,
     schedule: Schedule,
-    /// The picture that each cell shows.
-    shown: Vec<u32>,
-    /// Later pictures that changed a cell and are not shown in it yet.
-    missing: Vec<VecDeque<u32>>,
-    /// Pictures up to here are counted in `missing`.
+    /// What each cell shows, as [`Source::content`] has it.
+    shown: Vec<u64>,
+    /// The first picture that changed a cell and is not shown in it yet, or [`NONE`].
+    lacking: Vec<u32>,
+    /// Pictures up to here are counted in `lacking`.
     captured: u32,
     /// When the next sample is due and when sampling ends, once it has begun.
     samples: Option<(Instant, Instant)>,
@@ -33,15 +33,10 @@ pub(crate) struct Age {
 impl Age {
     /// Nothing is shown yet.
     pub(crate) fn new(source: Arc<Source>, schedule: Schedule) -> Self {
-        let cells = source.cells();
-        Self {
-            source,
-            schedule,
-            shown: vec![0; cells],
-            missing: vec![VecDeque::new(); cells],
-            captured: 0,
-            samples: None,
-        }
+        let cells = 0..source.cells();
+        let lacking = vec![NONE; cells.len()];
+        let shown = cells.map(|cell| source.nothing(cell)).collect();
+        Self { source, schedule, shown, lacking, captured: 0, samples: None }
     }
 
     /// Samples are taken from `start` to `end`.
@@ -49,50 +44,54 @@ impl Age {
         self.samples = Some((start, end));
     }
 
-    /// Takes the samples that were due before `now`; the first call after something has changed on the screen comes too late.
-    pub(crate) fn catch_up(&mut self, now: Instant, ages: &mut Histogram<u64>) {
+    /// Takes the samples that were due before `now`, each with its age; the first call after something has changed on the screen
+    /// comes too late.
+    pub(crate) fn catch_up(&mut self, now: Instant, mut sample: impl FnMut(Instant, Duration)) {
         while let Some((due, end)) = self.samples.filter(|&(due, end)| due < end && due <= now) {
             self.samples = Some((due + EVERY, end));
             let whole = self.whole(self.schedule.newest(due));
             // Before the first whole picture the screen is as old as the schedule.
             let since = whole.map_or(self.schedule.first, |picture| self.schedule.time(picture));
-            ages.saturating_record(due.saturating_duration_since(since).as_micros() as u64);
+            sample(due, due.saturating_duration_since(since));
         }
     }
 
-    /// The decoded picture has changed there.
-    pub(crate) fn changed(&mut self, pixels: &[u8], rects: &[Rect]) {
-        for cell in 0..self.shown.len() {
-            let place = self.source.rect(cell);
-            if !rects.iter().any(|&rect| meet(place, rect)) {
+    /// The decoded picture has changed there, at a time when `newest` was the newest picture.
+    pub(crate) fn changed(&mut self, pixels: &[u8], rects: &[Rect], newest: u32) {
+        self.capture(newest);
+        for cell in rects.iter().flat_map(|&rect| self.source.touched(rect)) {
+            let content = self.source.content(pixels, cell);
+            if std::mem::replace(&mut self.shown[cell], content) == content {
                 continue;
             }
-            let shown = self.source.shown(pixels, cell);
-            self.shown[cell] = shown;
-            while self.missing[cell].pop_front_if(|picture| *picture <= shown).is_some() {}
+            self.lacking[cell] = match self.source.lacks(cell, content, self.captured) {
+                Some(lacks) => lacks.unwrap_or(NONE),
+                // Parts of it are of one picture, parts of another, and the oldest is as old as before.
+                None => self.lacking[cell].min(self.captured),
+            };
         }
     }
 
-    /// Up to which picture everything is shown, when `newest` is the newest that was captured. It never goes back.
+    /// Up to which picture everything is shown, when `newest` is the newest that was captured.
     pub(crate) fn whole(&mut self, newest: u32) -> Option<u32> {
+        self.capture(newest);
+        let first_lacking = self.lacking.iter().copied().min().filter(|&picture| picture != NONE);
+        Some(first_lacking.map_or(self.captured, |picture| picture - 1)).filter(|&picture| picture > 0)
+    }
+
+    fn capture(&mut self, newest: u32) {
         while self.captured < newest {
             self.captured += 1;
             for cell in self.source.changed(self.captured) {
-                if self.shown[cell] < self.captured {
-                    self.missing[cell].push_back(self.captured);
+                let lacking = &mut self.lacking[cell];
+                if self.source.shows(cell, self.shown[cell], self.captured) {
+                    *lacking = NONE;
+                } else {
+                    *lacking = (*lacking).min(self.captured);
                 }
             }
         }
-        let first_missing = self.missing.iter().filter_map(VecDeque::front).min();
-        Some(first_missing.map_or(self.captured, |missing| missing - 1)).filter(|&picture| picture > 0)
     }
-}
-
-fn meet(a: Rect, b: Rect) -> bool {
-    let overlap = |a: u16, a_len: u16, b: u16, b_len: u16| {
-        u32::from(a) < u32::from(b) + u32::from(b_len) && u32::from(b) < u32::from(a) + u32::from(a_len)
-    };
-    overlap(a.x, a.w, b.x, b.w) && overlap(a.y, a.h, b.y, b.h)
 }
 
 #[cfg(test)]
@@ -116,52 +115,53 @@ mod tests {
         Fixture { age: Age::new(source.clone(), schedule), screen: Screen::new(&source), source, schedule }
     }
 
-    fn ages() -> Histogram<u64> {
-        Histogram::new_with_bounds(1, 60_000_000, 3).unwrap()
+    /// Takes the samples up to a time, in ms.
+    fn catch_up(age: &mut Age, now: Instant, ages: &mut Vec<f64>) {
+        age.catch_up(now, |_, age| ages.push(age.as_secs_f64() * 1e3));
     }
 
     #[test]
     fn a_screen_that_follows_at_once_is_as_old_as_the_last_capture() {
         let Fixture { mut age, source, mut screen, schedule } = fixture();
-        let mut histogram = ages();
+        let mut ages = Vec::new();
         age.sample(schedule.time(1) + Duration::from_millis(5), schedule.time(21));
         for picture in 1..=20 {
-            age.catch_up(schedule.time(picture), &mut histogram);
+            catch_up(&mut age, schedule.time(picture), &mut ages);
             let rects = screen.advance(&source, picture);
-            age.changed(screen.picture().bytes(), &rects);
+            age.changed(screen.picture().bytes(), &rects, picture);
             assert_eq!(age.whole(picture), Some(picture));
         }
-        age.catch_up(schedule.time(30), &mut histogram);
-        assert_eq!(histogram.len(), 200, "one every 10 ms, none after the end");
-        let max = histogram.max() as f64 / 1e3;
+        catch_up(&mut age, schedule.time(30), &mut ages);
+        assert_eq!(ages.len(), 200, "one every 10 ms, none after the end");
+        let max = ages.iter().copied().fold(0.0, f64::max);
         assert!((94.0..97.0).contains(&max), "{max} ms");
     }
 
     #[test]
     fn a_stall_counts_in_full_and_the_oldest_cell_decides() {
         let Fixture { mut age, source, mut screen, schedule } = fixture();
-        let mut histogram = ages();
+        let mut ages = Vec::new();
         let rects = screen.advance(&source, 1);
-        age.changed(screen.picture().bytes(), &rects);
+        age.changed(screen.picture().bytes(), &rects, 1);
         age.sample(schedule.time(2), schedule.time(12));
         // Picture 2 never comes, all others do: the rest of the screen is new, but it is as old as picture 1.
         let mut picture = screen.picture().clone();
         for number in 2..=5 {
             screen.advance(&source, number);
             if number > 2 {
-                let rect = source.rect(source.changed(number)[0]);
+                let rect = rect(&source, source.changed(number)[0]);
                 copy(&mut picture, screen.picture(), rect);
-                age.changed(picture.bytes(), &[rect]);
+                age.changed(picture.bytes(), &[rect], number);
             }
             assert_eq!(age.whole(number), Some(1));
         }
         // Nothing for a second: the samples are taken afterwards, as old as the picture then was.
-        age.catch_up(schedule.time(12), &mut histogram);
-        assert_eq!(histogram.len(), 100);
-        assert!(histogram.max() > 1_080_000, "{}", histogram.max());
+        catch_up(&mut age, schedule.time(12), &mut ages);
+        assert_eq!(ages.len(), 100);
+        assert!(ages.iter().any(|&age| age > 1080.0), "{ages:?}");
         let rects = screen.advance(&source, 12);
-        age.changed(screen.picture().bytes(), &rects);
-        age.changed(screen.picture().bytes(), &[source.size().rect()]);
+        age.changed(screen.picture().bytes(), &rects, 12);
+        age.changed(screen.picture().bytes(), &[source.size().rect()], 12);
         assert_eq!(age.whole(12), Some(12));
     }
 
@@ -172,10 +172,34 @@ mod tests {
         let mut picture = Picture::black(source.size());
         for cell in 0..source.cells() {
             assert_eq!(age.whole(1), None);
-            copy(&mut picture, screen.picture(), source.rect(cell));
-            age.changed(picture.bytes(), &[source.rect(cell)]);
+            let place = rect(&source, cell);
+            copy(&mut picture, screen.picture(), place);
+            age.changed(picture.bytes(), &[place], 1);
         }
         assert_eq!(age.whole(1), Some(1));
+    }
+
+    #[test]
+    fn what_is_shown_again_is_not_old() {
+        let source = Arc::new(Source::Recorded(super::super::trace::tests::trace()));
+        let schedule = Schedule { first: Instant::now(), interval: INTERVAL };
+        let (mut age, mut screen) = (Age::new(source.clone(), schedule), Screen::new(&source));
+        let rects = screen.advance(&source, 1);
+        age.changed(screen.picture().bytes(), &rects, 1);
+        assert_eq!(age.whole(1), Some(1));
+        // Its white box never comes, but what replaces it is what was there before. The red box is still missing.
+        assert_eq!(age.whole(2), Some(1));
+        assert_eq!(age.whole(3), Some(2));
+        let rects = screen.advance(&source, 3);
+        age.changed(screen.picture().bytes(), &rects, 3);
+        assert_eq!(age.whole(4), Some(4));
+    }
+
+    fn rect(source: &Source, cell: usize) -> Rect {
+        let columns = usize::from(source.size().w / 64);
+        let rect = Rect { x: (cell % columns) as u16 * 64, y: (cell / columns) as u16 * 64, w: 64, h: 64 };
+        assert_eq!(source.touched(rect), [cell]);
+        rect
     }
 
     fn copy(to: &mut Picture, from: &Picture, rect: Rect) {

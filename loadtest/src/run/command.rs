@@ -1,4 +1,4 @@
-//! `tandem-loadtest run`: many pairs at a relay, or one across an emulated link.
+//! `tandem-loadtest run`: many pairs at a relay, as fast as this computer lets them.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,29 +13,25 @@ use tandem_codec::Size;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::relay::{self, Relay};
-use super::report::{Across, Line};
+use super::report::Line;
 use super::screen::{Content, Source};
-use super::{End, Plan, try_across, try_here};
-use crate::link::way::{Buffer, Rate, Shape};
-use crate::link::{Link, LinkConfig, LinkError, units};
-use crate::shell::own_command;
+use super::{Plan, try_here};
+use crate::link::units;
+use crate::link::way::{Buffer, Rate};
 
-/// Exit code when the system does not allow a link.
-const NOT_PERMITTED: u8 = 2;
 /// Exit code after a signal that asks for the end, as shells have it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 /// Failures that are told in words.
-const TOLD_MAX: usize = 20;
+pub(crate) const TOLD_MAX: usize = 20;
 
 /// Runs pretend customers and technicians at a relay and says how old their screens and how late their input is.
 ///
-/// Starts a relay of its own unless --relay names one. With --link-rate a single pair runs across an emulated link (needs
-/// root), one of its ends on the far side.
+/// Starts a relay of its own unless --relay names one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Pairs of a customer and a technician [default: 50, across a link 1]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "link_rate")]
-    pairs: Option<u16>,
+    /// Pairs of a customer and a technician
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: u16,
     /// Length of what is measured
     #[arg(long, value_parser = units::seconds, default_value = "10")]
     seconds: Duration,
@@ -48,9 +44,9 @@ pub struct Args {
     /// Size of each screen
     #[arg(long, default_value = "640x360", value_parser = size)]
     size: Size,
-    /// Pictures a second; noise across a link comes as three times what the link carries
-    #[arg(long, value_parser = per_second)]
-    fps: Option<f64>,
+    /// Pictures a second
+    #[arg(long, default_value = "10", value_parser = per_second)]
+    fps: f64,
     /// What the screens show
     #[arg(long, value_enum, default_value = "cells")]
     source: Content,
@@ -60,11 +56,11 @@ pub struct Args {
     /// Input events a second of each technician
     #[arg(long, value_parser = per_second, default_value = "20")]
     inputs: f64,
-    /// Fixes what the screens show, and which packets a link loses
+    /// Fixes what the screens show
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// A relay that runs already
-    #[arg(long, value_name = "URL", requires = "sign_in", conflicts_with = "link_rate")]
+    #[arg(long, value_name = "URL", requires = "sign_in")]
     relay: Option<String>,
     /// SHA-256 of its certificate, if no authority signed it
     #[arg(long, requires = "relay")]
@@ -75,21 +71,6 @@ pub struct Args {
     /// The relay's program [default: tandem-relay beside this one]
     #[arg(long, value_name = "PATH", conflicts_with = "relay")]
     relay_bin: Option<PathBuf>,
-    /// Runs one pair across a link of this rate in both directions: 20mbit
-    #[arg(long, value_name = "RATE", value_parser = units::rate)]
-    link_rate: Option<Rate>,
-    /// One-way delay of the link
-    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "0ms", requires = "link_rate")]
-    link_delay: Duration,
-    /// Room before the link's transmitters, as bytes or as time at the rate
-    #[arg(long, value_name = "SIZE", value_parser = units::buffer, default_value = "256KiB", requires = "link_rate")]
-    link_buffer: Buffer,
-    /// Share of the link's packets that are lost
-    #[arg(long, value_name = "SHARE", value_parser = units::share, default_value = "0", requires = "link_rate")]
-    link_loss: f64,
-    /// Who is at the far end; the other one is with the relay
-    #[arg(long, value_enum, default_value = "technician", requires = "link_rate")]
-    link_side: End,
     /// Writes JSON lines to a file, or to stdout (-)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -97,21 +78,21 @@ pub struct Args {
 
 /// How the clients connect.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Binding {
+pub(crate) enum Binding {
     Quic,
     #[value(name = "websocket")]
     WebSocket,
 }
 
 impl Binding {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Quic => "quic",
             Self::WebSocket => "websocket",
         }
     }
 
-    const fn transport(self) -> Transport {
+    pub(crate) const fn transport(self) -> Transport {
         match self {
             Self::Quic => Transport::Quic,
             Self::WebSocket => Transport::WebSocket,
@@ -131,95 +112,73 @@ fn per_second(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    fn shape(&self) -> Option<Shape> {
-        let (delay, loss, buffer) = (self.link_delay, self.link_loss, self.link_buffer);
-        self.link_rate.map(|rate| Shape { rate, delay, jitter: Duration::ZERO, loss, buffer })
-    }
-
     fn plan(&self) -> Plan {
-        let (mut fps, mut picture) = (self.fps.unwrap_or(10.0), 0);
-        if self.source == Content::Noise {
-            picture = self.picture.bytes_at(self.link_rate.unwrap_or(GIGABIT)).max(1);
-            if let (Some(rate), None) = (self.link_rate, self.fps) {
-                let bytes = 3.0 * rate.bits_per_second() as f64 / 8.0;
-                fps = (bytes / picture as f64).clamp(1.0, 60.0);
-                picture = picture.max((bytes / fps) as u64);
-            }
-        }
-        // A window that holds a picture or two; more only costs memory, in every pair twice.
-        let window_log = (self.size.pixels() * 4).next_power_of_two().ilog2().clamp(17, 23) as u8;
+        let picture = self.picture.bytes_at(GIGABIT).max(1);
         Plan {
-            pairs: if self.link_rate.is_some() { 1 } else { self.pairs.unwrap_or(50).into() },
+            pairs: self.pairs.into(),
             transport: self.transport.transport(),
             source: Arc::new(Source::new(self.size, self.source, picture, self.seed)),
-            interval: Duration::from_secs_f64(1.0 / fps),
+            interval: Duration::from_secs_f64(1.0 / self.fps),
             window: self.seconds,
             inputs_per_second: self.inputs,
-            window_log,
+            window_log: window_log(self.size),
+            transfer: None,
         }
     }
 }
 
-/// At which a picture's size, were it given as a time, is reckoned without a link.
+/// Of a codec window that holds a picture or two; more only costs memory, in every pair twice.
+pub(crate) fn window_log(size: Size) -> u8 {
+    (size.pixels() * 4).next_power_of_two().ilog2().clamp(17, 23) as u8
+}
+
+/// At which a picture's size, were it given as a time, is reckoned.
 const GIGABIT: Rate = Rate::from_bits_per_second(1_000_000_000).expect("not zero");
 
 /// Runs the subcommand.
 ///
 /// # Errors
-/// When the relay or the link cannot be had, or the report cannot be written. Failures of pairs are counted instead, and
+/// When the relay cannot be had, or the report cannot be written. Failures of pairs are counted instead, and
 /// make the exit code 1.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.seconds > Duration::ZERO, "--seconds must be more than 0");
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    let link = match args.shape().map(start_link(args.seed)).transpose() {
-        Ok(link) => link,
-        Err(error @ LinkError::NotPermitted) => {
-            eprintln!("run: {error}. Run it as root:\n  sudo {}", own_command());
-            return Ok(ExitCode::from(NOT_PERMITTED));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            code = measure(args, link.as_ref()) => code,
-            _ = interrupt.recv() => Ok(ExitCode::from(INTERRUPTED)),
-            _ = terminate.recv() => Ok(ExitCode::from(INTERRUPTED)),
-        }
-    })
+    runtime.block_on(unless_interrupted(measure(args)))
 }
 
-fn start_link(seed: u64) -> impl FnOnce(Shape) -> Result<Link, LinkError> {
-    move |shape| Link::start(LinkConfig { near_to_far: shape, far_to_near: shape, seed })
-}
-
-async fn start_relay(args: &Args, link: Option<&Link>) -> anyhow::Result<Relay> {
-    match (link, &args.relay, &args.sign_in) {
-        (None, Some(url), Some(secret)) => {
-            let target = Target::new(url, args.fingerprint.into_iter().collect())?;
-            Relay::elsewhere(target, secret).await
-        }
-        (None, ..) => Relay::on_loopback(&relay::program(args.relay_bin.as_deref())?).await,
-        (Some(link), ..) => Relay::in_link(link, &relay::program(args.relay_bin.as_deref())?),
+/// Does something until it is done, or somebody asks for the end.
+pub(crate) async fn unless_interrupted(
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        code = work => code,
+        _ = interrupt.recv() => Ok(ExitCode::from(INTERRUPTED)),
+        _ = terminate.recv() => Ok(ExitCode::from(INTERRUPTED)),
     }
 }
 
-async fn measure(args: &Args, link: Option<&Link>) -> anyhow::Result<ExitCode> {
+async fn start_relay(args: &Args) -> anyhow::Result<Relay> {
+    match (&args.relay, &args.sign_in) {
+        (Some(url), Some(secret)) => {
+            let target = Target::new(url, args.fingerprint.into_iter().collect())?;
+            Relay::elsewhere(target, secret).await
+        }
+        _ => Relay::on_loopback(&relay::program(args.relay_bin.as_deref())?).await,
+    }
+}
+
+async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     let mut lines = lines(args)?;
-    let relay = start_relay(args, link).await?;
+    let relay = start_relay(args).await?;
     let plan = Arc::new(args.plan());
-    let side = if args.link_side == End::Technician { "technician" } else { "customer" };
-    let across = args.shape().map(|shape| Across::new(side, &shape));
     eprintln!("run: {} pairs at {}, for {:?}", plan.pairs, relay.target, plan.window);
     let mut tries = Vec::new();
     for number in 1..=args.tries {
-        let figures = match link {
-            None => try_here(&plan, &relay).await?,
-            Some(link) => try_across(&plan, &relay, link, args.link_side).await?,
-        };
+        let figures = try_here(&plan, &relay).await?;
         figures.failures.iter().take(TOLD_MAX).for_each(|failure| eprintln!("run: {failure}"));
-        let line = Line::new(&plan, args.transport.name(), across, number, &figures);
+        let line = Line::new(&plan, args.transport.name(), number, &figures);
         report(&mut lines, &line)?;
         tries.push(line);
     }
@@ -263,26 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn noise_fills_a_link_three_times_over() {
-        for (rate, bits) in [("2mbit", 2e6_f64), ("20mbit", 20e6), ("1gbit", 1e9)] {
-            let args = parse(&["--link-rate", rate, "--source", "noise"]).unwrap();
-            let plan = args.plan();
-            assert_eq!(plan.pairs, 1);
-            assert!(plan.interval >= Duration::from_secs_f64(1.0 / 60.1));
-            // A screen that is smaller than a picture cannot show more than all of itself.
-            let cells: usize = (2..=1001).map(|picture| plan.source.changed(picture).len()).sum();
-            let offered = cells as f64 * 12_288.0 * 8.0 / (1000.0 * plan.interval.as_secs_f64());
-            let most = plan.source.cells() as f64 * 12_288.0 * 8.0 * 60.0;
-            assert!((offered / (3.0 * bits).min(most) - 1.0).abs() < 0.02, "{offered} for {rate}");
-        }
-    }
-
-    #[test]
     fn what_does_not_belong_together_is_refused() {
         for wrong in [
-            &["--link-delay", "1ms"][..],
-            &["--pairs", "2", "--link-rate", "1mbit"],
-            &["--pairs", "0"],
+            &["--pairs", "0"][..],
             &["--relay", "https://relay.example"],
             &["--fingerprint", "00"],
             &["--size", "63x64"],

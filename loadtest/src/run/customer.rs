@@ -3,33 +3,37 @@
 
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tandem_client::pacer::Pace;
 use tandem_client::{Event, Outgoing, SendError};
-use tandem_codec::{Base, EncodeError, Encoder, EncoderOptions, Hints, PIXEL, PictureRef, Rect, Update};
-use tandem_protocol::message::{self, EndReason, Grants, Motion, Want, control, types};
-use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Point, Record, Rendition, ScreenKind, Sender};
+use tandem_codec::{
+    EncodeError, EncoderOptions, Job, KeyTask, PIXEL, PictureRef, Rect, Renditions, ScreenRecord, Want,
+};
+use tandem_protocol::message::{self, EndReason, Grants, Motion, control, types};
+use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, Rendition, Sender};
 use tokio::sync::oneshot;
 
+use super::figures::{Figures, Journal};
 use super::screen::Screen;
-use super::{Figures, PATIENCE, Part, Window, sleep_until};
+use super::transfer::{self, Direction};
+use super::{PATIENCE, Part, Window, changed, sleep_until};
 
 /// The one display.
 const DISPLAY: DisplayId = DisplayId(0);
 
-/// The screen lane, whose sender the client fills in.
-fn lane(kind: LaneKind) -> LaneKey {
-    LaneKey::screen(kind, DISPLAY, Rendition::LIVE, Sender::RELAY)
+/// In the order in which they are served.
+const RENDITIONS: [Rendition; 2] = [Rendition::LIVE, Rendition::REDUCED];
+
+/// A lane of the screen, whose sender the client fills in.
+fn lane(kind: LaneKind, rendition: Rendition) -> LaneKey {
+    LaneKey::screen(kind, DISPLAY, rendition, Sender::RELAY)
 }
 
 /// Runs a customer until the technician is `done` and all that it says it has sent has come.
-pub(super) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
+pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
     let (handle, mut events) = part.join();
-    let mut customer = match Customer::new(part, handle) {
-        Ok(customer) => customer,
-        Err(why) => return Figures::failed(format!("customer: {why}")),
-    };
+    let mut customer = Customer::new(part, handle);
     tokio::pin!(done);
     let mut sent = None;
     loop {
@@ -38,6 +42,7 @@ pub(super) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
             customer.fail(why);
             break;
         }
+        customer.begin(now);
         if sent.is_some_and(|sent| customer.next_input >= sent) {
             break;
         }
@@ -49,7 +54,7 @@ pub(super) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
             () = sleep_until(customer.deadline(now)) => {}
             // A technician that is gone without a word sends no more.
             told = &mut done, if sent.is_none() => sent = Some(told.unwrap_or(0)),
-            _ = customer.part.window.changed(), if customer.part.window_open() => {}
+            () = changed(&mut customer.part.window) => {}
         }
         if customer.over || customer.is_late(Instant::now()) {
             break;
@@ -61,67 +66,71 @@ pub(super) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
 struct Customer {
     part: Part,
     handle: tandem_client::Handle,
-    encoder: Encoder,
+    renditions: Renditions,
     screen: Screen,
-    /// Damage since the last update.
+    /// Damage that the encoders have not been told.
     damage: Vec<Rect>,
-    wanted: bool,
-    /// The last request that was answered: the same id asks once.
-    last_want: Option<u32>,
-    segment: u32,
-    /// The last update sent.
-    last: Option<Point>,
     /// When the pacer wants to be asked again.
     ask_again: Option<Instant>,
     grants: u64,
     /// The input event that comes next.
     next_input: u32,
-    inputs: Histogram<u64>,
-    failures: Vec<String>,
+    sending: bool,
+    figures: Figures,
     began: Instant,
     over: bool,
 }
 
 impl Customer {
-    fn new(part: Part, handle: tandem_client::Handle) -> Result<Self, EncodeError> {
+    fn new(part: Part, handle: tandem_client::Handle) -> Self {
         let source = &part.plan.source;
         let options =
             EncoderOptions { plain_window_log: part.plan.window_log, ..EncoderOptions::new(source.size()) };
-        Ok(Self {
-            encoder: Encoder::new(options)?,
+        Self {
+            renditions: Renditions::new(options),
             screen: Screen::new(source),
             part,
             handle,
             damage: Vec::new(),
-            wanted: false,
-            last_want: None,
-            segment: 0,
-            last: None,
             ask_again: None,
             grants: 0,
             next_input: 0,
-            inputs: super::histogram(),
-            failures: Vec::new(),
+            sending: false,
+            figures: Figures::default(),
             began: Instant::now(),
             over: false,
-        })
+        }
     }
 
     fn fail(&mut self, why: impl std::fmt::Display) {
-        self.failures.push(format!("customer {}: {why}", self.part.number));
+        self.figures.failures.push(format!("customer {}: {why}", self.part.number));
+    }
+
+    /// As soon as the window is known: counts the work done, and sends files.
+    fn begin(&mut self, began: Instant) {
+        let Some(window) = self.window() else { return };
+        if (window.start..window.end).contains(&began) {
+            self.figures.busy += began.elapsed();
+        }
+        if self.part.plan.transfer == Some(Direction::Down) && !self.sending {
+            self.sending = true;
+            tokio::spawn(transfer::fill(self.handle.clone(), window.end));
+        }
     }
 
     fn event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Connected(connected) if !connected.restart.is_empty() => {
-                // What was on the way is lost and not kept: black, and all of it anew.
-                if let Err(why) = self.encoder.resize(*self.encoder.options()) {
-                    self.fail(why);
-                }
+            Event::Connected(connected) => {
+                // What was on the way there is lost and not kept: black, and all of it anew.
+                self.renditions.connected(connected.restart.iter().map(|lane| lane.rendition));
             }
             Event::Control(control::Message::Ask(ask)) => self.consent(&ask),
             Event::Control(control::Message::Want(want)) => self.want(&want),
             Event::Record { lane, record } if lane.kind == LaneKind::Input => self.input(lane, &record, now),
+            Event::Record { lane, record } if lane.kind == LaneKind::File => {
+                let counts = self.window().is_some_and(|window| (window.start..window.end).contains(&now));
+                self.figures.file_bytes += if counts { record.bytes.len() as u64 } else { 0 };
+            }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
             Event::Closed { close, reason } => {
                 self.fail(format_args!("closed: {close} {reason}"));
@@ -145,79 +154,86 @@ impl Customer {
         }
     }
 
-    fn want(&mut self, want: &Want) {
-        let ours = want.display == u32::from(DISPLAY.0) && want.rendition == u32::from(Rendition::LIVE.0);
-        if !ours || self.last_want.is_some_and(|last| want.request_id <= last) {
-            return;
+    fn want(&mut self, want: &message::Want) {
+        if want.display == u32::from(DISPLAY.0) {
+            self.renditions.want(Want::from(want));
+            self.work();
         }
-        self.last_want = Some(want.request_id);
-        self.wanted = want.on;
-        let Some(last) = self.last.filter(|_| want.start) else { return };
-        if let Some(job) = self.encoder.start_segment() {
-            self.segment += 1;
-            let key = job.encode().map_err(|why| why.to_string());
-            let sent = key.and_then(|body| {
-                let out = Outgoing::key(self.segment, last.seq, &body);
-                self.handle.send(lane(LaneKind::Key), out).map_err(|why| why.to_string())
-            });
-            if let Err(why) = sent {
-                self.fail(why);
+    }
+
+    /// Does what is to be done beside pictures. Keys take long, and nobody waits for them.
+    fn work(&mut self) {
+        while let Some(job) = self.renditions.next_job() {
+            match job {
+                Job::Streams(job) => self.renditions.prepared(job.run()),
+                Job::Key(task) => {
+                    let (handle, journal) = (self.handle.clone(), self.part.journal.clone());
+                    tokio::task::spawn_blocking(move || send_key(&handle, task, &journal));
+                }
             }
         }
     }
 
-    /// Encodes the newest pixels while the path takes them.
+    /// Encodes the newest pixels while the paths take them.
     fn publish(&mut self, now: Instant) -> Result<(), EncodeError> {
         self.ask_again = None;
         let newest = self.part.newest(now);
         self.damage.append(&mut self.screen.advance(&self.part.plan.source, newest));
-        while self.wanted && (!self.damage.is_empty() || self.encoder.is_behind()) {
-            let budget = match self.handle.pace(lane(LaneKind::Screen)) {
+        if self.is_wanted() {
+            self.renditions.damage(Some(&self.damage));
+            self.damage.clear();
+        }
+        RENDITIONS.into_iter().try_for_each(|rendition| self.publish_one(rendition))
+    }
+
+    fn publish_one(&mut self, rendition: Rendition) -> Result<(), EncodeError> {
+        while self.renditions.is_behind(rendition) {
+            let budget = match self.handle.pace(lane(LaneKind::Screen, rendition)) {
                 Pace::Send(budget) => budget,
                 Pace::Wait(until) => {
-                    self.ask_again = until;
+                    self.ask_again = [self.ask_again, until].into_iter().flatten().min();
                     break;
                 }
             };
             let size = self.part.plan.source.size();
             let picture = PictureRef::new(size, usize::from(size.w) * PIXEL, self.screen.picture().bytes())
                 .expect("a picture of this size");
-            let hints = Hints { damage: Some(&self.damage), pointer: None };
-            let Some(update) = self.encoder.encode(picture, &hints, budget)? else {
-                self.damage.clear();
-                break;
-            };
-            self.damage.clear();
-            if !self.send(&update)? {
+            let record = self.renditions.encode(rendition, picture, None, budget)?;
+            let went_on = record.is_none_or(|record| self.send(&record));
+            self.work();
+            if !went_on {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Sends an update. If it cannot be sent, the shadow has gone on without anybody: then all of it goes anew, from black.
-    fn send(&mut self, update: &Update) -> Result<bool, EncodeError> {
-        let kind = match update.start {
-            None => ScreenKind::Update,
-            Some(Base::Black) => {
-                self.segment += 1;
-                ScreenKind::Start { from: None }
-            }
-            Some(Base::Shadow) => ScreenKind::Start { from: self.last },
-        };
-        let out = Outgoing::screen(self.segment, kind, &update.body);
-        match self.handle.send(lane(LaneKind::Screen), out) {
+    fn is_wanted(&self) -> bool {
+        self.renditions.is_wanted(Rendition::LIVE)
+    }
+
+    /// Sends a record, or says that it could not be sent.
+    fn send(&mut self, record: &ScreenRecord) -> bool {
+        let out = Outgoing::screen(record.segment, record.kind, &record.body).skipping(record.skips);
+        let captured = self.part.schedule.time(self.screen.newest());
+        // Held while it is sent, so that nobody has the update before its entry is there.
+        let mut journal = self.part.journal.lock();
+        let sent = self.handle.send(lane(LaneKind::Screen, record.rendition), out);
+        if let Ok(sent) = sent {
+            journal.update(record.rendition, sent.seq, captured, record.body.len());
+        }
+        drop(journal);
+        match sent {
             Ok(sent) => {
-                let point = Point { rendition: Rendition::LIVE, segment: self.segment, seq: sent.seq };
-                self.last = Some(point);
-                return Ok(true);
+                self.renditions.sent(record.rendition, sent.seq);
+                return true;
             }
             // Why the connection is gone is told by itself.
             Err(SendError::Offline) => {}
             Err(why) => self.fail(why),
         }
-        self.encoder.resize(*self.encoder.options())?;
-        Ok(false)
+        self.renditions.unsent(record.rendition);
+        false
     }
 
     /// An input event came: notes how long after it was due, and that it is the next one.
@@ -233,7 +249,7 @@ impl Customer {
         }
         if let (Some(number), Some(window)) = (number, self.window()) {
             let due = self.part.input_due(window, number);
-            self.inputs.saturating_record(now.saturating_duration_since(due).as_micros() as u64);
+            self.figures.inputs.push(due, now.saturating_duration_since(due));
         }
         self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
     }
@@ -247,14 +263,14 @@ impl Customer {
         let next = self.part.newest(now).saturating_add(1);
         let picture = self.part.schedule.time(next).max(now + Duration::from_micros(100));
         // Nobody watches, or the schedule is over: only the end is left.
-        let running = self.window().is_none_or(|window| now < window.end);
-        let picture = if self.wanted && running { picture } else { now + PATIENCE };
+        let running = self.window().is_none_or(|window| now < window.last);
+        let picture = if self.is_wanted() && running { picture } else { now + PATIENCE };
         self.ask_again.map_or(picture, |again| again.min(picture)).min(self.latest_end())
     }
 
     /// Whoever waits longer than this waits for ever.
     fn latest_end(&self) -> Instant {
-        self.window().map_or(self.began + 3 * PATIENCE, |window| window.end + PATIENCE + PATIENCE / 2)
+        self.window().map_or(self.began + 3 * PATIENCE, |window| window.last + PATIENCE + PATIENCE / 2)
     }
 
     fn is_late(&mut self, now: Instant) -> bool {
@@ -274,6 +290,15 @@ impl Customer {
                 self.fail(format_args!("ended with {close:?}"));
             }
         }
-        Figures { inputs: self.inputs, failures: self.failures, ..Figures::default() }
+        self.figures
+    }
+}
+
+/// Makes a key and sends it. Whoever needs it asks again if it does not come.
+fn send_key(handle: &tandem_client::Handle, task: KeyTask, journal: &Mutex<Journal>) {
+    let KeyTask { rendition, segment, seq, job } = task;
+    let Ok(body) = job.encode() else { return };
+    if handle.send(lane(LaneKind::Key, rendition), Outgoing::key(segment, seq, &body)).is_ok() {
+        journal.lock().key(rendition, body.len());
     }
 }

@@ -31,11 +31,12 @@ const ANSWER_MAX: usize = 1 << 20;
 /// For how long a token of ours is good.
 const TOKEN_LIFE: i64 = 600;
 
-/// How both ends of a pair join.
+/// How the ends of a session join.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    pub customer: Join,
-    pub technician: Join,
+    pub(crate) customer: Join,
+    /// The first one leads.
+    pub(crate) technicians: Vec<Join>,
 }
 
 /// Whoever opens sessions.
@@ -46,11 +47,12 @@ pub(crate) enum Opener {
 }
 
 impl Opener {
-    /// A new session: how its customer and its technician join.
-    pub(crate) async fn open(&self) -> anyhow::Result<Seats> {
+    /// A new session: how its customer and so many technicians join.
+    pub(crate) async fn open(&self, technicians: usize) -> anyhow::Result<Seats> {
         match self {
+            Self::Desk(_) if technicians != 1 => bail!("a desk admits one technician as yet"),
             Self::Desk(desk) => desk.open().await,
-            Self::Signer(signer) => signer.open(),
+            Self::Signer(signer) => signer.open(technicians),
         }
     }
 }
@@ -89,7 +91,8 @@ impl Desk {
         let code = text(&session, "code")?.parse()?;
         let path = format!("/api/v1/sessions/{}/token", text(&session, "id")?);
         let (_, token) = self.post(&path, &Value::Null).await?;
-        Ok(Seats { customer: Join::Code(code), technician: Join::Token(text(&token, "token")?.to_owned()) })
+        let technicians = vec![Join::Token(text(&token, "token")?.to_owned())];
+        Ok(Seats { customer: Join::Code(code), technicians })
     }
 
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<(HeaderMap, Value)> {
@@ -169,17 +172,25 @@ impl Signer {
         &self.public
     }
 
-    fn open(&self) -> anyhow::Result<Seats> {
+    fn open(&self, technicians: usize) -> anyhow::Result<Seats> {
         let session = SessionId(rand::random());
-        let customer = Join::Token(self.token(session, TokenRole::Customer)?);
-        let technician = Join::Token(self.token(session, TokenRole::Lead)?);
-        Ok(Seats { customer, technician })
+        let token = |role, name: &str| Ok::<_, anyhow::Error>(Join::Token(self.token(session, role, name)?));
+        let technician = |number| {
+            let role = if number == 0 { TokenRole::Lead } else { TokenRole::Collaborator };
+            token(role, &format!("Technician {number}"))
+        };
+        Ok(Seats {
+            customer: token(TokenRole::Customer, "Customer")?,
+            technicians: (0..technicians).map(technician).collect::<Result<_, _>>()?,
+        })
     }
 
-    fn token(&self, session: SessionId, role: TokenRole) -> anyhow::Result<String> {
+    fn token(&self, session: SessionId, role: TokenRole, name: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() as i64;
-        let customer = role == TokenRole::Customer;
-        let name = if customer { "Customer" } else { "Technician" };
+        let rights = match role {
+            TokenRole::Customer => Vec::new(),
+            _ => vec![TokenRight::View, TokenRight::Control, TokenRight::SendFiles, TokenRight::ReceiveFiles],
+        };
         let claims = Claims {
             aud: AUDIENCE.into(),
             tenant: "loadtest".into(),
@@ -188,7 +199,7 @@ impl Signer {
             name: name.into(),
             organisation: "Load test".into(),
             role,
-            rights: if customer { Vec::new() } else { vec![TokenRight::View, TokenRight::Control] },
+            rights,
             nbf: now,
             exp: now + TOKEN_LIFE,
             jti: SessionId(rand::random()).to_string(),

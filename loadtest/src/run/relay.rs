@@ -98,7 +98,13 @@ impl Relay {
         Ok(Self { target, opener: Opener::Desk(desk), _process: Some(Process::Here(process)) })
     }
 
-    /// Starts one at the near end of a link.
+    /// The same relay as the far end of another link reaches it.
+    pub(crate) fn beyond(&self, link: &Link) -> anyhow::Result<Target> {
+        let url = format!("https://{}:{PORT}", link.ip(Side::Near));
+        Ok(Target::new(&url, self.target.fingerprints().to_vec())?)
+    }
+
+    /// Starts one at the near end of a link, and of those beside it.
     pub(crate) fn in_link(link: &Link, program: &Path) -> anyhow::Result<Self> {
         let files = tempfile::tempdir().context("cannot make a temporary directory")?;
         let signer = Signer::generate()?;
@@ -152,7 +158,7 @@ fn shell_path(path: &Path) -> anyhow::Result<String> {
 fn config_text(files: &Path, key: &str) -> String {
     let files = files.display();
     format!(
-        "[listen]\naddress = \"{NEAR_IP}:{PORT}\"\n\
+        "[listen]\naddress = \"0.0.0.0:{PORT}\"\n\
          [tls]\ncertificate = \"{files}/certificate.pem\"\nkey = \"{files}/key.pem\"\n\
          [state]\ndirectory = \"{files}/state\"\n\
          [tokens]\naudience = \"{AUDIENCE}\"\nkeys = [\"{key}\"]\n"

@@ -1,10 +1,9 @@
 //! What a run prints: a line of JSON for each try and one for their medians, and the same for people.
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{Figures, Plan};
-use crate::link::way::Shape;
+use super::Plan;
+use super::figures::Figures;
 
 /// One try, or the medians of several.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,8 +22,6 @@ pub(super) struct Line {
     screen_age_ms: Ages,
     input_ms: Inputs,
     gbit_per_s: f64,
-    #[serde(flatten)]
-    across: Option<Across>,
     failures: usize,
 }
 
@@ -41,40 +38,11 @@ struct Inputs {
     p999: f64,
 }
 
-/// What is said of a run across a link.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Across {
-    side: &'static str,
-    rate_mbit: f64,
-    delay_ms: f64,
-    loss: f64,
-    buffer_bytes: u64,
-    goodput_mbit: f64,
-}
-
-impl Across {
-    /// Of a link of this shape both ways, with this end of the pair behind it.
-    pub(super) fn new(side: &'static str, shape: &Shape) -> Self {
-        Self {
-            side,
-            rate_mbit: shape.rate.bits_per_second() as f64 / 1e6,
-            delay_ms: shape.delay.as_secs_f64() * 1e3,
-            loss: shape.loss,
-            buffer_bytes: shape.buffer.bytes_at(shape.rate),
-            goodput_mbit: 0.0,
-        }
-    }
-}
-
 impl Line {
     /// What a try has shown.
-    pub(super) fn new(
-        plan: &Plan,
-        transport: &'static str,
-        across: Option<Across>,
-        try_number: u32,
-        figures: &Figures,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, transport: &'static str, try_number: u32, figures: &Figures) -> Self {
+        let ages = |share| figures.ages.ms(share).unwrap_or_default();
+        let inputs = |share| figures.inputs.ms(share).unwrap_or_default();
         let bits = figures.bytes as f64 * 8.0 / plan.window.as_secs_f64();
         Self {
             schema: 1,
@@ -85,14 +53,9 @@ impl Line {
             median: false,
             pictures_offered: figures.offered,
             pictures_applied: figures.applied,
-            screen_age_ms: Ages { p50: ms(&figures.ages, 0.5), p99: ms(&figures.ages, 0.99) },
-            input_ms: Inputs {
-                p50: ms(&figures.inputs, 0.5),
-                p99: ms(&figures.inputs, 0.99),
-                p999: ms(&figures.inputs, 0.999),
-            },
+            screen_age_ms: Ages { p50: ages(0.5), p99: ages(0.99) },
+            input_ms: Inputs { p50: inputs(0.5), p99: inputs(0.99), p999: inputs(0.999) },
             gbit_per_s: rounded(bits / 1e9, 1e6),
-            across: across.map(|across| Across { goodput_mbit: rounded(bits / 1e6, 1e3), ..across }),
             failures: figures.failures.len(),
         }
     }
@@ -101,7 +64,6 @@ impl Line {
     pub(super) fn median(tries: &[Self]) -> Option<Self> {
         let of = |value: fn(&Self) -> f64| median(tries.iter().map(value).collect());
         let first = tries.first()?.clone();
-        let goodput = |line: &Self| line.across.map_or(0.0, |across| across.goodput_mbit);
         Some(Self {
             try_number: None,
             median: true,
@@ -117,7 +79,6 @@ impl Line {
                 p999: of(|line| line.input_ms.p999),
             },
             gbit_per_s: of(|line| line.gbit_per_s),
-            across: first.across.map(|across| Across { goodput_mbit: of(goodput), ..across }),
             failures: tries.iter().map(|line| line.failures).sum(),
             ..first
         })
@@ -143,19 +104,11 @@ impl std::fmt::Display for Line {
         )?;
         let Inputs { p50, p99, p999 } = self.input_ms;
         write!(f, "input {p50} ms (p99 {p99}, p99.9 {p999}), ")?;
-        match &self.across {
-            Some(across) => write!(f, "{} of {} Mbit/s", across.goodput_mbit, across.rate_mbit)?,
-            None => write!(f, "{} Gbit/s", self.gbit_per_s)?,
-        }
-        write!(f, ", {} failures", self.failures)
+        write!(f, "{} Gbit/s, {} failures", self.gbit_per_s, self.failures)
     }
 }
 
-fn ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    histogram.value_at_quantile(quantile) as f64 / 1e3
-}
-
-fn rounded(value: f64, parts: f64) -> f64 {
+pub(crate) fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 
@@ -171,7 +124,7 @@ mod tests {
     use super::super::screen::{Content, Source};
     use super::*;
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
     use tandem_client::Transport;
     use tandem_codec::Size;
 
@@ -184,13 +137,14 @@ mod tests {
             window: Duration::from_secs(4),
             inputs_per_second: 20.0,
             window_log: 20,
+            transfer: None,
         };
         let mut figures = Figures { offered: 80, applied: 79, bytes, ..Figures::default() };
         figures.failures = vec!["x".into(); failures];
         for us in 1..=1000 {
-            figures.inputs.record(us * 10).unwrap();
+            figures.inputs.push(Instant::now(), Duration::from_micros(us * 10));
         }
-        Line::new(&plan, "quic", None, try_number, &figures)
+        Line::new(&plan, "quic", try_number, &figures)
     }
 
     #[test]
@@ -199,8 +153,8 @@ mod tests {
         assert_eq!(value["gbit_per_s"], 1.0);
         assert_eq!((&value["schema"], &value["kind"]), (&1.into(), &"run".into()));
         assert_eq!((&value["failures"], &value["try"]), (&3.into(), &1.into()));
-        assert_eq!(value["input_ms"]["p999"].as_f64(), Some(9.991));
-        assert!(value.get("median").is_none() && value.get("goodput_mbit").is_none());
+        assert_eq!(value["input_ms"]["p999"].as_f64(), Some(9.99));
+        assert!(value.get("median").is_none());
         for key in ["transport", "pairs", "pictures_offered", "pictures_applied"] {
             assert!(value.get(key).is_some(), "{key}");
         }

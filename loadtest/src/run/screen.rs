@@ -1,8 +1,10 @@
-//! What a pretend customer's screen shows: cells of 64 × 64 pixels, of which every picture of a fixed schedule changes some.
+//! What a pretend customer's screen shows: cells, of which every picture of a fixed schedule changes some. They are made up
+//! ([`Made`]) or come from a recording ([`Trace`]).
 //!
-//! Which cells a picture changes and what they then look like are functions of the seed alone, so that whoever watches knows
-//! what is to be seen, and when it was. Every row of a cell begins and ends with a pixel that holds the number of the picture
-//! that changed it last: what has arrived is read from the decoded pixels, not from what a header claims.
+//! Which of the made-up cells, of 64 × 64 pixels, a picture changes and what they then look like are functions of the seed
+//! alone, so that whoever watches knows what is to be seen, and when it was. Every row of a cell begins and ends with a pixel
+//! that holds the number of the picture that changed it last: what has arrived is read from the decoded pixels, not from what a
+//! header claims.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +12,13 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use tandem_codec::{PIXEL, Picture, Rect, Size};
 
+use super::trace::{self, Player, Trace};
+
 /// Columns and rows of a cell.
-const CELL: u16 = 64;
-/// Bytes of a cell as the codec packs it.
-const CELL_BYTES: u64 = CELL as u64 * CELL as u64 * 3;
+pub(crate) const CELL: u16 = 64;
+/// Bytes of a pixel and of a cell as the codec packs them.
+pub(crate) const PACKED: u64 = 3;
+const CELL_BYTES: u64 = CELL as u64 * CELL as u64 * PACKED;
 /// Cells that a picture changes where there is writing.
 const WRITTEN: usize = 3;
 /// Letters of the writing: columns, rows, and how many different ones there are.
@@ -52,44 +57,143 @@ impl Schedule {
 }
 
 /// The pictures, as a function of their number.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Made(Made),
+    Recorded(Trace),
+}
+
+impl Source {
+    /// Made-up pictures of `size`; noise comes in pictures of about `picture_bytes`, at most all of the screen.
+    pub(crate) fn new(size: Size, content: Content, picture_bytes: u64, seed: u64) -> Self {
+        Self::Made(Made { size, content, picture_bytes, seed })
+    }
+
+    /// The pictures' size.
+    pub(crate) fn size(&self) -> Size {
+        match self {
+            Self::Made(made) => made.size,
+            Self::Recorded(trace) => trace.size(),
+        }
+    }
+
+    /// How many cells there are: in a recording they are its pieces.
+    pub(crate) fn cells(&self) -> usize {
+        match self {
+            Self::Made(made) => made.cells(),
+            Self::Recorded(trace) => trace.pieces(),
+        }
+    }
+
+    /// The cells that a picture changes: all of them the first, and each at most once.
+    pub(crate) fn changed(&self, picture: u32) -> Vec<usize> {
+        match self {
+            Self::Made(made) => made.changed(picture),
+            Self::Recorded(trace) => trace.changed(picture),
+        }
+    }
+
+    /// The cells that a rectangle touches.
+    pub(crate) fn touched(&self, rect: Rect) -> Vec<usize> {
+        match self {
+            Self::Made(made) => made.touched(rect),
+            Self::Recorded(trace) => trace::pieces_in(trace.size(), rect).collect(),
+        }
+    }
+
+    /// What a cell shows before anything has come.
+    pub(crate) fn nothing(&self, cell: usize) -> u64 {
+        match self {
+            Self::Made(_) => 0,
+            Self::Recorded(trace) => trace.black(cell),
+        }
+    }
+
+    /// What a cell of these pixels shows: the picture that changed it, or the hash of its content.
+    pub(crate) fn content(&self, pixels: &[u8], cell: usize) -> u64 {
+        match self {
+            Self::Made(made) => made.shown(pixels, cell).into(),
+            Self::Recorded(trace) => trace.content(pixels, cell),
+        }
+    }
+
+    /// Whether a cell of this content shows what it does in a picture that changes it, or something newer.
+    pub(crate) fn shows(&self, cell: usize, content: u64, picture: u32) -> bool {
+        match self {
+            Self::Made(_) => content >= picture.into(),
+            Self::Recorded(trace) => trace.hash_at(cell, picture) == content,
+        }
+    }
+
+    /// The first picture up to `newest` that a cell of this content lacks (`Some(None)`: none). `None` if the content is that of
+    /// no picture.
+    pub(crate) fn lacks(&self, cell: usize, content: u64, newest: u32) -> Option<Option<u32>> {
+        match self {
+            Self::Made(made) => {
+                let shown = u32::try_from(content).ok()?;
+                Some((shown.saturating_add(1)..=newest).find(|&picture| made.changes(cell, picture)))
+            }
+            Self::Recorded(trace) => trace.lacks(cell, content, newest),
+        }
+    }
+
+    /// Whether these pixels are exactly what is on the screen at a picture.
+    pub(crate) fn is_picture(&self, pixels: &[u8], picture: u32) -> bool {
+        match self {
+            Self::Made(_) => {
+                let mut expected = Screen::new(self);
+                expected.advance(self, picture);
+                expected.picture().bytes() == pixels
+            }
+            Self::Recorded(trace) => trace.is_picture(pixels, picture),
+        }
+    }
+}
+
+/// Pictures that are made up.
 #[derive(Clone, Debug)]
-pub(crate) struct Source {
+pub(crate) struct Made {
     size: Size,
     content: Content,
     picture_bytes: u64,
     seed: u64,
 }
 
-impl Source {
-    /// Pictures of `size`; noise comes in pictures of about `picture_bytes`.
-    pub(crate) fn new(size: Size, content: Content, picture_bytes: u64, seed: u64) -> Self {
-        Self { size, content, picture_bytes, seed }
-    }
-
-    /// The pictures' size.
-    pub(crate) fn size(&self) -> Size {
-        self.size
-    }
-
+impl Made {
     fn columns(&self) -> usize {
         self.size.w.div_ceil(CELL).into()
     }
 
-    /// How many cells there are.
-    pub(crate) fn cells(&self) -> usize {
+    fn cells(&self) -> usize {
         self.columns() * usize::from(self.size.h.div_ceil(CELL))
     }
 
     /// Where a cell is.
-    pub(crate) fn rect(&self, cell: usize) -> Rect {
+    fn rect(&self, cell: usize) -> Rect {
         let (x, y) = ((cell % self.columns()) as u16 * CELL, (cell / self.columns()) as u16 * CELL);
         Rect { x, y, w: CELL, h: CELL }.clipped(self.size)
     }
 
-    /// The cells that a picture changes: all of them the first, and each at most once.
-    pub(crate) fn changed(&self, picture: u32) -> Vec<usize> {
+    /// The cells that a rectangle touches.
+    fn touched(&self, rect: Rect) -> Vec<usize> {
+        let rect = rect.clipped(self.size);
+        let along = |from: u16, len: u16| usize::from(from / CELL)..usize::from((from + len).div_ceil(CELL));
+        let row = |y: usize| along(rect.x, rect.w).map(move |x| y * self.columns() + x);
+        along(rect.y, rect.h).flat_map(row).collect()
+    }
+
+    /// Whether every picture replaces all of the last one.
+    fn changes_all(&self) -> bool {
+        self.content == Content::Noise && self.picture_bytes >= self.size.pixels() as u64 * PACKED
+    }
+
+    fn changes(&self, cell: usize, picture: u32) -> bool {
+        picture <= 1 || self.changes_all() || self.changed(picture).contains(&cell)
+    }
+
+    fn changed(&self, picture: u32) -> Vec<usize> {
         let cells = self.cells();
-        if picture <= 1 {
+        if picture <= 1 || self.changes_all() {
             return (0..cells).collect();
         }
         match self.content {
@@ -138,8 +242,18 @@ impl Source {
         }
     }
 
+    fn advance(&self, screen: &mut Picture, shown: u32, newest: u32) -> Vec<Rect> {
+        let mut last = std::collections::BTreeMap::new();
+        let first = if self.changes_all() { newest } else { shown + 1 };
+        for picture in first..=newest {
+            last.extend(self.changed(picture).into_iter().map(|cell| (cell, picture)));
+        }
+        last.iter().for_each(|(&cell, &picture)| self.paint(screen, cell, picture));
+        last.keys().map(|&cell| self.rect(cell)).collect()
+    }
+
     /// The picture of which a cell of `pixels` is: the oldest that any of its rows shows. 0: none yet.
-    pub(crate) fn shown(&self, pixels: &[u8], cell: usize) -> u32 {
+    fn shown(&self, pixels: &[u8], cell: usize) -> u32 {
         let rect = self.rect(cell);
         let stride = usize::from(self.size.w) * PIXEL;
         let number = |x: u16, y: u16| {
@@ -197,12 +311,18 @@ impl Text {
 pub(crate) struct Screen {
     picture: Picture,
     newest: u32,
+    /// Of a recording.
+    player: Option<Player>,
 }
 
 impl Screen {
     /// Nothing shown yet.
     pub(crate) fn new(source: &Source) -> Self {
-        Self { picture: Picture::black(source.size), newest: 0 }
+        let player = match source {
+            Source::Made(_) => None,
+            Source::Recorded(trace) => Some(trace.play()),
+        };
+        Self { picture: Picture::black(source.size()), newest: 0, player }
     }
 
     /// The pixels.
@@ -210,16 +330,25 @@ impl Screen {
         &self.picture
     }
 
+    /// The newest picture gone on to.
+    pub(crate) fn newest(&self) -> u32 {
+        self.newest
+    }
+
     /// Goes on to a picture; answers where something changed. What a skipped picture changed and a later one too is
     /// painted once.
     pub(crate) fn advance(&mut self, source: &Source, newest: u32) -> Vec<Rect> {
-        let mut last = std::collections::BTreeMap::new();
-        for picture in self.newest + 1..=newest {
-            last.extend(source.changed(picture).into_iter().map(|cell| (cell, picture)));
+        if newest <= self.newest {
+            return Vec::new();
         }
-        self.newest = self.newest.max(newest);
-        last.iter().for_each(|(&cell, &picture)| source.paint(&mut self.picture, cell, picture));
-        last.keys().map(|&cell| source.rect(cell)).collect()
+        let shown = std::mem::replace(&mut self.newest, newest);
+        match (source, &mut self.player) {
+            (Source::Recorded(trace), Some(player)) => {
+                trace.advance(player, &mut self.picture, shown, newest)
+            }
+            (Source::Made(made), _) => made.advance(&mut self.picture, shown, newest),
+            (Source::Recorded(_), None) => Vec::new(),
+        }
     }
 }
 
@@ -229,8 +358,14 @@ mod tests {
 
     const SIZE: Size = Size { w: 200, h: 100 };
 
-    fn sources() -> [Source; 2] {
-        [Content::Cells, Content::Noise].map(|content| Source::new(SIZE, content, 30_000, 7))
+    fn sources() -> [Source; 3] {
+        [(Content::Cells, 0), (Content::Noise, 30_000), (Content::Noise, 60_000)]
+            .map(|(content, bytes)| Source::new(SIZE, content, bytes, 7))
+    }
+
+    fn made(source: &Source) -> &Made {
+        let Source::Made(made) = source else { panic!("a recording") };
+        made
     }
 
     #[test]
@@ -245,8 +380,9 @@ mod tests {
                     some.advance(&source, picture);
                     assert_eq!(some.picture(), each.picture());
                 }
-                let shown = |cell| source.shown(each.picture().bytes(), cell);
+                let shown = |cell| made(&source).shown(each.picture().bytes(), cell);
                 assert_eq!((0..source.cells()).map(shown).collect::<Vec<_>>(), expected);
+                assert!(source.is_picture(each.picture().bytes(), picture));
             }
         }
     }
@@ -255,22 +391,37 @@ mod tests {
     fn the_first_picture_covers_the_screen_and_cells_never_overlap() {
         for source in sources() {
             assert_eq!(source.changed(1).len(), source.cells());
-            let pixels: usize = (0..source.cells()).map(|cell| source.rect(cell).pixels()).sum();
+            let pixels: usize = (0..source.cells()).map(|cell| made(&source).rect(cell).pixels()).sum();
             assert_eq!(pixels, SIZE.pixels());
         }
     }
 
     #[test]
     fn a_cell_is_as_old_as_its_oldest_row() {
-        let [_, source] = sources();
+        let [_, source, _] = sources();
         let mut screen = Screen::new(&source);
         screen.advance(&source, 1);
         let mut picture = screen.picture().clone();
-        assert_eq!(source.shown(picture.bytes(), 0), 1);
+        assert_eq!(source.content(picture.bytes(), 0), 1);
         // The last pixel of its last row is of picture 0.
         let at = (63 * usize::from(SIZE.w) + 63) * PIXEL;
         picture.bytes_mut()[at..at + PIXEL].copy_from_slice(&number_pixel(0));
-        assert_eq!(source.shown(picture.bytes(), 0), 0);
+        assert_eq!(source.content(picture.bytes(), 0), 0);
+    }
+
+    #[test]
+    fn a_rectangle_touches_the_cells_that_it_overlaps() {
+        let [source, ..] = sources();
+        assert_eq!(source.touched(Rect { x: 63, y: 10, w: 2, h: 54 }), [0, 1]);
+        assert_eq!(source.touched(Rect { x: 128, y: 64, w: 72, h: 36 }), [6, 7]);
+    }
+
+    #[test]
+    fn noise_that_fills_the_screen_replaces_every_cell_each_time() {
+        let [.., source] = sources();
+        assert_eq!((source.cells(), source.changed(7).len()), (8, 8));
+        assert_eq!(source.lacks(3, 5, 9), Some(Some(6)));
+        assert_eq!(source.lacks(3, 9, 9), Some(None));
     }
 
     #[test]

@@ -1,23 +1,37 @@
 //! A pretend technician: asks for consent, decodes the screen, notes how old it is, and sends input on a fixed schedule.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use prost::Message as _;
 use tandem_client::{Event, Outgoing};
 use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
 use tandem_protocol::message::{Ask, Motion, Position, Right, Rights, Roster, Visible, control, types};
-use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
+use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Record, Sender};
 use tokio::sync::{mpsc, oneshot};
 
 use super::age::Age;
-use super::screen::Screen;
-use super::{Figures, PATIENCE, Part, Window, sleep_until};
+use super::figures::{Figures, Samples};
+use super::transfer::{self, Direction};
+use super::{PATIENCE, Part, SETTLE, Window, changed, sleep_until};
 
-/// Runs a technician until it has seen and sent everything. `ready` is dropped when its screen is there, or never will be.
-pub(super) async fn run(part: Part, ready: mpsc::Sender<()>, done: oneshot::Sender<u32>) -> Figures {
+/// How often it is looked for a picture of after a black-out, which may be there although nothing came.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// What a technician does beside watching, and whom it tells what.
+#[derive(Debug)]
+pub(crate) struct Duty {
+    /// Sends input, and files if the plan says so.
+    pub(crate) controls: bool,
+    /// Dropped when its screen is there, or never will be.
+    pub(crate) ready: Option<mpsc::Sender<()>>,
+    /// Dropped when it shows a picture of after the black-out, or never will.
+    pub(crate) recovered: Option<mpsc::Sender<()>>,
+}
+
+/// Runs a technician until it has seen and sent everything; `done` is told how many input events it has sent.
+pub(crate) async fn run(part: Part, duty: Duty, done: oneshot::Sender<u32>) -> Figures {
     let (handle, mut events) = part.join();
-    let mut technician = Technician::new(part, handle, ready);
+    let mut technician = Technician::new(part, handle, duty);
     while !technician.over {
         let now = Instant::now();
         technician.send_input(now);
@@ -28,11 +42,12 @@ pub(super) async fn run(part: Part, ready: mpsc::Sender<()>, done: oneshot::Send
             },
             () = technician.part.beat.notified() => {}
             () = sleep_until(technician.deadline(now)) => {}
-            _ = technician.part.window.changed(), if technician.part.window_open() => {}
+            () = changed(&mut technician.part.window) => {}
         }
-        technician.begin_sampling();
+        technician.begin();
         technician.look_at_the_end(Instant::now());
     }
+    (technician.duty.ready, technician.duty.recovered) = (None, None);
     // An error means that the customer has gone, and has said so.
     let _ = done.send(technician.sent);
     technician.finish(&mut events).await
@@ -43,39 +58,34 @@ struct Technician {
     handle: tandem_client::Handle,
     viewer: Viewer,
     age: Age,
-    ages: Histogram<u64>,
+    duty: Duty,
     sampling: bool,
-    may_control: bool,
-    ready: Option<mpsc::Sender<()>>,
+    sending: bool,
+    rights: Rights,
     /// Input events sent.
     sent: u32,
-    /// Bytes of screen and key records that came while it counted.
-    bytes: u64,
-    /// The newest picture shown whole, and how many of the window's were.
+    /// The newest picture shown whole.
     whole: u32,
-    applied: u64,
-    failures: Vec<String>,
+    figures: Figures,
     began: Instant,
     over: bool,
     closed: bool,
 }
 
 impl Technician {
-    fn new(part: Part, handle: tandem_client::Handle, ready: mpsc::Sender<()>) -> Self {
+    fn new(part: Part, handle: tandem_client::Handle, duty: Duty) -> Self {
         Self {
             viewer: Viewer::new(ViewerLimits::default(), PixelOrder::Bgra),
             age: Age::new(part.plan.source.clone(), part.schedule),
             part,
             handle,
-            ages: super::histogram(),
+            duty,
             sampling: false,
-            may_control: false,
-            ready: Some(ready),
+            sending: false,
+            rights: Rights::NONE,
             sent: 0,
-            bytes: 0,
             whole: 0,
-            applied: 0,
-            failures: Vec::new(),
+            figures: Figures::default(),
             began: Instant::now(),
             over: false,
             closed: false,
@@ -83,19 +93,29 @@ impl Technician {
     }
 
     fn fail(&mut self, why: impl std::fmt::Display) {
-        self.failures.push(format!("technician {}: {why}", self.part.number));
+        self.figures.failures.push(format!("technician {}: {why}", self.part.number));
     }
 
     fn window(&self) -> Option<Window> {
         *self.part.window.borrow()
     }
 
-    /// As soon as the window is known, whatever woke us.
-    fn begin_sampling(&mut self) {
-        if let Some(window) = self.window().filter(|_| !self.sampling) {
+    /// As soon as the window is known, whatever woke us: samples from a second after the first picture, and sends files.
+    fn begin(&mut self) {
+        let Some(window) = self.window() else { return };
+        if let Some(first) = self.figures.first_picture.filter(|_| !self.sampling) {
             self.sampling = true;
-            self.age.sample(window.start, window.end);
+            self.age.sample(window.start.max(self.began + first + SETTLE), window.end);
         }
+        let sends = self.duty.controls && self.part.plan.transfer == Some(Direction::Up);
+        if sends && !self.sending && self.rights.has(Right::SendFiles) {
+            self.sending = true;
+            tokio::spawn(transfer::fill(self.handle.clone(), window.end));
+        }
+    }
+
+    fn is_in_window(&self, now: Instant) -> bool {
+        self.window().is_some_and(|window| (window.start..window.end).contains(&now))
     }
 
     fn event(&mut self, event: Event, now: Instant) {
@@ -106,6 +126,9 @@ impl Technician {
                 self.viewer.key_lane_opened(lane.rendition);
             }
             Event::Record { lane, record } if lane.kind.is_screen() => self.screen(lane, &record, now),
+            Event::Record { lane, record } if lane.kind == LaneKind::File && self.is_in_window(now) => {
+                self.figures.file_bytes += record.bytes.len() as u64;
+            }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
             Event::Closed { close, reason } => {
                 self.fail(format_args!("closed: {close} {reason}"));
@@ -117,7 +140,15 @@ impl Technician {
 
     fn connected(&mut self) {
         let visible = Visible { display: 0, visible: true, focused: true };
-        let ask = Ask { participant: 0, rights: Rights::of(&[Right::View, Right::Control]).to_wire() };
+        let mut rights = vec![Right::View];
+        if self.duty.controls {
+            rights.push(Right::Control);
+            rights.extend(self.part.plan.transfer.map(|direction| match direction {
+                Direction::Up => Right::SendFiles,
+                Direction::Down => Right::ReceiveFiles,
+            }));
+        }
+        let ask = Ask { participant: 0, rights: Rights::of(&rights).to_wire() };
         for message in [control::Message::Visible(visible), control::Message::Ask(ask)] {
             if let Err(why) = self.handle.control(message) {
                 self.fail(why);
@@ -128,26 +159,40 @@ impl Technician {
     fn roster(&mut self, roster: &Roster) {
         let own = self.handle.sender().map(|sender| u32::from(sender.0));
         let me = roster.participants.iter().find(|participant| Some(participant.sender) == own);
-        self.may_control = me.is_some_and(|me| Rights::from_wire(&me.rights).has(Right::Control));
+        self.rights = me.map_or(Rights::NONE, |me| Rights::from_wire(&me.rights));
     }
 
     /// Decodes a record, says so, and looks at what the screen now shows.
     fn screen(&mut self, lane: LaneKey, record: &Record, now: Instant) {
-        self.age.catch_up(now, &mut self.ages);
-        if self.window().is_some_and(|window| (window.start..window.end).contains(&now)) {
-            self.bytes += record.bytes.len() as u64;
+        self.catch_up(now);
+        let counts = self.is_in_window(now);
+        if counts {
+            self.figures.bytes += record.bytes.len() as u64;
+            if lane.kind == LaneKind::Screen && !record.header.flags.contains(Flags::MORE) {
+                let captured = self.part.journal.lock().captured(lane.rendition, record.header.seq);
+                let age = captured.map(|captured| now.saturating_duration_since(captured));
+                age.into_iter().for_each(|age| self.figures.arrivals.push(now, age));
+            }
         }
         match self.viewer.record(&record.header, record.body()) {
             Outcome::Applied { rects, point } => {
                 if lane.kind == LaneKind::Screen {
                     self.handle.applied(lane, point, point.seq);
                 }
-                self.age.changed(self.viewer.decoder().picture(), &rects);
+                self.age.changed(self.viewer.decoder().picture(), &rects, self.part.newest(now));
                 self.look(now);
             }
             Outcome::Lost(why) => self.fail(format_args!("fell out of step: {why}")),
             Outcome::Held | Outcome::Skipped => {}
         }
+        if counts {
+            self.figures.busy += now.elapsed();
+        }
+    }
+
+    fn catch_up(&mut self, now: Instant) {
+        let ages: &mut Samples = &mut self.figures.ages;
+        self.age.catch_up(now, |due, age| ages.push(due, age));
     }
 
     /// Counts the picture, if it is a new one and whole.
@@ -155,21 +200,25 @@ impl Technician {
         let newest = self.part.newest(now);
         let Some(whole) = self.age.whole(newest).filter(|&whole| whole > self.whole) else { return };
         self.whole = whole;
-        self.ready = None;
-        if let Some(window) = self.window() {
-            let offered = self.part.offered(window);
-            self.applied += u64::from(offered.contains(&whole));
+        self.duty.ready = None;
+        self.figures.first_picture.get_or_insert(now.saturating_duration_since(self.began));
+        let Some(window) = self.window() else { return };
+        self.figures.applied += u64::from(self.part.offered(window).contains(&whole));
+        let of_after = |light: &Instant| whole > self.part.schedule.newest(*light);
+        if let Some(light) = window.light.filter(of_after) {
+            self.figures.recovery.get_or_insert(now.saturating_duration_since(light));
+            self.duty.recovered = None;
         }
     }
 
     /// Sends what is due of the window's input.
     fn send_input(&mut self, now: Instant) {
-        let Some(window) = self.window() else { return };
+        let Some(window) = self.window().filter(|_| self.duty.controls) else { return };
         while !self.over
             && self.sent < self.part.plan.inputs()
             && self.part.input_due(window, self.sent) <= now
         {
-            if !self.may_control {
+            if !self.rights.has(Right::Control) {
                 self.fail("no control was granted");
                 self.over = true;
                 return;
@@ -188,7 +237,7 @@ impl Technician {
     /// Before the window a screen must come in time; after it the last picture must, and it must be right.
     fn look_at_the_end(&mut self, now: Instant) {
         let Some(window) = self.window() else {
-            if now >= self.began + PATIENCE && self.ready.is_some() {
+            if now >= self.began + PATIENCE && self.duty.ready.is_some() {
                 self.fail("no screen came");
                 self.over = true;
             }
@@ -197,17 +246,19 @@ impl Technician {
         if now < window.end || self.over {
             return;
         }
-        self.age.catch_up(now, &mut self.ages);
+        self.catch_up(now);
         self.look(now);
-        let last = self.part.newest(window.end);
-        if self.whole == last && self.sent == self.part.plan.inputs() {
+        if now < window.last {
+            return;
+        }
+        let last = self.part.newest(now);
+        let has_sent = !self.duty.controls || self.sent == self.part.plan.inputs();
+        if self.whole == last && has_sent {
             self.over = true;
-            let mut expected = Screen::new(&self.part.plan.source);
-            expected.advance(&self.part.plan.source, last);
-            if self.viewer.decoder().picture() != expected.picture().bytes() {
+            if !self.part.plan.source.is_picture(self.viewer.decoder().picture(), last) {
                 self.fail("the last picture has wrong pixels");
             }
-        } else if now >= window.end + PATIENCE {
+        } else if now >= window.last + PATIENCE {
             self.over = true;
             let whole = self.whole;
             self.fail(format_args!("the last picture is {whole}, not {last}"));
@@ -217,11 +268,13 @@ impl Technician {
     /// When something is to be done although nothing happens.
     fn deadline(&self, now: Instant) -> Instant {
         match self.window() {
-            None if self.ready.is_some() => self.began + PATIENCE,
+            None if self.duty.ready.is_some() => self.began + PATIENCE,
             // Whoever is not ready in time makes the others wait no longer than that.
             None => now + PATIENCE,
             Some(window) if now < window.end => window.end,
-            Some(window) => window.end + PATIENCE,
+            Some(window) if now < window.last && self.duty.recovered.is_some() => now + LOOK_AGAIN,
+            Some(window) if now < window.last => window.last,
+            Some(window) => window.last + PATIENCE,
         }
     }
 
@@ -232,13 +285,6 @@ impl Technician {
             self.fail(format_args!("ended with {close:?}"));
         }
         let offered = self.window().map_or(0, |window| self.part.offered(window).count() as u64);
-        Figures {
-            offered,
-            applied: self.applied,
-            bytes: self.bytes,
-            ages: self.ages,
-            failures: self.failures,
-            ..Figures::default()
-        }
+        Figures { offered, ..self.figures }
     }
 }

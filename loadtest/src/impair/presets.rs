@@ -1,0 +1,219 @@
+//! Sessions with several technicians, and the slow pair that others are compared with.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::cell::Settings;
+use super::report::{Conditions, Line, Quantiles, change, mbit, quantiles};
+use super::scene::{Network, Place, Played, Scene, Seat};
+use super::{Behind, PICTURE_BYTES, Show};
+use crate::link::way::{Buffer, Rate, Shape};
+use crate::run::command::Binding;
+use crate::run::figures::{Figures, Samples};
+use crate::run::report::rounded;
+
+/// Pictures of noise a second.
+const PICTURES: f64 = 15.0;
+/// When somebody joins: this part of the window has passed.
+const JOINS_AFTER: f64 = 0.4;
+
+/// What is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Preset {
+    /// A technician behind 2 Mbit/s, 40 ms and 256 KiB of buffer; 15 pictures/s of 40 KiB
+    W4,
+    /// Four technicians, one of them as in w4; then without that one
+    W5,
+    /// A customer with 1 Mbit/s up, and a second technician that joins on the way
+    Join,
+    /// Eight technicians, one of them behind 300 kbit/s; then without that one
+    Eight,
+}
+
+impl Preset {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::W4 => "w4",
+            Self::W5 => "w5",
+            Self::Join => "join",
+            Self::Eight => "eight",
+        }
+    }
+
+    /// The screen unless a recording is given.
+    pub(super) fn noise(self, seed: u64) -> Show {
+        Show::noise(PICTURE_BYTES, PICTURES, seed)
+    }
+
+    fn shape(self) -> Shape {
+        let bits = match self {
+            Self::W4 | Self::W5 => 2_000_000,
+            Self::Join => 1_000_000,
+            Self::Eight => 300_000,
+        };
+        Shape {
+            rate: Rate::from_bits_per_second(bits).expect("not zero"),
+            delay: Duration::from_millis(40),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            buffer: Buffer::Bytes(256 << 10),
+        }
+    }
+
+    /// Plays it over this transport.
+    pub(super) async fn measure(
+        self,
+        binding: Binding,
+        show: &Show,
+        settings: &Settings,
+    ) -> anyhow::Result<Line> {
+        let this = Stage { preset: self, binding, show, settings };
+        match self {
+            Self::W4 => this.pair().await,
+            Self::W5 => this.one_slow_of(4).await,
+            Self::Eight => this.one_slow_of(8).await,
+            Self::Join => this.joiner().await,
+        }
+    }
+}
+
+/// What a preset is played with.
+struct Stage<'a> {
+    preset: Preset,
+    binding: Binding,
+    show: &'a Show,
+    settings: &'a Settings,
+}
+
+impl Stage<'_> {
+    fn scene(&self, customer: Place, technicians: Vec<Seat>) -> Scene {
+        let plan = self.settings.plan(self.binding, self.show, None);
+        Scene { plan, customer, technicians, blackout: false }
+    }
+
+    async fn play(&self, scene: &Scene) -> anyhow::Result<(Network, Played)> {
+        let network = self.settings.network(&[self.preset.shape()])?;
+        let played = network.play(scene).await?;
+        Ok((network, played))
+    }
+
+    /// A line about this technician.
+    fn line(&self, side: Behind, technician: &Figures, customer: &Figures) -> Line {
+        let conditions = Conditions::new(self.binding, side, &self.preset.shape(), &self.show.name);
+        let line = Line::new(conditions, self.settings.window, technician, customer, None);
+        Line { preset: Some(self.preset.name().to_owned()), ..line }
+    }
+
+    async fn pair(&self) -> anyhow::Result<Line> {
+        let scene = self.scene(Place::Near, vec![Seat::at(Place::Behind(0))]);
+        let (network, played) = self.play(&Scene { blackout: true, ..scene }).await?;
+        let technician = played.technicians.first().context("no technician")?;
+        let mut line = self.line(Behind::Technician, technician, &played.customer);
+        line.blame(&network, &played)?;
+        Ok(line)
+    }
+
+    /// So many technicians, all beside the relay but the last; and the same without the last.
+    async fn one_slow_of(&self, count: usize) -> anyhow::Result<Line> {
+        let fast = vec![Seat::at(Place::Near); count - 1];
+        let (network, without) = self.play(&self.scene(Place::Near, fast.clone())).await?;
+        let slow = [fast, vec![Seat::at(Place::Behind(0))]].concat();
+        let mut blamed = Line::new(
+            Conditions::new(self.binding, Behind::Technician, &self.preset.shape(), &self.show.name),
+            self.settings.window,
+            &Figures::default(),
+            &Figures::default(),
+            None,
+        );
+        blamed.blame(&network, &without)?;
+        drop(network);
+        let (network, with) = self.play(&self.scene(Place::Near, slow)).await?;
+        let (slow, fast) = with.technicians.split_last().context("no technician")?;
+        let mut line = self.line(Behind::Technician, slow, &with.customer);
+        line.blame(&network, &with)?;
+        line.failures.extend(blamed.failures);
+        line.bottlenecks.extend(blamed.bottlenecks);
+        let (alone, beside) = (Fast::of(&without.technicians), Fast::of(fast));
+        let uploaded = with.journal.lock().uploaded(&(with.window.start..with.window.end));
+        line.more = object(json!({
+            "fast": beside,
+            "fast_alone": alone,
+            "screen_p99_change_percent": change(p99(alone.screen_age_ms), p99(beside.screen_age_ms)),
+            "arrival_p99_change_percent": change(p99(alone.arrival_age_ms), p99(beside.arrival_age_ms)),
+            // What the customer sends, in screens of one technician that keeps up.
+            "uploads": rounded(uploaded.all() as f64 / uploaded.live.max(1) as f64, 1e3),
+            "uploaded_bytes": { "live": uploaded.live, "reduced": uploaded.reduced, "keys": uploaded.keys },
+        }));
+        Ok(line)
+    }
+
+    async fn joiner(&self) -> anyhow::Result<Line> {
+        let joins = self.settings.window.mul_f64(JOINS_AFTER);
+        let late = Seat { place: Place::Near, joins: Some(joins) };
+        let (network, played) =
+            self.play(&self.scene(Place::Behind(0), vec![Seat::at(Place::Near), late])).await?;
+        let [controller, joiner] = &played.technicians[..] else { anyhow::bail!("not two technicians") };
+        let mut line = self.line(Behind::Customer, controller, &played.customer);
+        line.blame(&network, &played)?;
+        let joined = played.window.start + joins;
+        let (before, with) = (played.window.start..joined, joined..played.window.end);
+        line.more = joined_figures(controller, joiner, &played, &before, &with);
+        Ok(line)
+    }
+}
+
+/// What a joiner saw, what it cost the customer, and what the controller noticed.
+fn joined_figures(
+    controller: &Figures,
+    joiner: &Figures,
+    played: &Played,
+    before: &Range<Instant>,
+    with: &Range<Instant>,
+) -> Map<String, Value> {
+    let ages = [before, with].map(|time| quantiles(&controller.ages, time));
+    let uploaded = played.journal.lock().uploaded(with);
+    let first = joiner.first_picture.map(|time| rounded(time.as_secs_f64() * 1e3, 1e1));
+    object(json!({
+        "joiner_first_picture_ms": first,
+        "joiner_screen_age_ms": Quantiles::of(&joiner.ages),
+        // Beside what the controller gets anyway.
+        "customer_bytes_for_it": uploaded.keys + uploaded.reduced,
+        "customer_mbit": mbit(uploaded.all() as u64, with.end - with.start),
+        "screen_age_before_ms": ages[0],
+        "screen_age_with_ms": ages[1],
+        "screen_p99_change_percent": change(p99(ages[0]), p99(ages[1])),
+    }))
+}
+
+/// What technicians see that keep up.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Fast {
+    screen_age_ms: Option<Quantiles>,
+    arrival_age_ms: Option<Quantiles>,
+}
+
+impl Fast {
+    fn of(technicians: &[Figures]) -> Self {
+        let all = |samples: fn(&Figures) -> &Samples| {
+            let mut all = Samples::default();
+            technicians.iter().for_each(|technician| all.add(samples(technician).clone()));
+            Quantiles::of(&all)
+        };
+        Self { screen_age_ms: all(|of| &of.ages), arrival_age_ms: all(|of| &of.arrivals) }
+    }
+}
+
+fn p99(quantiles: Option<Quantiles>) -> Option<f64> {
+    quantiles.map(|quantiles| quantiles.p99)
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,492 @@
+//! Recorded screens: what a real program showed, picture by picture, as "SCTRACE1" files have it.
+//!
+//! A file is one zstd frame of: magic, width, height, pictures a second × 1000, filter, number of pictures, metadata; then for
+//! each picture its time and the rectangles that changed, as blue, green and red. It is played at its nominal rate and begins
+//! again when it ends.
+//!
+//! What of a recording is on somebody else's screen is found by content: [`Trace`] knows a hash of every *piece*, 64 pixels of
+//! one row, in every picture. A piece is as new as the latest picture that shows it so. One that matches none is a mixture of
+//! two pictures, and as old as it was before.
+
+use std::io::{self, Cursor, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use tandem_codec::{PIXEL, Picture, Rect, Size};
+
+/// Width of a piece. Its height is one row: the codec cuts between any two.
+pub(crate) const PIECE: u16 = 64;
+/// The largest zstd window that recordings use, as a power of two.
+const WINDOW_LOG_MAX: u32 = 27;
+const MAGIC: [u8; 8] = *b"SCTRACE1";
+/// Bounds of what is believed of a file.
+const SIDE_MAX: u32 = 8192;
+const METADATA_MAX: u32 = 1 << 20;
+const PICTURES_MAX: u32 = 100_000;
+/// Bytes of a pixel in a file.
+const PACKED: usize = 3;
+
+/// A recording and its index.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    name: String,
+    /// The file as it is.
+    bytes: Arc<[u8]>,
+    size: Size,
+    /// Pictures a second.
+    fps: f64,
+    pictures: u32,
+    /// For each piece: from which picture of the recording on (0 the first) it shows what.
+    runs: Vec<Vec<Run>>,
+    /// For each picture of the recording: the pieces that it changes. Of the first: those that differ from the last one's.
+    changed: Vec<Vec<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    from: u32,
+    hash: u64,
+}
+
+impl Trace {
+    /// Reads a file and hashes all of its pictures.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("trace");
+        let name = name.trim_end_matches(".zst").trim_end_matches(".sct").to_owned();
+        let read = || Self::index(name, std::fs::read(path)?.into());
+        read().with_context(|| format!("cannot use the trace {}", path.display()))
+    }
+
+    fn index(name: String, bytes: Arc<[u8]>) -> anyhow::Result<Self> {
+        let mut player = Player::new(bytes.clone())?;
+        let (size, fps, pictures) = (player.size, player.fps, player.pictures);
+        let columns = usize::from(size.w.div_ceil(PIECE));
+        let mut runs: Vec<Vec<Run>> = vec![Vec::new(); columns * usize::from(size.h)];
+        let mut changed = Vec::new();
+        let mut picture = Picture::black(size);
+        for number in 0..pictures {
+            let rects = if number == 0 {
+                player.next(&mut picture)?;
+                vec![size.rect()]
+            } else {
+                player.next(&mut picture)?
+            };
+            let mut pieces: Vec<usize> = rects.iter().flat_map(|&rect| pieces_in(size, rect)).collect();
+            pieces.sort_unstable();
+            pieces.dedup();
+            let mut changes = Vec::new();
+            for piece in pieces {
+                let hash = hash(piece_of(size, picture.bytes(), piece));
+                if runs[piece].last().is_none_or(|run| run.hash != hash) {
+                    runs[piece].push(Run { from: number, hash });
+                    changes.push(piece as u32);
+                }
+            }
+            changed.push(changes);
+        }
+        let differs = |piece: &usize| {
+            runs[*piece].first().map(|run| run.hash) != runs[*piece].last().map(|run| run.hash)
+        };
+        changed[0] = (0..runs.len()).filter(differs).map(|piece| piece as u32).collect();
+        Ok(Self { name, bytes, size, fps, pictures, runs, changed })
+    }
+
+    /// The file's name without its endings.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The pictures' size.
+    pub(crate) fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Pictures a second.
+    pub(crate) fn fps(&self) -> f64 {
+        self.fps
+    }
+
+    /// How many pieces a picture has.
+    pub(crate) fn pieces(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Which of the recording's pictures (from 0) picture `number` (from 1) shows, and the number of the one with which
+    /// this time through began, less one.
+    fn place(&self, number: u32) -> (u32, u32) {
+        let at = number.saturating_sub(1);
+        (at % self.pictures, at - at % self.pictures)
+    }
+
+    /// The pieces that a picture changes: all of them the first.
+    pub(crate) fn changed(&self, number: u32) -> Vec<usize> {
+        if number <= 1 {
+            return (0..self.pieces()).collect();
+        }
+        let (at, _) = self.place(number);
+        self.changed[at as usize].iter().map(|&piece| piece as usize).collect()
+    }
+
+    /// The hash of a piece in a picture.
+    pub(crate) fn hash_at(&self, piece: usize, number: u32) -> u64 {
+        self.runs[piece][self.run_at(piece, self.place(number).0)].hash
+    }
+
+    fn run_at(&self, piece: usize, at: u32) -> usize {
+        // The first run begins with the first picture.
+        self.runs[piece].partition_point(|run| run.from <= at).saturating_sub(1)
+    }
+
+    /// The first picture up to `newest` that a piece of this content lacks: the one that changed it after the latest that shows
+    /// it so (`Some(None)`: it lacks nothing). `None`: no picture of this time through the recording or the one before does.
+    pub(crate) fn lacks(&self, piece: usize, content: u64, newest: u32) -> Option<Option<u32>> {
+        let (at, begin) = self.place(newest);
+        let runs = &self.runs[piece];
+        let now = &runs[..=self.run_at(piece, at)];
+        if let Some(found) = now.iter().rposition(|run| run.hash == content) {
+            return Some(now.get(found + 1).map(|next| begin + next.from + 1));
+        }
+        let before = begin.checked_sub(self.pictures)?;
+        let found = runs.iter().rposition(|run| run.hash == content)?;
+        // What follows the last run is the first one of this time through, which is not the same, or it would be found above.
+        Some(Some(runs.get(found + 1).map_or(begin + 1, |next| before + next.from + 1)))
+    }
+
+    /// Whether these pixels are a picture exactly, but for hashes that collide.
+    pub(crate) fn is_picture(&self, pixels: &[u8], number: u32) -> bool {
+        pixels.len() == self.size.pixels() * PIXEL
+            && (0..self.pieces()).all(|piece| self.content(pixels, piece) == self.hash_at(piece, number))
+    }
+
+    /// What a piece of these pixels shows.
+    pub(crate) fn content(&self, pixels: &[u8], piece: usize) -> u64 {
+        hash(piece_of(self.size, pixels, piece))
+    }
+
+    /// What a piece of a black picture shows.
+    pub(crate) fn black(&self, piece: usize) -> u64 {
+        hash(&vec![0; usize::from(piece_rect(self.size, piece).w) * PIXEL])
+    }
+
+    /// Plays it from the beginning.
+    pub(crate) fn play(&self) -> Player {
+        Player::new(self.bytes.clone()).expect("it was read to its end before")
+    }
+
+    /// Goes on to a picture, from `shown`; answers where something changed.
+    pub(crate) fn advance(
+        &self,
+        player: &mut Player,
+        picture: &mut Picture,
+        shown: u32,
+        number: u32,
+    ) -> Vec<Rect> {
+        let mut rects = Vec::new();
+        let (mut next, (at, begin)) = (shown, self.place(number));
+        if shown <= begin {
+            // It has begun again since, or begins now: whatever was there is replaced.
+            *player = self.play();
+            picture.bytes_mut().copy_from_slice(Picture::black(self.size).bytes());
+            rects.push(self.size.rect());
+            next = begin;
+        }
+        while next <= begin + at {
+            rects.append(&mut player.next(picture).expect("it was read to its end before"));
+            next += 1;
+        }
+        rects
+    }
+}
+
+/// Where a piece is.
+pub(crate) fn piece_rect(size: Size, piece: usize) -> Rect {
+    let columns = usize::from(size.w.div_ceil(PIECE));
+    let (x, y) = ((piece % columns) as u16 * PIECE, (piece / columns) as u16);
+    Rect { x, y, w: PIECE, h: 1 }.clipped(size)
+}
+
+/// The pieces that a rectangle touches.
+pub(crate) fn pieces_in(size: Size, rect: Rect) -> impl Iterator<Item = usize> {
+    let rect = rect.clipped(size);
+    let columns = usize::from(size.w.div_ceil(PIECE));
+    let across = usize::from(rect.x / PIECE)..usize::from((rect.x + rect.w).div_ceil(PIECE));
+    (rect.y..rect.y + rect.h).flat_map(move |y| across.clone().map(move |x| usize::from(y) * columns + x))
+}
+
+fn piece_of(size: Size, pixels: &[u8], piece: usize) -> &[u8] {
+    let rect = piece_rect(size, piece);
+    let at = (usize::from(rect.y) * usize::from(size.w) + usize::from(rect.x)) * PIXEL;
+    pixels.get(at..at + usize::from(rect.w) * PIXEL).unwrap_or_default()
+}
+
+/// A quick hash of pixels, without the byte that is no colour. Not for enemies.
+fn hash(pixels: &[u8]) -> u64 {
+    let mut hash = pixels.len() as u64;
+    for pixel in pixels.chunks_exact(PIXEL) {
+        let colour = u32::from_le_bytes([pixel[0], pixel[1], pixel[2], 0]);
+        hash = (hash.rotate_left(23) ^ u64::from(colour)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    hash ^ hash >> 32
+}
+
+/// Reads a recording picture by picture.
+pub(crate) struct Player {
+    input: zstd::Decoder<'static, Cursor<Arc<[u8]>>>,
+    size: Size,
+    fps: f64,
+    filtered: bool,
+    pictures: u32,
+    pixels: Vec<u8>,
+}
+
+impl std::fmt::Debug for Player {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Player").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+fn number<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Player {
+    fn new(bytes: Arc<[u8]>) -> anyhow::Result<Self> {
+        let mut input = zstd::Decoder::with_buffer(Cursor::new(bytes))?;
+        input.window_log_max(WINDOW_LOG_MAX)?;
+        ensure!(number(&mut input)? == MAGIC, "it does not begin with SCTRACE1");
+        let mut next = || number(&mut input).map(u32::from_le_bytes);
+        let (w, h, fps, filter, pictures, metadata) = (next()?, next()?, next()?, next()?, next()?, next()?);
+        let sides = 1..=SIDE_MAX;
+        ensure!(sides.contains(&w) && sides.contains(&h), "a picture of {w} × {h} pixels");
+        ensure!((100..=1_000_000).contains(&fps), "{fps} pictures in 1000 s");
+        ensure!(filter <= 1, "unknown filter {filter}");
+        ensure!((1..=PICTURES_MAX).contains(&pictures), "{pictures} pictures");
+        ensure!(metadata <= METADATA_MAX, "{metadata} bytes of metadata");
+        io::copy(&mut input.by_ref().take(metadata.into()), &mut io::sink())?;
+        let size = Size { w: w as u16, h: h as u16 };
+        Ok(Self {
+            input,
+            size,
+            fps: f64::from(fps) / 1e3,
+            filtered: filter == 1,
+            pictures,
+            pixels: Vec::new(),
+        })
+    }
+
+    /// Paints the next picture over the one before it; answers where.
+    fn next(&mut self, picture: &mut Picture) -> anyhow::Result<Vec<Rect>> {
+        let _time: [u8; 8] = number(&mut self.input)?;
+        let count = u32::from_le_bytes(number(&mut self.input)?);
+        let mut rects = Vec::new();
+        for _ in 0..count {
+            let mut next = || number(&mut self.input).map(u16::from_le_bytes);
+            let rect = Rect { x: next()?, y: next()?, w: next()?, h: next()? };
+            ensure!(self.size.holds(rect), "a rectangle outside of the picture");
+            match u32::from_le_bytes(number(&mut self.input)?) {
+                0 => self.paint(picture, rect)?,
+                1 => bail!("it has video, which this reader does not decode"),
+                kind => bail!("unknown rectangle kind {kind}"),
+            }
+            rects.push(rect);
+        }
+        Ok(rects)
+    }
+
+    fn paint(&mut self, picture: &mut Picture, rect: Rect) -> anyhow::Result<()> {
+        let row = usize::from(rect.w) * PACKED;
+        self.pixels.resize(row * usize::from(rect.h), 0);
+        self.input.read_exact(&mut self.pixels)?;
+        if self.filtered {
+            unfilter(&mut self.pixels, row);
+        }
+        let stride = usize::from(self.size.w) * PIXEL;
+        for (y, colours) in self.pixels.chunks_exact(row.max(1)).enumerate() {
+            let at = (usize::from(rect.y) + y) * stride + usize::from(rect.x) * PIXEL;
+            let to = &mut picture.bytes_mut()[at..at + usize::from(rect.w) * PIXEL];
+            for (pixel, colour) in to.chunks_exact_mut(PIXEL).zip(colours.chunks_exact(PACKED)) {
+                pixel.copy_from_slice(&[colour[0], colour[1], colour[2], u8::MAX]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Undoes filter 1: each byte is its difference from the median-edge predictor (LOCO-I) of its channel, and blue and red are
+/// differences from green. At the edges the neighbours that there are stand in for those that are not.
+fn unfilter(pixels: &mut [u8], row: usize) {
+    for at in 0..pixels.len() {
+        let left = at % row >= PACKED;
+        let above = at >= row;
+        let a = match (left, above) {
+            (true, _) => pixels[at - PACKED],
+            (false, true) => pixels[at - row],
+            (false, false) => 0,
+        };
+        let b = if above { pixels[at - row] } else { a };
+        let c = if above && left { pixels[at - row - PACKED] } else { b };
+        pixels[at] = pixels[at].wrapping_add(median_edge(a, b, c));
+    }
+    for pixel in pixels.chunks_exact_mut(PACKED) {
+        pixel[0] = pixel[0].wrapping_add(pixel[1]);
+        pixel[2] = pixel[2].wrapping_add(pixel[1]);
+    }
+}
+
+fn median_edge(left: u8, above: u8, corner: u8) -> u8 {
+    let (least, most) = (left.min(above), left.max(above));
+    if corner >= most {
+        least
+    } else if corner <= least {
+        most
+    } else {
+        (i16::from(left) + i16::from(above) - i16::from(corner)) as u8
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const SIZE: Size = Size { w: 100, h: 20 };
+
+    /// A rectangle of one colour, or of pixels as they are.
+    pub(crate) struct Painted(pub(crate) Rect, pub(crate) Vec<u8>);
+
+    pub(crate) fn plain(rect: Rect, colour: [u8; PACKED]) -> Painted {
+        Painted(rect, colour.repeat(rect.pixels()))
+    }
+
+    /// A file with these pictures.
+    pub(crate) fn file(filter: u32, pictures: &[Vec<Painted>]) -> Vec<u8> {
+        let mut plain = MAGIC.to_vec();
+        for number in [SIZE.w.into(), SIZE.h.into(), 20_000, filter, pictures.len() as u32, 2] {
+            plain.extend_from_slice(&u32::to_le_bytes(number));
+        }
+        plain.extend_from_slice(b"{}");
+        for (at, rects) in pictures.iter().enumerate() {
+            plain.extend_from_slice(&(at as u64 * 50_000).to_le_bytes());
+            plain.extend_from_slice(&(rects.len() as u32).to_le_bytes());
+            for Painted(rect, pixels) in rects {
+                for number in [rect.x, rect.y, rect.w, rect.h] {
+                    plain.extend_from_slice(&number.to_le_bytes());
+                }
+                plain.extend_from_slice(&0u32.to_le_bytes());
+                plain.extend_from_slice(pixels);
+            }
+        }
+        zstd::encode_all(&plain[..], 1).unwrap()
+    }
+
+    /// Four pictures: grey; a white box; that box grey again and a red one; nothing new.
+    pub(crate) fn trace() -> Trace {
+        let (left, right) = (Rect { x: 3, y: 2, w: 20, h: 3 }, Rect { x: 70, y: 10, w: 10, h: 1 });
+        let pictures = [
+            vec![plain(SIZE.rect(), [9; 3])],
+            vec![plain(left, [255; 3])],
+            vec![plain(left, [9; 3]), plain(right, [0, 0, 255])],
+            vec![],
+        ];
+        Trace::index("t".into(), file(0, &pictures).into()).unwrap()
+    }
+
+    #[test]
+    fn a_recording_plays_as_it_was_made_and_begins_again() {
+        let trace = trace();
+        assert_eq!((trace.size(), trace.fps(), trace.pieces()), (SIZE, 20.0, 40));
+        let mut whole = Vec::new();
+        let (mut player, mut picture) = (trace.play(), Picture::black(SIZE));
+        for number in 1..=9 {
+            trace.advance(&mut player, &mut picture, number - 1, number);
+            assert!(trace.is_picture(picture.bytes(), number), "{number}");
+            whole.push(picture.clone());
+        }
+        assert!(whole[4] == whole[0] && whole[2] == whole[3] && whole[0] != whole[1]);
+        assert_eq!(whole[2].bytes()[(10 * 100 + 70) * PIXEL..][..PIXEL], [0, 0, 255, 255]);
+        // Skipping pictures, and a whole time through, comes to the same.
+        let (mut player, mut picture) = (trace.play(), Picture::black(SIZE));
+        trace.advance(&mut player, &mut picture, 0, 3);
+        assert_eq!(picture, whole[2]);
+        trace.advance(&mut player, &mut picture, 3, 8);
+        assert_eq!(picture, whole[7]);
+        assert!(!trace.is_picture(picture.bytes(), 6));
+    }
+
+    #[test]
+    fn a_piece_is_as_new_as_the_latest_picture_that_shows_it_so() {
+        let trace = trace();
+        let left = 2 * 2;
+        assert_eq!(trace.changed(2), [left, left + 2, left + 4]);
+        let right = 10 * 2 + 1;
+        assert_eq!(trace.changed(5), [right], "the last picture and the first differ there only");
+        let (grey, white) = (trace.hash_at(left, 1), trace.hash_at(left, 2));
+        // Grey is lacking while picture 2 is the newest, and as good as new after that.
+        assert_eq!(trace.lacks(left, grey, 1), Some(None));
+        assert_eq!(trace.lacks(left, grey, 2), Some(Some(2)));
+        assert_eq!(trace.lacks(left, grey, 4), Some(None));
+        // White was replaced by picture 3; in the second time through it is lacking since then still.
+        assert_eq!(trace.lacks(left, white, 4), Some(Some(3)));
+        assert_eq!(trace.lacks(left, white, 5), Some(Some(3)));
+        assert_eq!(trace.lacks(left, white, 6), Some(None));
+        // Red lasts until the first picture comes again.
+        let red = trace.hash_at(right, 4);
+        assert_eq!(trace.lacks(right, red, 4), Some(None));
+        assert_eq!(trace.lacks(right, red, 6), Some(Some(5)));
+        assert_eq!(trace.lacks(left, 1, 6), None, "a mixture");
+    }
+
+    #[test]
+    fn filtered_pixels_come_back() {
+        let pixels: Vec<u8> = (0..SIZE.pixels() * PACKED).map(|at| (at * at / 7) as u8).collect();
+        let row = usize::from(SIZE.w) * PACKED;
+        // What the filter does, said from the other end: the last byte first, so that its neighbours are still plain.
+        let mut filtered = pixels.clone();
+        for pixel in filtered.chunks_exact_mut(PACKED) {
+            pixel[0] = pixel[0].wrapping_sub(pixel[1]);
+            pixel[2] = pixel[2].wrapping_sub(pixel[1]);
+        }
+        for at in (0..filtered.len()).rev() {
+            let (x, y) = (at % row, at / row);
+            let a = if x >= PACKED {
+                filtered[at - PACKED]
+            } else if y > 0 {
+                filtered[at - row]
+            } else {
+                0
+            };
+            let b = if y > 0 { filtered[at - row] } else { a };
+            let c = if y > 0 && x >= PACKED { filtered[at - row - PACKED] } else { b };
+            let (a, b, c) = (i32::from(a), i32::from(b), i32::from(c));
+            let predicted = if c >= a.max(b) {
+                a.min(b)
+            } else if c <= a.min(b) {
+                a.max(b)
+            } else {
+                a + b - c
+            };
+            filtered[at] = filtered[at].wrapping_sub(predicted as u8);
+        }
+        let bytes = file(1, &[vec![Painted(SIZE.rect(), filtered)]]);
+        let trace = Trace::index("t".into(), bytes.into()).unwrap();
+        let (mut player, mut picture) = (trace.play(), Picture::black(SIZE));
+        trace.advance(&mut player, &mut picture, 0, 1);
+        for (pixel, colours) in picture.bytes().chunks_exact(PIXEL).zip(pixels.chunks_exact(PACKED)) {
+            assert_eq!(pixel[..PACKED], *colours);
+        }
+    }
+
+    #[test]
+    fn damaged_files_are_refused() {
+        let good = file(0, &[vec![plain(SIZE.rect(), [1; 3])]]);
+        let refused = |bytes: Vec<u8>| Trace::index("t".into(), bytes.into()).is_err();
+        assert!(!refused(good.clone()));
+        assert!(refused(Vec::new()));
+        assert!(refused(good[..good.len() - 9].to_vec()));
+        assert!(refused(file(2, &[vec![]])));
+        assert!(refused(file(0, &[])));
+        assert!(refused(file(0, &[vec![plain(Rect { x: 99, y: 0, w: 2, h: 1 }, [0; 3])]])));
+    }
+}
