@@ -136,7 +136,11 @@ impl Bound {
 
     /// Bytes to be written at once.
     pub fn piece(&self) -> usize {
-        if self.state.pace > 0.0 { bucket::piece(self.state.pace) } else { FIRST_PIECE }
+        match self.known {
+            true if self.state.pace > 0.0 => bucket::piece(self.state.pace),
+            true => FIRST_PIECE,
+            false => bucket::piece(0.0),
+        }
     }
 
     /// Bytes that are not urgent were written.

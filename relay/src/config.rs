@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tandem_path::Congestion;
 
 use crate::session::Timing;
 use file::File;
@@ -70,6 +71,8 @@ pub struct Config {
     pub operations: Option<SocketAddr>,
     /// Whether QUIC and WebTransport are served.
     pub udp: bool,
+    /// How connections find out what their path takes.
+    pub congestion: Congestion,
     /// Where certificates come from.
     pub tls: Tls,
     /// Where state is kept.
@@ -138,6 +141,10 @@ impl Config {
                 "--dev serves loopback only: without encryption for browsers",
             ));
         }
+        let congestion = &file.transport.congestion;
+        let congestion: Congestion = congestion
+            .parse()
+            .map_err(|error| value("transport.congestion", congestion, format!("{error}")))?;
         let state_directory = overrides.state_directory.or(file.state.directory);
         let tls = match (&file.tls.certificate, &file.tls.key) {
             _ if dev => Tls::SelfSigned {
@@ -189,6 +196,7 @@ impl Config {
             listen,
             operations: overrides.operations.or(file.listen.operations),
             udp: overrides.udp.unwrap_or(file.listen.udp),
+            congestion,
             tls,
             state,
             audience: file.tokens.audience,
@@ -246,5 +254,7 @@ mod tests {
         assert!(refused(bad, Overrides::default()).contains("session.grace_seconds = 1: at least 5"));
         let bad = "[tls]\ncertificate='a'\nkey='b'\n[tokens]\nkeys = ['short']";
         assert!(refused(bad, Overrides::default()).contains("tokens.keys = short"));
+        let bad = "[tls]\ncertificate='a'\nkey='b'\n[transport]\ncongestion = 'vegas'";
+        assert!(refused(bad, Overrides::default()).contains("transport.congestion = vegas: one of bbr"));
     }
 }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rust_embed::{EmbeddedFile, RustEmbed};
+use tandem_path::Congestion;
 use tandem_protocol::limits;
 use tandem_protocol::token::WellKnown;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,7 @@ use tracing::Instrument;
 
 use crate::relay::Relay;
 use crate::tls::Certificates;
+use crate::transport::tcp::Tcp;
 use crate::transport::websocket;
 
 /// The console, built by `make console`.
@@ -36,6 +38,8 @@ pub struct Public {
     pub certificates: Arc<Certificates>,
     /// UDP port, if UDP is served.
     pub quic_port: Option<u16>,
+    /// How connections find out what their path takes.
+    pub congestion: Congestion,
     /// Runs the connections that were upgraded.
     pub connections: TaskTracker,
 }
@@ -60,7 +64,11 @@ async fn well_known(State(public): State<Public>) -> Json<WellKnown> {
     })
 }
 
-async fn connect(State(public): State<Public>, upgrade: WebSocketUpgrade) -> Response {
+async fn connect(
+    State(public): State<Public>,
+    Extension(tcp): Extension<Tcp>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let upgrade = upgrade
         .protocols([limits::WEBSOCKET_PROTOCOL])
         .max_message_size(limits::MESSAGE_MAX)
@@ -76,7 +84,8 @@ async fn connect(State(public): State<Public>, upgrade: WebSocketUpgrade) -> Res
     let connections = public.connections.clone();
     upgrade.on_upgrade(move |socket| async move {
         // Tracked, so that the daemon's end waits for it.
-        let served = connections.spawn(websocket::serve(socket, public.relay).instrument(span));
+        let served = connections
+            .spawn(websocket::serve(socket, tcp, public.congestion, public.relay).instrument(span));
         let _ = served.await;
     })
 }

@@ -8,13 +8,16 @@ use std::time::Duration;
 use anyhow::Context;
 use aws_lc_rs::hmac;
 use axum::Router;
+use hyper::body::Incoming as Body;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tandem_path::Congestion;
 use tandem_protocol::{Close, limits};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
@@ -30,13 +33,16 @@ use crate::operations::{self, Operations};
 use crate::relay::Relay;
 use crate::tls::{self, ALPN_TCP, ALPN_UDP, Certificates};
 use crate::transport::quic;
+use crate::transport::tcp::Tcp;
 
 /// Time for a TLS handshake, and for an HTTP request's head.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// UDP buffers that are asked for; the system may grant less.
 const UDP_BUFFER: usize = 4 << 20;
-/// Unsent bytes at which a TCP socket asks for more: what is in the socket can no longer be overtaken.
-const NOTSENT_LOWAT: u32 = 16 << 10;
+/// Bytes that quinn may hold for a connection: with our congestion control, which bounds what is unsent itself, room for what
+/// comes after a lost packet; otherwise so much to begin with.
+const SEND_WINDOW: u32 = 8 << 20;
+const SEND_WINDOW_FIRST: u32 = 512 << 10;
 /// How long connections may take to end in order.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -47,6 +53,7 @@ pub struct Server {
     certificates: Arc<Certificates>,
     tcp: TcpListener,
     plain_http: bool,
+    congestion: Congestion,
     quic: Option<Endpoint>,
     operations: Option<TcpListener>,
     router: Router,
@@ -84,7 +91,7 @@ impl Server {
         };
         let (tcp, udp) = listen(config.listen, config.udp).await?;
         let port = tcp.local_addr()?.port();
-        let quic = udp.map(|udp| endpoint(udp, &certificates, &ticket_key)).transpose()?;
+        let quic = udp.map(|udp| endpoint(udp, &certificates, &ticket_key, config.congestion)).transpose()?;
         let operations = match config.operations {
             None => None,
             Some(address) => Some(
@@ -103,10 +110,12 @@ impl Server {
             certificates: certificates.clone(),
             quic_port: quic.as_ref().map(|_| port),
             connections: connections.clone(),
+            congestion: config.congestion,
         };
         let router = http::router(public, desk.routes);
         let plain_http = matches!(config.tls, Tls::SelfSigned { .. });
-        Ok(Self { relay, certificates, tcp, plain_http, quic, operations, router, connections })
+        let congestion = config.congestion;
+        Ok(Self { relay, certificates, tcp, plain_http, congestion, quic, operations, router, connections })
     }
 
     /// The public address, with the port that was given.
@@ -145,8 +154,13 @@ impl Server {
             Ok(config) => TlsAcceptor::from(Arc::new(config)),
             Err(error) => return warn!(%error, "no TLS"),
         };
-        let https =
-            Https { tls, router: self.router, plain: self.plain_http, connections: self.connections.clone() };
+        let https = Https {
+            tls,
+            router: self.router,
+            plain: self.plain_http,
+            congestion: self.congestion,
+            connections: self.connections.clone(),
+        };
         listeners.spawn(accept_tcp(self.tcp, Arc::new(https), stop.clone()));
         if let Some(endpoint) = self.quic.clone() {
             let accept = accept_quic(endpoint, self.relay.clone(), self.connections.clone(), stop.clone());
@@ -239,10 +253,15 @@ fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-fn endpoint(udp: UdpSocket, certificates: &Arc<Certificates>, key: &TicketKey) -> anyhow::Result<Endpoint> {
+fn endpoint(
+    udp: UdpSocket,
+    certificates: &Arc<Certificates>,
+    key: &TicketKey,
+    congestion: Congestion,
+) -> anyhow::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(certificates.server_config(&ALPN_UDP)?)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config()?));
+    config.transport_config(Arc::new(transport_config(congestion)?));
     let runtime = quinn::default_runtime().context("not in a tokio runtime")?;
     Ok(Endpoint::new(endpoint_config(key), Some(config), udp.into_std()?, runtime)?)
 }
@@ -258,7 +277,7 @@ fn endpoint_config(key: &TicketKey) -> EndpointConfig {
     config
 }
 
-fn transport_config() -> anyhow::Result<TransportConfig> {
+fn transport_config(congestion: Congestion) -> anyhow::Result<TransportConfig> {
     let mut config = TransportConfig::default();
     // Lanes, and the streams that HTTP/3 needs for itself.
     config.max_concurrent_uni_streams(VarInt::from_u32(limits::LANES_MAX as u32 + 8));
@@ -267,7 +286,9 @@ fn transport_config() -> anyhow::Result<TransportConfig> {
     config.stream_receive_window(VarInt::from_u32(1 << 20));
     // Above the sum of what lanes may hold up, so that none of them stops the others.
     config.receive_window(VarInt::from_u32((limits::LANES_MAX as u32 + 8) << 20));
-    config.send_window(512 << 10);
+    let ours = congestion == Congestion::Delay;
+    config.send_window(if ours { SEND_WINDOW } else { SEND_WINDOW_FIRST }.into());
+    config.congestion_controller_factory(congestion.factory());
     config.send_fairness(false);
     config.datagram_receive_buffer_size(None);
     Ok(config)
@@ -319,6 +340,7 @@ struct Https {
     router: Router,
     /// Whether HTTP without TLS is taken too: on loopback, for trying out.
     plain: bool,
+    congestion: Congestion,
     connections: TaskTracker,
 }
 
@@ -344,32 +366,34 @@ async fn accept_tcp(listener: TcpListener, https: Arc<Https>, stop: Cancellation
 }
 
 async fn serve_tcp(stream: TcpStream, https: Arc<Https>, stop: CancellationToken) {
-    let socket = SockRef::from(&stream);
-    let prepared = stream.set_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(NOTSENT_LOWAT));
-    if let Err(error) = prepared {
-        return debug!(%error, "the connection is gone");
-    }
+    tandem_path::tcp::prepare(&SockRef::from(&stream), https.congestion);
     let mut first = [0];
     let peeked = tokio::time::timeout(HANDSHAKE_TIME, stream.peek(&mut first)).await;
+    let tcp = Tcp::new(stream);
     // A TLS record of a handshake begins with 22 (RFC 8446, section 5.1); a request does not.
     match peeked {
         Ok(Ok(1)) if first[0] == 22 => {
-            match tokio::time::timeout(HANDSHAKE_TIME, https.tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve_http(stream, &https, stop).await,
+            match tokio::time::timeout(HANDSHAKE_TIME, https.tls.accept(tcp.clone())).await {
+                Ok(Ok(stream)) => serve_http(stream, tcp, &https, stop).await,
                 Ok(Err(error)) => debug!(%error, "no TLS handshake"),
                 Err(_) => debug!("no TLS handshake in time"),
             }
         }
-        Ok(Ok(1)) if https.plain => serve_http(stream, &https, stop).await,
+        Ok(Ok(1)) if https.plain => serve_http(tcp.clone(), tcp, &https, stop).await,
         _ => debug!("no handshake"),
     }
 }
 
-async fn serve_http<S>(stream: S, https: &Https, stop: CancellationToken)
+async fn serve_http<S>(stream: S, tcp: Tcp, https: &Https, stop: CancellationToken)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(https.router.clone());
+    let router = TowerToHyperService::new(https.router.clone());
+    let service = service_fn(move |mut request: ::http::Request<Body>| {
+        // For who upgrades to a WebSocket.
+        request.extensions_mut().insert(tcp.clone());
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE_TIME)

@@ -1,6 +1,7 @@
 //! The bindings of the protocol: what differs between QUIC, WebTransport and WebSocket ends here.
 
 pub mod quic;
+pub mod tcp;
 pub mod websocket;
 
 use bytes::Bytes;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tandem_path::Congestion;
 use tandem_protocol::limits;
 
 use super::ConfigError;
@@ -14,6 +15,8 @@ use super::ConfigError;
 pub struct File {
     /// Where to listen.
     pub listen: Listen,
+    /// How bytes are sent.
+    pub transport: Transport,
     /// Certificates.
     pub tls: Tls,
     /// What survives a restart.
@@ -46,6 +49,20 @@ impl Default for Listen {
             udp: true,
             operations: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
         }
+    }
+}
+
+/// `[transport]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Transport {
+    /// How connections find out what their path takes: a name of [`Congestion`].
+    pub congestion: String,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self { congestion: Congestion::default().name().into() }
     }
 }
 

@@ -1,4 +1,7 @@
-//! QUIC and WebTransport: a stream per lane. `web_transport_quinn::Session` speaks both.
+//! QUIC and WebTransport: a stream per lane. `web_transport_quinn::Session` speaks both. One task writes all lanes, in the order
+//! of their urgency: see [`writer`].
+
+mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,20 +12,16 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
+use self::writer::Writer;
 use super::refusal_record;
 use crate::admission::Refusal;
 use crate::connection::{self, Connection, End};
 use crate::metrics::Binding;
-use crate::outbox::{Pull, Slot};
 use crate::relay::Relay;
 use crate::session::Breach;
 
 /// Largest piece read from a stream at once.
 const CHUNK: usize = 64 << 10;
-/// Unsent bytes that the send window leaves for control, input and cursor.
-const RESERVE: u64 = 64 << 10;
-/// How often the send window follows the path.
-const WINDOW_EVERY: Duration = Duration::from_millis(50);
 /// How long a closing connection may take to hand over its last control messages.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -84,12 +83,8 @@ async fn admit(
 async fn run(session: Session, connection: Arc<Connection>, (send, recv): Control, buffer: BytesMut) {
     let span = tracing::Span::current();
     let mut tasks: JoinSet<Result<(), End>> = JoinSet::new();
-    // Apart, since it outlives the others by its last messages.
-    let mut control = JoinSet::new();
-    control.spawn(write_lane(connection.clone(), Slot::CONTROL, send).instrument(span.clone()));
     tasks.spawn(read_control(connection.clone(), recv, buffer).instrument(span.clone()));
-    let mut window = tokio::time::interval(WINDOW_EVERY);
-    window.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut writer = Writer::new(session.clone(), connection.clone(), send);
     let signals = connection.signals.clone();
     let end = loop {
         tokio::select! {
@@ -102,12 +97,8 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
                 Ok(Err(end)) => break Some(end),
                 Err(panic) => break Some(End::Breach(Breach { close: Close::INTERNAL, reason: panic.to_string() })),
             },
-            () = signals.changed.notified() => {
-                for (slot, key) in connection.take_changes().opened {
-                    let lane = open_lane(session.clone(), connection.clone(), slot, key);
-                    tasks.spawn(lane.instrument(span.clone()));
-                }
-            }
+            () = signals.changed.notified() => writer.refocus(),
+            error = writer.write() => break Some(transport(error)),
             () = connection.deadline() => {}
             stream = session.accept_uni() => match stream {
                 Ok(stream) => {
@@ -115,17 +106,16 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
                 }
                 Err(error) => break Some(End::Transport(error.to_string())),
             },
-            _ = window.tick() => fit_window(&session),
         }
     };
     let gone = matches!(end, Some(End::Transport(_)));
     let (close, reason) = connection.ended(end);
     tasks.shutdown().await;
     if !gone {
-        // Woken by the end, it sends what is left and waits until that has arrived. Arrived is not read: a browser throws
-        // away what it has not read when the connection closes, so who is told of the end closes it.
+        // What is left is sent, and waits until it has arrived. Arrived is not read: a browser throws away what it has not
+        // read when the connection closes, so who is told of the end closes it.
         let farewell = async {
-            control.join_next().await;
+            writer.farewell().await;
             if close == Close::ENDED {
                 session.closed().await;
             }
@@ -133,82 +123,6 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
         let _ = tokio::time::timeout(LINGER, farewell).await;
     }
     session.close(close.number().into(), close::reason(&reason).as_bytes());
-}
-
-/// Keeps what is unsent small: what the path holds, 25 ms of it on top, and a reserve for what is urgent. quinn's window
-/// counts what is unacknowledged, sent or not.
-fn fit_window(session: &Session) {
-    let path = session.stats_path();
-    let rate = path.cwnd as f64 / path.rtt.as_secs_f64().max(0.001);
-    let ahead = (rate * 0.025).clamp(4096.0, 8e6) as u64;
-    session.set_send_window(path.cwnd + ahead + RESERVE);
-}
-
-/// The part of quinn's statistics that is needed here.
-trait PathStats {
-    fn stats_path(&self) -> quinn::PathStats;
-}
-
-impl PathStats for Session {
-    fn stats_path(&self) -> quinn::PathStats {
-        let connection: &quinn::Connection = self;
-        connection.stats().path
-    }
-}
-
-async fn open_lane(
-    session: Session,
-    connection: Arc<Connection>,
-    slot: Slot,
-    key: LaneKey,
-) -> Result<(), End> {
-    let mut stream = session.open_uni().await.map_err(transport)?;
-    let priority = key.priority(connection.is_focused(key.display));
-    // quinn sends the highest first.
-    let _ = stream.set_priority(-i32::from(priority.0));
-    stream.write_all(&key.opening()).await.map_err(transport)?;
-    write_lane(connection, slot, stream).await
-}
-
-/// Writes a lane as the session hands it out, until it is given up; control goes on to its last message.
-async fn write_lane(connection: Arc<Connection>, slot: Slot, mut stream: SendStream) -> Result<(), End> {
-    let waker = connection.signals.waker(slot);
-    let stop = &connection.signals.stop;
-    loop {
-        match connection.pull(slot) {
-            Pull::Record(bytes) => {
-                let write = stream.write_chunk(bytes);
-                tokio::pin!(write);
-                let mut woken = false;
-                while !(woken && connection.is_given_up(slot)) {
-                    tokio::select! {
-                        biased;
-                        written = &mut write => {
-                            written.map_err(transport)?;
-                            break;
-                        }
-                        // While it waits: perhaps because the lane was given up.
-                        () = waker.notified() => woken = true,
-                    }
-                }
-            }
-            Pull::Nothing if slot == Slot::CONTROL => tokio::select! {
-                // What was said before the end comes before the end.
-                biased;
-                () = waker.notified() => {}
-                () = stop.cancelled() => {
-                    let _ = stream.finish();
-                    let _ = stream.stopped().await;
-                    return Ok(());
-                }
-            },
-            Pull::Nothing => waker.notified().await,
-            Pull::Reset => break,
-        }
-    }
-    connection.signals.forget(slot);
-    let _ = stream.reset(Close::ENDED.number().into());
-    Ok(())
 }
 
 async fn read_control(

@@ -1,6 +1,8 @@
 //! WebSocket: all lanes in one ordered stream of bytes, shared out fragment by fragment.
 //!
-//! One task runs both directions side by side: while a write waits for a slow client, its input goes on being read.
+//! One task runs both directions side by side: while a write waits for a slow client, its input goes on being read. A piece of a
+//! few milliseconds of the path's rate is written at a time, and only while the socket holds no more than the path does ([`Bound`]);
+//! control, input and cursors go at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +12,15 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use parking_lot::Mutex;
+use tandem_path::Congestion;
+use tandem_path::tcp::Bound;
 use tandem_protocol::message::{Credit, control};
 use tandem_protocol::mux::{self, Event, Incoming, LaneId, MuxError, Outgoing, Side};
-use tandem_protocol::{Close, LaneKey, Record, close, limits};
+use tandem_protocol::{Close, LaneKey, Priority, Record, close, limits};
 use tracing::debug;
 
 use super::refusal_record;
+use super::tcp::Tcp;
 use crate::admission::Refusal;
 use crate::connection::{self, Connection, End};
 use crate::metrics::Binding;
@@ -23,13 +28,13 @@ use crate::outbox::{Pull, Slot};
 use crate::relay::Relay;
 use crate::session::{Breach, LaneInstance};
 
-/// Bytes handed to the socket at once: what is handed over can no longer be overtaken.
-const BATCH: usize = 16 << 10;
+/// Cursors' priority: what is at least as urgent waits for no room.
+const URGENT: Priority = Priority(4);
 /// How long a closing connection may take to hand over its last messages.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one client from its first message to its end.
-pub async fn serve(mut socket: WebSocket, relay: Arc<Relay>) {
+pub async fn serve(mut socket: WebSocket, tcp: Tcp, congestion: Congestion, relay: Arc<Relay>) {
     let began = Instant::now();
     let mut buffer = BytesMut::new();
     let hello = tokio::time::timeout(limits::ADMISSION_TIME, read_hello(&mut socket, &mut buffer)).await;
@@ -42,7 +47,7 @@ pub async fn serve(mut socket: WebSocket, relay: Arc<Relay>) {
         })
     });
     match admitted {
-        Ok(connection) => run(socket, connection, buffer).await,
+        Ok(connection) => run(socket, (tcp, Bound::new(congestion)), connection, buffer).await,
         Err(None) => {}
         Err(Some(refusal)) => {
             debug!(why = refusal.close.name(), reason = refusal.reason, "refused");
@@ -111,13 +116,13 @@ struct Lanes {
     slots: HashMap<LaneId, Slot>,
 }
 
-async fn run(socket: WebSocket, connection: Connection, rest: BytesMut) {
+async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connection, rest: BytesMut) {
     let (sink, stream) = socket.split();
     let lanes =
         Lanes { mux: Outgoing::new(Side::Relay), slots: HashMap::from([(LaneId::CONTROL, Slot::CONTROL)]) };
     let shared = Shared { connection, outgoing: Mutex::new(lanes) };
     let signals = shared.connection.signals.clone();
-    let mut writer = Writer { shared: &shared, sink };
+    let mut writer = Writer { shared: &shared, sink, tcp, bound };
     let end = tokio::select! {
         biased;
         () = signals.stop.cancelled() => None,
@@ -202,7 +207,7 @@ async fn take(
     }
     read.map_err(|error| {
         let close = match error {
-            MuxError::Credit(_) | MuxError::Lanes => Close::LIMIT,
+            MuxError::Credit(_) | MuxError::Lanes | MuxError::Length(_) => Close::LIMIT,
             MuxError::Record(error) => return End::from(error),
             _ => Close::PROTOCOL,
         };
@@ -223,16 +228,28 @@ fn control(shared: &Shared, record: &Record) -> Result<(), End> {
 struct Writer<'a> {
     shared: &'a Shared,
     sink: SplitSink<WebSocket, Message>,
+    tcp: Tcp,
+    bound: Bound,
 }
 
 impl Writer<'_> {
-    /// Writes what the session hands out, a batch at a time, each when the socket has room for it.
+    /// Writes what the session hands out, a piece at a time, each when the path has room for it.
     async fn write(&mut self) -> End {
+        let signals = self.shared.connection.signals.clone();
         loop {
-            let batch = self.batch();
+            let now = Instant::now();
+            self.bound.look(&self.tcp.socket(), now);
+            let open = self.bound.is_open();
+            let batch = self.batch(open);
             if batch.is_empty() {
-                self.shared.connection.signals.any.notified().await;
+                tokio::select! {
+                    () = signals.any.notified() => {}
+                    () = tokio::time::sleep_until(self.bound.opens_at(now).into()), if !open => {}
+                }
                 continue;
+            }
+            if open {
+                self.bound.wrote(batch.len());
             }
             if let Err(error) = self.sink.send(Message::Binary(batch)).await {
                 return End::Transport(error.to_string());
@@ -240,11 +257,13 @@ impl Writer<'_> {
         }
     }
 
-    /// The most urgent fragments that may go now.
-    fn batch(&self) -> Bytes {
+    /// The most urgent fragments that may go now: a piece of all, or of what is urgent.
+    fn batch(&self, open: bool) -> Bytes {
         let connection = &self.shared.connection;
         let mut lanes = self.shared.outgoing.lock();
-        let mut batch = BytesMut::with_capacity(BATCH);
+        let piece = self.bound.piece();
+        let last = if open { Priority::LAST } else { URGENT };
+        let mut batch = BytesMut::with_capacity(piece + mux::FRAGMENT_HEADER_LEN);
         let Lanes { mux, slots } = &mut *lanes;
         let changes = connection.take_changes();
         for slot in changes.given_up {
@@ -261,12 +280,7 @@ impl Writer<'_> {
             Some(Pull::Record(bytes)) => Some(bytes),
             _ => None,
         };
-        while batch.len() < BATCH {
-            let room = (BATCH - batch.len()).max(limits::FRAGMENT_MIN);
-            if mux.fragment(room, next, &mut batch).is_none() {
-                break;
-            }
-        }
+        while batch.len() < piece && mux.fragment_of(last, piece - batch.len(), next, &mut batch).is_some() {}
         batch.freeze()
     }
 
@@ -298,5 +312,3 @@ fn close_message(close: Close, reason: &str) -> Message {
     let reason = close::reason(reason).to_owned();
     Message::Close(Some(CloseFrame { code: close.websocket(), reason: reason.into() }))
 }
-
-const _: () = assert!(BATCH <= limits::MESSAGE_MAX);
