@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use tandem_protocol::message::{Control, Hello, control};
 use tandem_protocol::record::RecordError;
-use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, limits};
+use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, limits};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -172,8 +172,9 @@ impl Connection {
             room.as_mut().enable();
             let taken = {
                 let mut session = self.place.shared.session.lock();
-                session.heard(self.place.seat, Instant::now());
-                session.record(self.place.seat, lane, record)?
+                let now = Instant::now();
+                session.heard(self.place.seat, now);
+                session.record(self.place.seat, lane, record, now)?
             };
             match taken {
                 Taken::Yes => return Ok(()),
@@ -201,7 +202,7 @@ impl Connection {
 
     /// Takes a lane's next record.
     pub fn pull(&self, slot: Slot) -> Pull {
-        self.place.shared.session.lock().pull(self.place.seat, slot)
+        self.place.shared.session.lock().pull(self.place.seat, slot, Instant::now())
     }
 
     /// Lanes that were opened towards the client, or given up, since the last call.
@@ -222,6 +223,12 @@ impl Connection {
         if let Some(outbox) = session.outbox(self.place.seat) {
             outbox.control(message);
         }
+    }
+
+    /// How urgent a lane towards the client is now; `None` when it was given up. Its writer is woken, and
+    /// [`Signals::changed`] told, when that may have changed.
+    pub fn priority(&self, slot: Slot) -> Option<Priority> {
+        self.place.shared.session.lock().priority(self.place.seat, slot)
     }
 
     /// Whether the client looks at this display.

@@ -6,6 +6,7 @@ use std::array;
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tandem_protocol::message::SkipReason;
 use tandem_protocol::{Close, LaneKind};
 
 /// How a client is connected.
@@ -58,14 +59,89 @@ impl Dropped {
     }
 }
 
+/// Why a subscriber does not get a record of a screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// A key shows what it led to.
+    Key,
+    /// The subscriber reads the reduced rendition instead.
+    Fork,
+    /// The subscriber reads the live rendition instead.
+    Merge,
+    /// The bound on held bytes was reached.
+    HeldMax,
+    /// The publisher began from black.
+    Restarted,
+    /// The right to see it was withdrawn.
+    Right,
+}
+
+impl Skip {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Key, Self::Fork, Self::Merge, Self::HeldMax, Self::Restarted, Self::Right];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Fork => "fork",
+            Self::Merge => "merge",
+            Self::HeldMax => "held_max",
+            Self::Restarted => "restarted",
+            Self::Right => "right",
+        }
+    }
+
+    /// As subscribers are told.
+    pub fn reason(self) -> SkipReason {
+        match self {
+            Self::Key => SkipReason::Key,
+            Self::Fork => SkipReason::Fork,
+            Self::Merge => SkipReason::Merge,
+            Self::HeldMax => SkipReason::HeldMax,
+            Self::Restarted => SkipReason::Restarted,
+            Self::Right => SkipReason::Right,
+        }
+    }
+}
+
+/// What a client that was closed with `stalled` did not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stalled {
+    /// A screen that it sees.
+    Screen,
+    /// Control messages.
+    Control,
+    /// Anything else.
+    Queue,
+}
+
+impl Stalled {
+    const ALL: [Self; 3] = [Self::Screen, Self::Control, Self::Queue];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Screen => "screen",
+            Self::Control => "control",
+            Self::Queue => "queue",
+        }
+    }
+}
+
 /// The relay's metrics.
 pub struct Metrics {
     /// Sessions that exist now.
     pub sessions: Gauge,
     /// Keys of segments, whole.
     pub keys: Counter,
+    /// Keys that publishers were asked for.
+    pub keys_wanted: Counter,
     /// Segments started.
     pub segments: Counter,
+    /// Subscribers that went over to the reduced rendition.
+    pub forks: Counter,
+    /// Subscribers that came back from it.
+    pub merges: Counter,
     /// Subscribers that fell behind what is held and entered anew.
     pub lost: Counter,
     /// Feedback messages to publishers.
@@ -79,6 +155,9 @@ pub struct Metrics {
     forwarded_bytes: [Counter; LaneKind::ALL.len()],
     dropped_records: [Counter; Dropped::ALL.len()],
     dropped_bytes: [Counter; Dropped::ALL.len()],
+    skipped_records: [Counter; Skip::ALL.len()],
+    stalled: [Counter; Stalled::ALL.len()],
+    held_bytes: Gauge,
     closed: Vec<(Close, Counter)>,
     refused: Vec<(Close, Counter)>,
     handle: PrometheusHandle,
@@ -138,7 +217,10 @@ impl Metrics {
             Self {
                 sessions: gauge!("tandem_relay_sessions"),
                 keys: counter!("tandem_relay_keys_total"),
+                keys_wanted: counter!("tandem_relay_keys_wanted_total"),
                 segments: counter!("tandem_relay_segments_total"),
+                forks: counter!("tandem_relay_forks_total"),
+                merges: counter!("tandem_relay_merges_total"),
                 lost: counter!("tandem_relay_subscribers_lost_total"),
                 feedback: counter!("tandem_relay_feedback_total"),
                 admission_seconds: histogram!("tandem_relay_admission_seconds"),
@@ -157,6 +239,13 @@ impl Metrics {
                     counter!("tandem_relay_dropped_records_total", reason(at))
                 }),
                 dropped_bytes: array::from_fn(|at| counter!("tandem_relay_dropped_bytes_total", reason(at))),
+                skipped_records: array::from_fn(|at| {
+                    counter!("tandem_relay_skipped_records_total", label("reason", Skip::ALL[at].name()))
+                }),
+                stalled: array::from_fn(|at| {
+                    counter!("tandem_relay_stalled_total", label("reason", Stalled::ALL[at].name()))
+                }),
+                held_bytes: gauge!("tandem_relay_held_bytes"),
                 closed: codes("tandem_relay_closed_total"),
                 refused: codes("tandem_relay_refused_total"),
                 handle,
@@ -203,6 +292,47 @@ impl Metrics {
         self.dropped_records[reason as usize].increment(1);
         self.dropped_bytes[reason as usize].increment(bytes as u64);
     }
+
+    /// A subscriber does not get so many records of a screen.
+    pub fn skipped(&self, reason: Skip, records: u64) {
+        self.skipped_records[reason as usize].increment(records);
+    }
+
+    /// A client is closed since it does not take what waits for it.
+    pub fn stalled(&self, what: Stalled) {
+        self.stalled[what as usize].increment(1);
+    }
+
+    /// An account of held bytes, at nothing.
+    pub fn held(&self) -> HeldBytes {
+        HeldBytes { gauge: self.held_bytes.clone(), counted: 0 }
+    }
+}
+
+/// Bytes that one display's streams hold, counted in the gauge as long as this lives.
+pub struct HeldBytes {
+    gauge: Gauge,
+    counted: usize,
+}
+
+impl std::fmt::Debug for HeldBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HeldBytes({})", self.counted)
+    }
+}
+
+impl HeldBytes {
+    /// So many are held now.
+    pub fn set(&mut self, bytes: usize) {
+        self.gauge.increment(bytes as f64 - self.counted as f64);
+        self.counted = bytes;
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 fn count(counters: &[(Close, Counter)], close: Close) {
@@ -218,7 +348,13 @@ fn describe() {
     gauge!("tandem_relay_connections", "Admitted connections now, by transport.");
     counter!("tandem_relay_connections_total", "Admitted connections, by transport.");
     counter!("tandem_relay_keys_total", "Keys received whole.");
+    counter!("tandem_relay_keys_wanted_total", "Keys asked of publishers.");
     counter!("tandem_relay_segments_total", "Segments started.");
+    counter!("tandem_relay_forks_total", "Subscribers that went over to the reduced rendition.");
+    counter!("tandem_relay_merges_total", "Subscribers that came back to the live rendition.");
+    counter!("tandem_relay_skipped_records_total", "Records that a subscriber did not get, by reason.");
+    counter!("tandem_relay_stalled_total", "Clients closed as stalled, by what they did not take.");
+    gauge!("tandem_relay_held_bytes", "Bytes of screens held for subscribers, keys included.");
     counter!(
         "tandem_relay_subscribers_lost_total",
         "Subscribers that fell behind what is held and entered anew."

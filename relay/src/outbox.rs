@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_protocol::message::{Control, control, types};
-use tandem_protocol::{Close, Flags, Header, LaneKey, Record, Sender};
+use tandem_protocol::{Close, DisplayId, Flags, Header, LaneKey, Record, Sender};
 
-use crate::stream::{LaneOffset, Position};
+use crate::metrics::{Metrics, Stalled};
 
 /// How the session tells a connection's tasks that there is something for them to do. Called under the session's lock:
 /// implementations only signal.
@@ -38,6 +38,7 @@ impl Slot {
 /// The lanes of one connection towards its client.
 pub struct Outbox {
     wake: Arc<dyn Wake>,
+    metrics: Arc<Metrics>,
     lanes: BTreeMap<Slot, OutLane>,
     next_slot: u32,
     changes: Changes,
@@ -51,16 +52,18 @@ pub(crate) struct OutLane {
     pub(crate) source: Source,
     /// Bytes of records taken so far.
     taken: u64,
-    /// Where these bytes lie in the publisher's lane: (bytes taken before, place there), ascending.
-    map: VecDeque<(u64, LaneOffset)>,
+    /// Bytes of records that the client has acknowledged.
+    received: u64,
+    /// The body of the record taken last goes on in the next.
+    inside: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Records in order, but a `latest` one replaces an unsent one of its type.
     Queue { records: VecDeque<Queued>, bytes: usize },
-    /// Read from the rendition. `None`: waits for a segment that it can enter.
-    Screen(Option<Position>),
+    /// Read from a rendition, where its reader is.
+    Screen,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub(crate) struct Queued {
     bytes: Bytes,
     /// Its type, if it is a slot.
     latest: Option<u8>,
+    /// Its body goes on in the next.
+    more: bool,
 }
 
 /// What became of an outbox's lanes.
@@ -98,10 +103,11 @@ impl fmt::Debug for Outbox {
 
 impl Outbox {
     /// With nothing but the control lane.
-    pub fn new(wake: Arc<dyn Wake>) -> Self {
+    pub fn new(wake: Arc<dyn Wake>, metrics: Arc<Metrics>) -> Self {
         let control = OutLane::new(LaneKey::CONTROL, Source::queue());
         Self {
             wake,
+            metrics,
             lanes: BTreeMap::from([(Slot::CONTROL, control)]),
             next_slot: 1,
             changes: Changes::default(),
@@ -113,7 +119,7 @@ impl Outbox {
     pub fn control(&mut self, message: control::Message) {
         if self.queued_bytes(Slot::CONTROL) > CONTROL_MAX {
             // It asks, or others act, faster than it reads: it may come back with its ticket and start from there.
-            self.wake.close(Close::STALLED, "control messages are not read");
+            self.stalled(Stalled::Control, "control messages are not read");
             return;
         }
         let header = Header {
@@ -181,8 +187,28 @@ impl Outbox {
             *bytes -= old.bytes.len();
         }
         *bytes += record.bytes.len();
-        records.push_back(Queued { bytes: record.bytes.clone(), latest });
+        let more = header.flags.contains(Flags::MORE);
+        records.push_back(Queued { bytes: record.bytes.clone(), latest, more });
         self.wake.lane(slot);
+    }
+
+    /// Queues a part of a key; `more`: another one follows.
+    pub(crate) fn push_part(&mut self, slot: Slot, part: Bytes, more: bool) {
+        if let Some(OutLane { source: Source::Queue { records, bytes }, .. }) = self.lanes.get_mut(&slot) {
+            *bytes += part.len();
+            records.push_back(Queued { bytes: part, latest: None, more });
+            self.wake.lane(slot);
+        }
+    }
+
+    /// Throws away the bodies that wait in a lane's queue and of which nothing was taken.
+    pub(crate) fn drop_unbegun(&mut self, slot: Slot) {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return };
+        if let Source::Queue { records, bytes } = &mut lane.source {
+            let ends = records.iter().position(|queued| !queued.more).map_or(0, |at| at + 1);
+            records.truncate(if lane.inside { ends } else { 0 });
+            *bytes = records.iter().map(|queued| queued.bytes.len()).sum();
+        }
     }
 
     /// Bytes that wait in a lane's queue.
@@ -200,41 +226,37 @@ impl Outbox {
             && let Some(queued) = records.pop_front()
         {
             *bytes -= queued.bytes.len();
+            lane.taken += queued.bytes.len() as u64;
+            lane.inside = queued.more;
             return Pull::Record(queued.bytes);
         }
         Pull::Nothing
     }
 
-    /// The position of a lane that reads a rendition.
-    pub(crate) fn position(&mut self, slot: Slot) -> Option<&mut Option<Position>> {
-        match self.lanes.get_mut(&slot) {
-            Some(OutLane { source: Source::Screen(position), .. }) => Some(position),
-            _ => None,
-        }
+    /// Whether this lane reads a rendition.
+    pub(crate) fn is_screen(&self, slot: Slot) -> bool {
+        self.lanes.get(&slot).is_some_and(|lane| matches!(lane.source, Source::Screen))
     }
 
-    /// Notes what a lane that reads a rendition has taken.
-    pub(crate) fn taken(&mut self, slot: Slot, bytes: usize, at: LaneOffset) {
-        let Some(lane) = self.lanes.get_mut(&slot) else { return };
-        let expected = lane
-            .map
-            .back()
-            .map(|&(before, place)| LaneOffset { bytes: place.bytes + (lane.taken - before), ..place });
-        if expected != Some(at) {
-            lane.map.push_back((lane.taken, at));
-        }
+    /// Notes what a lane that reads a rendition has taken. Bytes taken in all.
+    pub(crate) fn took(&mut self, slot: Slot, bytes: usize) -> u64 {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return 0 };
         lane.taken += bytes as u64;
+        lane.taken
     }
 
-    /// Where in the publisher's lane the first `received` bytes of this lane end.
-    pub(crate) fn delivered(&mut self, slot: Slot, received: u64) -> Option<LaneOffset> {
-        let lane = self.lanes.get_mut(&slot)?;
-        let received = received.min(lane.taken);
-        while lane.map.len() > 1 && lane.map[1].0 <= received {
-            lane.map.pop_front();
-        }
-        let &(before, place) = lane.map.front()?;
-        Some(LaneOffset { bytes: place.bytes + received.checked_sub(before)?, ..place })
+    /// The client has had so many bytes of a lane: how many of them it had not acknowledged before. More than was taken is
+    /// not believed, and less than before says nothing.
+    pub(crate) fn acknowledged(&mut self, slot: Slot, received: u64) -> u64 {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return 0 };
+        let news = received.min(lane.taken).saturating_sub(lane.received);
+        lane.received += news;
+        news
+    }
+
+    /// Bytes of a lane that were taken and are not acknowledged.
+    pub(crate) fn in_flight(&self, slot: Slot) -> u64 {
+        self.lanes.get(&slot).map_or(0, |lane| lane.taken - lane.received)
     }
 
     /// Gives a lane up at once.
@@ -252,9 +274,25 @@ impl Outbox {
         self.wake.lane(slot);
     }
 
+    /// The client looks at another display: those who write the lanes of this one ask for their priority again.
+    pub(crate) fn priority_changed(&self, display: DisplayId) {
+        for (&slot, lane) in self.lanes.iter().filter(|(_, lane)| lane.key.kind.is_screen()) {
+            if lane.key.display == display {
+                self.wake.lane(slot);
+            }
+        }
+        self.wake.changed();
+    }
+
     /// Wakes the connection's own task.
     pub(crate) fn wake_changed(&self) {
         self.wake.changed();
+    }
+
+    /// Ends the connection of a client that does not take what waits for it.
+    pub(crate) fn stalled(&self, what: Stalled, reason: &str) {
+        self.metrics.stalled(what);
+        self.wake.close(Close::STALLED, reason);
     }
 
     /// Ends the connection.
@@ -265,7 +303,7 @@ impl Outbox {
 
 impl OutLane {
     fn new(key: LaneKey, source: Source) -> Self {
-        Self { key, source, taken: 0, map: VecDeque::new() }
+        Self { key, source, taken: 0, received: 0, inside: false }
     }
 }
 
@@ -303,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_latest_record_replaces_the_unsent_one_of_its_type_only() {
-        let mut outbox = Outbox::new(Arc::new(Quiet));
+        let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
         let slot = outbox.open(LaneKey::plain(LaneKind::Cursor, Sender(1)), Source::queue());
         outbox.push(slot, &record(1, Flags::LATEST, b"shape"));
         outbox.push(slot, &record(2, Flags::LATEST, b"here"));
@@ -318,18 +356,16 @@ mod tests {
     }
 
     #[test]
-    fn bytes_taken_are_mapped_to_the_publishers_lane_over_jumps() {
-        let mut outbox = Outbox::new(Arc::new(Quiet));
-        let slot = outbox.open(LaneKey::plain(LaneKind::Screen, Sender(1)), Source::Screen(None));
-        let at = |opening, bytes| LaneOffset { opening, bytes };
-        assert_eq!(outbox.delivered(slot, 0), None);
-        outbox.taken(slot, 100, at(1, 500));
-        outbox.taken(slot, 50, at(1, 600));
-        outbox.taken(slot, 10, at(2, 0));
-        assert_eq!(outbox.delivered(slot, 120), Some(at(1, 620)));
-        assert_eq!(outbox.delivered(slot, 155), Some(at(2, 5)));
-        assert_eq!(outbox.delivered(slot, 9999), Some(at(2, 10)), "more than was sent is not believed");
-        assert_eq!(outbox.delivered(slot, 120), None, "acknowledgements that go back say nothing");
+    fn bytes_are_in_flight_until_they_are_acknowledged() {
+        let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
+        let slot = outbox.open(LaneKey::plain(LaneKind::Screen, Sender(1)), Source::Screen);
+        assert_eq!(outbox.took(slot, 100), 100);
+        assert_eq!(outbox.took(slot, 50), 150);
+        assert_eq!(outbox.acknowledged(slot, 120), 120);
+        assert_eq!(outbox.in_flight(slot), 30);
+        assert_eq!(outbox.acknowledged(slot, 90), 0, "acknowledgements that go back say nothing");
+        assert_eq!(outbox.acknowledged(slot, 9999), 30, "more than was sent is not believed");
+        assert_eq!(outbox.in_flight(slot), 0);
     }
 
     #[test]
@@ -344,7 +380,7 @@ mod tests {
             }
         }
         let told = Arc::new(Told::default());
-        let mut outbox = Outbox::new(told.clone());
+        let mut outbox = Outbox::new(told.clone(), Arc::default());
         for id in 0..100_000 {
             outbox.control(control::Message::Pong(tandem_protocol::message::Pong { id, time_us: 0 }));
         }
@@ -354,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_was_given_up_sends_nothing_more() {
-        let mut outbox = Outbox::new(Arc::new(Quiet));
+        let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
         let key = LaneKey::plain(LaneKind::Chat, Sender(2));
         let slot = outbox.open(key, Source::queue());
         outbox.push(slot, &record(1, Flags::default(), b"never"));

@@ -113,7 +113,7 @@ impl Relay {
                 ..Default::default()
             };
             let seat = session.attach(sender, who, join(hello, attempt), wake, now);
-            session.welcome(seat, welcome);
+            session.welcome(seat, welcome, now);
             drop(session);
             Ok(Place { shared, seat, session: admission.session, role })
         });

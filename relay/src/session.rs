@@ -5,8 +5,16 @@
 //! keeps time. Bodies are never read.
 
 mod consent;
+mod display;
+mod feedback;
+mod lag;
+mod ledger;
 mod member;
+mod rate;
+mod reader;
 mod screens;
+mod upkeep;
+mod wants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +22,15 @@ use std::time::{Duration, Instant};
 
 use tandem_protocol::message::{self, Rights, Role, SessionState, control};
 use tandem_protocol::{
-    AttemptId, Close, DisplayId, Flags, LaneKey, LaneKind, Point, Record, Rendition, Sender, SessionId,
-    limits,
+    AttemptId, Close, DisplayId, Flags, LaneKey, LaneKind, Point, Record, Sender, SessionId, limits,
 };
 
-use crate::metrics::{Dropped, Metrics};
+use crate::metrics::{Dropped, Metrics, Stalled};
 use crate::outbox::{Outbox, Pull, Slot, Wake};
-use crate::stream::{Stream, StreamError};
+use crate::stream::StreamError;
 
+use display::Display;
+pub use ledger::Account;
 pub use member::Who;
 use member::{Link, Member, Online};
 
@@ -34,12 +43,14 @@ const QUEUE_MAX: usize = 1 << 20;
 pub struct Session {
     id: SessionId,
     members: BTreeMap<Sender, Member>,
-    streams: BTreeMap<(DisplayId, Rendition), Stream>,
+    displays: BTreeMap<DisplayId, Display>,
     /// The publisher's newest records of every slot, for who joins.
     latest: BTreeMap<(LaneKind, u8), Record>,
     revision: u64,
     next_want: u32,
     next_connection: u64,
+    /// When the screens are next to be looked after.
+    upkeep_due: Option<Instant>,
     ended: Option<Close>,
     timing: Timing,
     metrics: Arc<Metrics>,
@@ -116,11 +127,12 @@ impl Session {
         Self {
             id,
             members: BTreeMap::new(),
-            streams: BTreeMap::new(),
+            displays: BTreeMap::new(),
             latest: BTreeMap::new(),
             revision: 0,
             next_want: 1,
             next_connection: 1,
+            upkeep_due: None,
             ended: None,
             timing,
             metrics,
@@ -192,15 +204,17 @@ impl Session {
         self.next_connection += 1;
         let seat = Seat { sender, connection };
         let member = self.members.entry(sender).or_insert_with(|| Member::new(who));
+        member.remember();
         if let Link::Online(before) = &member.link {
             before.outbox.close(Close::REPLACED, "the same participant connected anew");
         }
-        member.link = Link::Online(Box::new(Online::new(connection, join, Outbox::new(wake), now)));
+        let outbox = Outbox::new(wake, self.metrics.clone());
+        member.link = Link::Online(Box::new(Online::new(connection, join, outbox, now)));
         seat
     }
 
     /// The first message to a seat, and all that it needs to go on: to be sent before anything else.
-    pub fn welcome(&mut self, seat: Seat, mut welcome: message::Welcome) {
+    pub fn welcome(&mut self, seat: Seat, mut welcome: message::Welcome, now: Instant) {
         let Some(member) = self.members.get(&seat.sender) else { return };
         welcome.received =
             if member.is_publisher() { self.received_screens(seat.sender) } else { Vec::new() };
@@ -210,9 +224,9 @@ impl Session {
             online.outbox.control(control::Message::Welcome(welcome));
         }
         if publisher {
-            self.publisher_came(seat.sender);
+            self.publisher_came(seat.sender, now);
         }
-        self.sync(seat.sender);
+        self.sync(seat.sender, now);
         if !publisher {
             self.send_latest(seat.sender);
         }
@@ -225,12 +239,13 @@ impl Session {
             return;
         }
         let Some(member) = self.members.get_mut(&seat.sender) else { return };
+        member.remember();
         member.link = Link::Offline { since: now };
         if member.is_publisher() {
             self.publisher_went();
         }
-        self.refresh_wants();
-        self.feed_back(now);
+        self.refresh_wants(now);
+        self.upkeep(now);
         self.wake_senders();
         self.announce();
     }
@@ -271,7 +286,7 @@ impl Session {
                 return Err(Breach { close: Close::LIMIT, reason: "too many lanes".into() });
             }
             online.lanes.insert(lane, member::InLane { key, stale: false });
-            if key.kind == LaneKind::Screen {
+            if key.kind.is_screen() {
                 self.screen_lane_opened(key);
             }
         }
@@ -289,7 +304,13 @@ impl Session {
     ///
     /// # Errors
     /// A [`Breach`] of the protocol.
-    pub fn record(&mut self, seat: Seat, lane: LaneInstance, record: &Record) -> Result<Taken, Breach> {
+    pub fn record(
+        &mut self,
+        seat: Seat,
+        lane: LaneInstance,
+        record: &Record,
+        now: Instant,
+    ) -> Result<Taken, Breach> {
         if record.header.sender != seat.sender {
             return Err(Breach::protocol("a record of another sender"));
         }
@@ -303,7 +324,7 @@ impl Session {
             return Ok(Taken::Yes);
         }
         match key.kind {
-            LaneKind::Screen | LaneKind::Key => self.screen_record(key, record)?,
+            LaneKind::Screen | LaneKind::Key => self.screen_record(key, record, now)?,
             _ if self.is_publisher(seat.sender) => self.publish(seat.sender, key, record),
             _ => return Ok(self.submit(seat.sender, key, record)),
         }
@@ -334,7 +355,7 @@ impl Session {
             .find(key)
             .unwrap_or_else(|| online.outbox.open(key, crate::outbox::Source::queue()));
         if online.outbox.queued_bytes(slot) > QUEUE_MAX {
-            online.outbox.close(Close::STALLED, "too much is waiting");
+            online.outbox.stalled(Stalled::Queue, "too much is waiting");
             return;
         }
         online.outbox.push(slot, record);
@@ -395,9 +416,9 @@ impl Session {
             }
             M::Ack(ack) => self.ack(seat, &ack, now)?,
             M::Visible(visible) => self.visible(seat, &visible, now)?,
-            M::Want(want) => self.wanted(seat, &want)?,
+            M::Want(want) => self.wanted(seat, &want, now)?,
             M::Ask(ask) => self.ask(seat.sender, Rights::from_wire(&ask.rights)),
-            M::Grants(grants) => self.grants(seat.sender, &grants)?,
+            M::Grants(grants) => self.grants(seat.sender, &grants, now)?,
             M::End(end) => self.end(seat.sender, end.reason()),
             M::Hello(_) => return Err(Breach::protocol("a second Hello")),
             // What only the relay says, and Credit, which the binding has taken: of no meaning here.
@@ -431,14 +452,18 @@ impl Session {
     }
 
     /// Takes the next record of a lane for its writer.
-    pub fn pull(&mut self, seat: Seat, slot: Slot) -> Pull {
+    pub fn pull(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
         let Some(online) = self.online(seat) else { return Pull::Reset };
-        if online.outbox.position(slot).is_some() {
-            return self.pull_screen(seat, slot);
+        if online.outbox.is_screen(slot) {
+            return self.pull_screen(seat, slot, now);
         }
         let pulled = online.outbox.pop(slot);
-        if matches!(pulled, Pull::Record(_)) && self.is_publisher(seat.sender) {
-            self.wake_senders();
+        if matches!(pulled, Pull::Record(_)) {
+            if self.is_publisher(seat.sender) {
+                self.wake_senders();
+            } else {
+                self.key_taken(seat, slot, now);
+            }
         }
         pulled
     }
@@ -451,7 +476,10 @@ impl Session {
     /// When [`Session::tick`] is next needed for what cannot wait for the regular one.
     pub fn deadline(&self, seat: Seat) -> Option<Instant> {
         let member = self.members.get(&seat.sender)?;
-        member.online().filter(|online| online.connection == seat.connection)?.feedback.due()
+        member.online().filter(|online| online.connection == seat.connection && member.is_publisher())?;
+        // The publisher's connection keeps the time of its screens.
+        let feedback = self.displays.values().flat_map(Display::feedback_due);
+        feedback.chain(self.upkeep_due).min()
     }
 
     /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called at the deadline and a few times a second.
@@ -472,6 +500,7 @@ impl Session {
                 self.ended.get_or_insert(Close::TICKET_EXPIRED);
             }
         }
+        self.upkeep(now);
         self.send_feedback(now);
     }
 

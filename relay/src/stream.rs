@@ -1,51 +1,62 @@
 //! One rendition of one display as the relay holds it: records in order, the segments they form, and positions in them.
 //!
-//! Plain data. Nothing is copied per subscriber: a subscriber is a [`Position`], the number of the record that it needs
-//! next. Numbers run through all segments of an epoch, so who is in step crosses a segment's start without noticing; who
-//! is not enters at the newest start, with its key if it has a predecessor.
+//! Plain data. Nothing is copied per subscriber: a subscriber is a [`Position`]. Records are counted by *ordinals* that never go
+//! back, whatever the publisher's numbers and epochs do, so that differences of ordinals are counts of records. Who is in step
+//! crosses a segment's start without noticing; who is not enters at a start from black, or at one whose key is here; who
+//! shows the update that a start names as its `from` may enter there too, from the other rendition.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_protocol::{Header, Point, Record, Rendition, ScreenKind, limits};
+use tandem_protocol::{Flags, Header, Point, Record, ScreenKind, limits};
+
+/// What arrives within this time of a start from black is taken for its first picture.
+const FIRST_PICTURE: Duration = Duration::from_secs(1);
 
 /// A rendition's held records.
 #[derive(Debug, Default)]
 pub struct Stream {
     epoch: Option<u64>,
     next_seq: u64,
+    /// Of the newest start; the newest start itself may have been let go.
+    segment: Option<u32>,
+    /// The newest record's body goes on in the next.
+    unfinished: bool,
+    /// The ordinal of the record that comes next.
+    head: u64,
     records: VecDeque<Held>,
     starts: VecDeque<Start>,
-    starts_seen: u64,
     held_bytes: usize,
-    lane: LaneOffset,
-}
-
-/// A place in the bytes of the publisher's lane. The publisher's pacer counts in these.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LaneOffset {
-    /// How often the publisher has opened the lane.
-    pub opening: u64,
-    /// Bytes of records since then.
-    pub bytes: u64,
+    /// Bytes of all records that ever came.
+    total_bytes: u64,
+    /// Bytes of records since the publisher last opened the lane.
+    lane_bytes: u64,
+    arrived: Option<Instant>,
+    key_bytes: Option<usize>,
+    first_picture: Option<(Instant, usize)>,
 }
 
 #[derive(Debug)]
 struct Held {
-    seq: u64,
+    point: Point,
     bytes: Bytes,
-    /// Where it began in the publisher's lane.
-    at: LaneOffset,
-    /// It begins a segment that goes on from elsewhere than the record before it.
+    /// [`Stream::total_bytes`] before it.
+    before: u64,
+    arrived: Instant,
+    /// Its body goes on in the next record.
+    more: bool,
+    /// It begins a segment that does not go on from the record before it.
     jumps: bool,
 }
 
 /// The start of a segment.
 #[derive(Debug)]
 struct Start {
-    seq: u64,
+    at: u64,
     segment: u32,
     from: Option<Point>,
+    jumps: bool,
     key: KeyParts,
 }
 
@@ -56,13 +67,16 @@ struct KeyParts {
     whole: bool,
 }
 
-/// Where a subscriber is: the record that it needs next.
+/// Where a subscriber is: the record that it needs next, and what it shows by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    epoch: u64,
-    seq: u64,
-    /// It has applied the key of the start that it stands at.
+    at: u64,
+    /// It may begin with the start that it stands at, whatever it shows.
     entering: bool,
+    /// It has had a part of a body whose next part it stands at.
+    inside: bool,
+    /// The last update that it has had whole.
+    shows: Option<Point>,
 }
 
 /// A way into a rendition for who has nothing.
@@ -72,13 +86,15 @@ pub struct Entry {
     pub position: Position,
     /// After this key.
     pub key: Vec<Bytes>,
+    /// Bytes of the key and of what is held from there on.
+    pub bytes: u64,
 }
 
 /// What a subscriber gets at its position.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
-    /// This record, which begins there in the publisher's lane.
-    Record(Bytes, LaneOffset),
+    /// This record.
+    Record(Bytes),
     /// Nothing yet.
     Nothing,
     /// What it needs is gone: it must enter anew.
@@ -92,6 +108,8 @@ pub enum Pushed {
     Update,
     /// It begins a segment.
     Start,
+    /// It begins a segment from black: all before it is of no more use.
+    Black,
     /// It was here before.
     Duplicate,
 }
@@ -99,7 +117,7 @@ pub enum Pushed {
 /// The publisher broke the rules of docs/protocol.md, section 6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// Record numbers must follow one another.
+    /// Only starts may leave numbers out.
     #[error("record {got} where {expected} was next")]
     Gap {
         /// The record's number.
@@ -107,7 +125,7 @@ pub enum StreamError {
         /// The number that should have been.
         expected: u64,
     },
-    /// A rendition begins with a start that has no predecessor.
+    /// A rendition begins with a start from black, or from the other rendition.
     #[error("an update before any start")]
     NoStart,
     /// An update names another segment than the newest.
@@ -118,15 +136,58 @@ pub enum StreamError {
     KeySize,
 }
 
-impl Stream {
-    /// The publisher opened its lane, for the first time or again.
-    pub fn lane_opened(&mut self) {
-        self.lane = LaneOffset { opening: self.lane.opening + 1, bytes: 0 };
+impl Position {
+    fn entering(at: u64) -> Self {
+        Self { at, entering: true, inside: false, shows: None }
     }
 
-    /// How much of the publisher's present lane has arrived.
-    pub fn lane_offset(&self) -> LaneOffset {
-        self.lane
+    /// The ordinal of the record that it needs next.
+    pub fn ordinal(self) -> u64 {
+        self.at
+    }
+
+    /// The last update that the subscriber has had whole, unless it is in the middle of the next.
+    pub fn shows(self) -> Option<Point> {
+        self.shows.filter(|_| !self.inside)
+    }
+}
+
+impl Stream {
+    /// The publisher opened its screen lane, for the first time or again.
+    pub fn lane_opened(&mut self) {
+        self.lane_bytes = 0;
+    }
+
+    /// The publisher opened its key lane: a key begun on the lane before it does not go on.
+    pub fn key_lane_opened(&mut self) {
+        for start in self.starts.iter_mut().filter(|start| !start.key.whole) {
+            start.key = KeyParts::default();
+        }
+    }
+
+    /// Bytes of records that have arrived on the publisher's present lane.
+    pub fn lane_bytes(&self) -> u64 {
+        self.lane_bytes
+    }
+
+    /// Bytes of all records that ever came.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// When the last record came.
+    pub fn arrived(&self) -> Option<Instant> {
+        self.arrived
+    }
+
+    /// How many records have come.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The ordinal of the first record that is still held.
+    pub fn first(&self) -> u64 {
+        self.head - self.records.len() as u64
     }
 
     /// The publisher's epoch and the record that is needed next: what a resume starts from.
@@ -138,34 +199,43 @@ impl Stream {
     ///
     /// # Errors
     /// [`StreamError`]; nothing has changed then.
-    pub fn push(&mut self, record: &Record) -> Result<Pushed, StreamError> {
+    pub fn push(&mut self, record: &Record, now: Instant) -> Result<Pushed, StreamError> {
         let header = &record.header;
         let Some(screen) = header.screen else { return Err(StreamError::NoStart) };
-        let at = self.lane;
-        let pushed = match screen.kind {
-            ScreenKind::Start { from } => self.push_start(header, screen.segment, from)?,
+        let point = Point { rendition: screen.rendition, segment: screen.segment, seq: header.seq };
+        let (pushed, jumps) = match screen.kind {
+            ScreenKind::Start { from } => self.push_start(header, point, from, now)?,
             _ if self.epoch != Some(header.epoch) => return Err(StreamError::NoStart),
-            _ if header.seq < self.next_seq => Pushed::Duplicate,
+            _ if header.seq < self.next_seq => (Pushed::Duplicate, false),
             _ => {
                 self.check_next(header.seq)?;
-                match self.starts.back() {
-                    Some(start) if start.segment == screen.segment => Pushed::Update,
-                    Some(_) => return Err(StreamError::Segment(screen.segment)),
-                    None => return Err(StreamError::NoStart),
-                }
+                self.check_segment(screen.segment)?;
+                (Pushed::Update, false)
             }
         };
-        self.lane.bytes += record.bytes.len() as u64;
-        if pushed != Pushed::Duplicate {
-            let jumps = match screen.kind {
-                ScreenKind::Start { from: Some(from) } => {
-                    pushed == Pushed::Start && !self.is_last(screen.rendition, from)
-                }
-                _ => false,
-            };
-            self.held_bytes += record.bytes.len();
-            self.records.push_back(Held { seq: header.seq, bytes: record.bytes.clone(), at, jumps });
-            self.next_seq = header.seq + 1;
+        let len = record.bytes.len();
+        self.lane_bytes += len as u64;
+        if pushed == Pushed::Duplicate {
+            return Ok(pushed);
+        }
+        self.records.push_back(Held {
+            point,
+            bytes: record.bytes.clone(),
+            before: self.total_bytes,
+            arrived: now,
+            more: header.flags.contains(Flags::MORE),
+            jumps,
+        });
+        self.head += 1;
+        self.unfinished = header.flags.contains(Flags::MORE);
+        self.next_seq = header.seq + 1;
+        self.held_bytes += len;
+        self.total_bytes += len as u64;
+        self.arrived = Some(now);
+        if let Some((began, bytes)) = &mut self.first_picture
+            && now.saturating_duration_since(*began) <= FIRST_PICTURE
+        {
+            *bytes += len;
         }
         Ok(pushed)
     }
@@ -173,20 +243,23 @@ impl Stream {
     fn push_start(
         &mut self,
         header: &Header,
-        segment: u32,
+        point: Point,
         from: Option<Point>,
-    ) -> Result<Pushed, StreamError> {
+        now: Instant,
+    ) -> Result<(Pushed, bool), StreamError> {
+        let mut jumps = from.is_some();
         if self.epoch == Some(header.epoch) {
             if header.seq < self.next_seq {
-                return Ok(Pushed::Duplicate);
+                return Ok((Pushed::Duplicate, false));
             }
-            self.check_next(header.seq)?;
-            // A start in several parts is one start.
-            if self.starts.back().is_some_and(|start| start.segment == segment) {
-                return Ok(Pushed::Update);
+            if self.unfinished && self.segment == Some(point.segment) {
+                // A start in several parts is one start.
+                self.check_next(header.seq)?;
+                return Ok((Pushed::Update, false));
             }
+            jumps &= header.seq != self.next_seq;
         } else {
-            if from.is_some() {
+            if from.is_some_and(|from| from.rendition == point.rendition) {
                 return Err(StreamError::NoStart);
             }
             self.records.clear();
@@ -194,135 +267,224 @@ impl Stream {
             self.held_bytes = 0;
             self.epoch = Some(header.epoch);
         }
-        self.starts_seen += 1;
-        self.starts.push_back(Start { seq: header.seq, segment, from, key: KeyParts::default() });
-        Ok(Pushed::Start)
+        self.segment = Some(point.segment);
+        if from.is_none() {
+            self.first_picture = Some((now, 0));
+        }
+        let key = KeyParts::default();
+        self.starts.push_back(Start { at: self.head, segment: point.segment, from, jumps, key });
+        Ok((if from.is_none() { Pushed::Black } else { Pushed::Start }, jumps))
     }
 
     fn check_next(&self, got: u64) -> Result<(), StreamError> {
         if got == self.next_seq { Ok(()) } else { Err(StreamError::Gap { got, expected: self.next_seq }) }
     }
 
-    /// Whether `point` is the last record before the newest start.
-    fn is_last(&self, rendition: Rendition, point: Point) -> bool {
-        point.rendition == rendition && point.seq + 1 == self.next_seq
+    fn check_segment(&self, segment: u32) -> Result<(), StreamError> {
+        match self.segment {
+            Some(newest) if newest == segment => Ok(()),
+            Some(_) => Err(StreamError::Segment(segment)),
+            None => Err(StreamError::NoStart),
+        }
     }
 
-    /// Takes a part of a key. Says whether its segment can now be entered by it; a key of a segment that is no longer the
-    /// newest is of no use and dropped.
+    /// Takes a part of a key. Says whether its segment can now be entered by it; a key of a segment whose start is not held
+    /// is of no use and dropped.
     ///
     /// # Errors
     /// [`StreamError::KeySize`].
-    pub fn push_key(&mut self, record: &Record, more: bool) -> Result<bool, StreamError> {
+    pub fn push_key(&mut self, record: &Record) -> Result<bool, StreamError> {
         let Some(screen) = record.header.screen else { return Ok(false) };
         if self.epoch != Some(record.header.epoch) {
             return Ok(false);
         }
-        let Some(start) = self.starts.back_mut().filter(|start| start.segment == screen.segment) else {
+        let Some(at) = self.starts.iter().rposition(|start| start.segment == screen.segment) else {
             return Ok(false);
         };
-        if start.key.whole {
+        let key = &mut self.starts[at].key;
+        if key.whole {
             return Ok(false);
         }
-        start.key.bytes += record.bytes.len();
-        if start.key.bytes > limits::ASSEMBLED_MAX {
+        key.bytes += record.bytes.len();
+        if key.bytes > limits::ASSEMBLED_MAX {
             return Err(StreamError::KeySize);
         }
-        start.key.parts.push(record.bytes.clone());
-        start.key.whole = !more;
-        Ok(!more)
-    }
-
-    /// A way in for who has nothing: the newest segment, if it is held from its start and needs no key or has it.
-    /// `None`: the publisher must be asked for a start with a key.
-    pub fn entry(&self) -> Option<Entry> {
-        let start = self.starts.back()?;
-        let held = self.records.front().is_some_and(|first| first.seq <= start.seq);
-        if !held || (start.from.is_some() && !start.key.whole) {
-            return None;
+        key.parts.push(record.bytes.clone());
+        key.whole = !record.header.flags.contains(Flags::MORE);
+        if key.whole {
+            self.key_bytes = Some(key.bytes);
+            // Who enters does so by the newest.
+            for older in self.starts.iter_mut().take(at) {
+                older.key = KeyParts::default();
+            }
         }
-        let key = if start.from.is_some() { start.key.parts.clone() } else { Vec::new() };
-        Some(Entry { position: Position { epoch: self.epoch?, seq: start.seq, entering: true }, key })
+        Ok(self.starts[at].key.whole)
     }
 
-    /// How many segments have started here.
-    pub fn starts_seen(&self) -> u64 {
-        self.starts_seen
+    /// The cheapest way in for who has nothing, not before this ordinal. `None`: the publisher must be asked for a start with a
+    /// key.
+    pub fn entry(&self, not_before: u64) -> Option<Entry> {
+        let start = self.way_in(not_before)?;
+        let (key, key_bytes) = match start.from {
+            Some(_) => (start.key.parts.clone(), start.key.bytes),
+            None => (Vec::new(), 0),
+        };
+        let position = Position::entering(start.at);
+        Some(Entry { position, key, bytes: key_bytes as u64 + self.queued(position) })
     }
 
-    /// Whether the newest segment's key is still to come.
-    pub fn awaits_key(&self) -> bool {
-        self.starts.back().is_some_and(|start| start.from.is_some() && !start.key.whole)
+    fn way_in(&self, not_before: u64) -> Option<&Start> {
+        let least = not_before.max(self.first());
+        let mut best: Option<(u64, &Start)> = None;
+        for start in self.starts.iter().rev() {
+            let key_bytes = start.from.map_or(0, |_| start.key.bytes as u64);
+            if start.at >= least && (start.from.is_none() || start.key.whole) {
+                let bytes = key_bytes + self.queued(Position::entering(start.at));
+                if best.is_none_or(|(least, _)| bytes < least) {
+                    best = Some((bytes, start));
+                }
+            }
+            // From before a jump nobody comes past it, and before a start from black nothing is of use.
+            if start.jumps || start.from.is_none() {
+                break;
+            }
+        }
+        best.map(|(_, start)| start)
+    }
+
+    /// Whether a key for some held segment has begun to arrive, or its start awaits it.
+    pub fn key_is_arriving(&self) -> bool {
+        self.starts.iter().any(|start| start.key.bytes > 0 && !start.key.whole)
+    }
+
+    /// About how large a key is: as the last one, else as the first picture was.
+    pub fn key_estimate(&self) -> Option<u64> {
+        self.key_bytes.or(self.first_picture.map(|(_, bytes)| bytes)).map(|bytes| bytes as u64)
+    }
+
+    /// The start by which who shows `from` enters here, if it is held.
+    pub fn bridge(&self, from: Point) -> Option<Position> {
+        self.find_bridge(|point| point == from)
+    }
+
+    /// The first start by which who shows `from`, or will show what follows it, can enter here.
+    pub fn bridge_ahead(&self, from: Point) -> Option<Position> {
+        self.find_bridge(|point| point.rendition == from.rendition && point.seq >= from.seq)
+    }
+
+    fn find_bridge(&self, leads: impl Fn(Point) -> bool) -> Option<Position> {
+        let first = self.first();
+        let start = self.starts.iter().find(|start| start.at >= first && start.from.is_some_and(&leads))?;
+        Some(Position::entering(start.at))
     }
 
     /// The position of a subscriber that shows `point` of this epoch, if what follows is held.
     pub fn after(&self, epoch: u64, point: Point) -> Option<Position> {
-        let first = self.records.front().map_or(self.next_seq, |held| held.seq);
-        let seq = point.seq.checked_add(1)?;
-        (self.epoch == Some(epoch) && (first..=self.next_seq).contains(&seq)).then_some(Position {
-            epoch,
-            seq,
-            entering: false,
-        })
+        if self.epoch != Some(epoch) {
+            return None;
+        }
+        let next = self.records.partition_point(|held| held.point.seq <= point.seq);
+        let (follows, inside) = match next.checked_sub(1).map(|at| &self.records[at]) {
+            Some(held) => (held.point == point, held.more),
+            None => {
+                let first = self.records.front().map_or(self.next_seq, |held| held.point.seq);
+                (point.seq.checked_add(1) == Some(first), false)
+            }
+        };
+        let at = self.first() + next as u64;
+        follows.then_some(Position { at, entering: false, inside, shows: Some(point) })
     }
 
     /// What is at a position. The position moves behind it.
     pub fn read(&self, position: &mut Position) -> Read {
-        if self.epoch != Some(position.epoch) {
-            return Read::Lost;
-        }
-        if position.seq == self.next_seq {
+        if position.at >= self.head {
             return Read::Nothing;
         }
-        let Some(held) = self.index(position.seq).map(|at| &self.records[at]) else { return Read::Lost };
-        if held.jumps && !position.entering {
+        let Some(held) = self.held(position.at) else { return Read::Lost };
+        if held.jumps && !position.entering && !self.leads(position.at, position.shows) {
             return Read::Lost;
         }
-        *position = Position { seq: position.seq + 1, entering: false, ..*position };
-        Read::Record(held.bytes.clone(), held.at)
+        *position = Position {
+            at: position.at + 1,
+            entering: false,
+            inside: held.more,
+            shows: if held.more { position.shows } else { Some(held.point) },
+        };
+        Read::Record(held.bytes.clone())
     }
 
-    fn index(&self, seq: u64) -> Option<usize> {
-        let first = self.records.front()?.seq;
-        usize::try_from(seq.checked_sub(first)?).ok().filter(|&at| at < self.records.len())
+    /// Whether the start at this ordinal goes on from what is shown.
+    fn leads(&self, at: u64, shows: Option<Point>) -> bool {
+        let start = self.starts.iter().find(|start| start.at == at);
+        start.is_some_and(|start| start.from.is_none() || start.from == shows)
+    }
+
+    /// Moves a position that stands before the newest start from black to it, unless it must first end a body. Says how
+    /// many records were left out.
+    pub fn skip_to_black(&self, position: &mut Position) -> u64 {
+        let black = self.starts.iter().rev().find(|start| start.from.is_none()).map(|start| start.at);
+        let Some(black) = black.filter(|&at| at > position.at && at >= self.first()) else { return 0 };
+        if position.inside && position.at >= self.first() {
+            return 0;
+        }
+        let skipped = black - position.at;
+        *position = Position::entering(black);
+        skipped
+    }
+
+    /// The update that a position shows, or else the record that it needs next: no way out of this rendition from before it can
+    /// be taken any more.
+    pub fn least_exit(&self, position: Position) -> Option<Point> {
+        position.shows().or_else(|| self.held(position.at).map(|held| held.point))
+    }
+
+    fn held(&self, ordinal: u64) -> Option<&Held> {
+        let at = ordinal.checked_sub(self.first())?;
+        self.records.get(usize::try_from(at).ok()?)
     }
 
     /// Bytes that a position has still to read.
     pub fn queued(&self, position: Position) -> u64 {
-        if self.epoch != Some(position.epoch) {
-            return 0;
-        }
-        match self.index(position.seq) {
-            None => 0,
-            Some(at) if self.records[at].at.opening == self.lane.opening => {
-                self.lane.bytes - self.records[at].at.bytes
+        let first = self.held(position.at.max(self.first()));
+        first.map_or(0, |held| self.total_bytes - held.before)
+    }
+
+    /// When the record that a position needs next came.
+    pub fn waits_since(&self, position: Position) -> Option<Instant> {
+        self.held(position.at.max(self.first())).map(|held| held.arrived)
+    }
+
+    /// Lets go of what nobody needs: what every position has passed (`needed` is the least ordinal that somebody needs) and no
+    /// joiner would want, since entering there costs more than `worth` bytes; and whatever is beyond
+    /// [`limits::HELD_SEGMENT_MAX`], oldest first. `key_to_come`: the newest segment may still get one.
+    pub fn trim(&mut self, needed: u64, worth: u64, key_to_come: bool) {
+        loop {
+            let wanted = needed.min(self.wanted_by_joiners(worth, key_to_come));
+            while self.first() < wanted && !self.records.is_empty() {
+                self.let_go_first();
             }
-            Some(at) => self.records.iter().skip(at).map(|held| held.bytes.len() as u64).sum(),
+            if self.held_bytes <= limits::HELD_SEGMENT_MAX {
+                return;
+            }
+            self.let_go_first();
         }
     }
 
-    /// Lets go of what nobody needs: records before the newest start that every position has passed, and whatever is
-    /// beyond [`limits::HELD_SEGMENT_MAX`], oldest first. Says how many records a position could still have wanted.
-    pub fn trim(&mut self, slowest: Option<Position>) -> u64 {
-        let newest_start = self.starts.back().map_or(0, |start| start.seq);
-        let needed =
-            slowest.filter(|position| self.epoch == Some(position.epoch)).map_or(u64::MAX, |p| p.seq);
-        let mut taken = 0;
-        while let Some(first) = self.records.front() {
-            let passed = first.seq < needed;
-            let over = self.held_bytes > limits::HELD_SEGMENT_MAX;
-            if !(over || passed && first.seq < newest_start) {
-                break;
-            }
-            taken += u64::from(!passed);
-            self.held_bytes -= first.bytes.len();
-            self.records.pop_front();
-        }
-        let first = self.records.front().map_or(self.next_seq, |held| held.seq);
-        while self.starts.len() > 1 && self.starts[1].seq <= first {
+    /// The least ordinal from which somebody who comes would read.
+    fn wanted_by_joiners(&self, worth: u64, key_to_come: bool) -> u64 {
+        let cheap = |at: &u64| self.queued(Position::entering(*at)) <= worth;
+        let entry = self.way_in(0).map(|start| start.at).filter(cheap);
+        let newest = self.starts.back().map(|start| start.at).filter(|_| key_to_come);
+        entry.into_iter().chain(newest).min().unwrap_or(self.head)
+    }
+
+    fn let_go_first(&mut self) {
+        let Some(first) = self.records.pop_front() else { return };
+        self.held_bytes -= first.bytes.len();
+        let first = self.first();
+        while self.starts.front().is_some_and(|start| start.at < first) {
             self.starts.pop_front();
         }
-        taken
     }
 
     /// Bytes held now, keys included.
@@ -332,143 +494,4 @@ impl Stream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use tandem_protocol::{DisplayId, Flags, ScreenHeader, Sender};
-
-    fn record(epoch: u64, seq: u64, segment: u32, kind: ScreenKind, len: usize) -> Record {
-        let screen = ScreenHeader { display: DisplayId(0), rendition: Rendition::LIVE, segment, kind };
-        let header = Header {
-            record_type: 0,
-            flags: Flags::default(),
-            sender: Sender(1),
-            key_id: 0,
-            epoch,
-            seq,
-            time_us: 0,
-            screen: Some(screen),
-        };
-        Record::new(header, &vec![0; len])
-    }
-
-    fn start(seq: u64, segment: u32, from: Option<u64>) -> Record {
-        let from =
-            from.map(|seq| Point { rendition: Rendition::LIVE, segment: segment.wrapping_sub(1), seq });
-        record(1, seq, segment, ScreenKind::Start { from }, 10)
-    }
-
-    fn update(seq: u64, segment: u32) -> Record {
-        record(1, seq, segment, ScreenKind::Update, 10)
-    }
-
-    fn key(seq: u64, segment: u32) -> Record {
-        record(1, seq, segment, ScreenKind::Key, 10)
-    }
-
-    fn drain(stream: &Stream, position: &mut Position) -> Vec<u64> {
-        let mut seqs = Vec::new();
-        while let Read::Record(bytes, _) = stream.read(position) {
-            let (header, _) = Header::parse(tandem_protocol::LaneKind::Screen, &bytes).unwrap().unwrap();
-            seqs.push(header.seq);
-        }
-        seqs
-    }
-
-    #[test]
-    fn a_joiner_gets_the_held_segment_and_those_in_step_cross_into_the_next() {
-        let mut stream = Stream::default();
-        assert_eq!(stream.push(&update(0, 0)), Err(StreamError::NoStart));
-        stream.push(&start(0, 0, None)).unwrap();
-        stream.push(&update(1, 0)).unwrap();
-        let mut first = stream.entry().unwrap().position;
-        assert_eq!(drain(&stream, &mut first), [0, 1]);
-        // A second segment goes on from what the first subscriber holds; a joiner waits for its key.
-        stream.push(&start(2, 1, Some(1))).unwrap();
-        assert!(stream.entry().is_none() && stream.awaits_key());
-        stream.push(&update(3, 1)).unwrap();
-        assert!(stream.push_key(&key(1, 1), false).unwrap());
-        let mut second = stream.entry().unwrap();
-        assert_eq!(second.key.len(), 1);
-        assert_eq!(drain(&stream, &mut second.position), [2, 3]);
-        assert_eq!(drain(&stream, &mut first), [2, 3]);
-        stream.trim(Some(first));
-        assert_eq!(stream.records.len(), 2, "the segment before the newest is let go");
-    }
-
-    #[test]
-    fn a_gap_or_a_foreign_segment_is_refused_and_a_duplicate_ignored() {
-        let mut stream = Stream::default();
-        stream.push(&start(5, 0, None)).unwrap();
-        assert_eq!(stream.push(&update(7, 0)), Err(StreamError::Gap { got: 7, expected: 6 }));
-        assert_eq!(stream.push(&update(6, 9)), Err(StreamError::Segment(9)));
-        assert_eq!(stream.push(&update(6, 0)), Ok(Pushed::Update));
-        assert_eq!(stream.push(&update(6, 0)), Ok(Pushed::Duplicate));
-        assert_eq!(stream.push(&start(5, 0, None)), Ok(Pushed::Duplicate));
-        assert_eq!(stream.received(), Some((1, 7)));
-    }
-
-    #[test]
-    fn a_new_epoch_begins_anew_and_old_positions_are_lost() {
-        let mut stream = Stream::default();
-        stream.push(&start(0, 0, None)).unwrap();
-        let mut old = stream.entry().unwrap().position;
-        let again = record(2, 0, 0, ScreenKind::Start { from: None }, 10);
-        assert_eq!(stream.push(&again), Ok(Pushed::Start));
-        assert_eq!(stream.read(&mut old), Read::Lost);
-        assert!(stream.entry().is_some());
-    }
-
-    #[test]
-    fn beyond_the_bound_the_oldest_go_and_a_straggler_is_lost() {
-        let mut stream = Stream::default();
-        stream.push(&start(0, 0, None)).unwrap();
-        let mut slow = stream.entry().unwrap().position;
-        for seq in 1..40 {
-            stream.push(&record(1, seq, 0, ScreenKind::Update, 1 << 19)).unwrap();
-            stream.trim(Some(slow));
-        }
-        assert!(stream.held_bytes() <= limits::HELD_SEGMENT_MAX);
-        assert_eq!(stream.read(&mut slow), Read::Lost);
-        assert!(stream.entry().is_none(), "a cut segment cannot be entered");
-    }
-
-    proptest! {
-        /// Any run of updates, starts and keys, readers that join and read at any time: a reader gets consecutive numbers
-        /// from the start of a segment on, and never waits once it has caught up.
-        #[test]
-        fn readers_see_consecutive_records(steps in proptest::collection::vec(0u8..10, 1..200)) {
-            let mut stream = Stream::default();
-            stream.push(&start(0, 0, None)).unwrap();
-            let (mut seq, mut segment) = (1, 0);
-            let mut readers: Vec<(Position, Vec<u64>)> = Vec::new();
-            for step in steps {
-                match step {
-                    0 => {
-                        segment += 1;
-                        stream.push(&start(seq, segment, Some(seq - 1))).unwrap();
-                        seq += 1;
-                    }
-                    1 => { stream.push_key(&key(0, segment), false).unwrap(); }
-                    2 => if let Some(entry) = stream.entry() { readers.push((entry.position, Vec::new())); },
-                    3..6 => for (position, seen) in readers.iter_mut().step_by(usize::from(step) - 2) {
-                        if let Read::Record(bytes, _) = stream.read(position) {
-                            let (header, _) = Header::parse(tandem_protocol::LaneKind::Screen, &bytes).unwrap().unwrap();
-                            seen.push(header.seq);
-                        }
-                    },
-                    6 => {
-                        let slowest = readers.iter().map(|(position, _)| *position).min_by_key(|p| p.seq);
-                        stream.trim(slowest);
-                    }
-                    _ => { stream.push(&update(seq, segment)).unwrap(); seq += 1; }
-                }
-            }
-            for (mut position, mut seen) in readers {
-                seen.extend(drain(&stream, &mut position));
-                prop_assert!(seen.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seen:?}");
-                prop_assert_eq!(seen.last().copied(), Some(seq - 1));
-            }
-        }
-    }
-}
+mod tests;

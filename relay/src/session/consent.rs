@@ -1,5 +1,7 @@
 //! Consent: who asks for what, what the publisher grants, and what follows from either.
 
+use std::time::Instant;
+
 use tandem_protocol::message::{self, Right, Rights, control};
 use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
 
@@ -25,7 +27,12 @@ impl Session {
     }
 
     /// The publisher says what a participant may do from now on.
-    pub(super) fn grants(&mut self, from: Sender, grants: &message::Grants) -> Result<(), Breach> {
+    pub(super) fn grants(
+        &mut self,
+        from: Sender,
+        grants: &message::Grants,
+        now: Instant,
+    ) -> Result<(), Breach> {
         if !self.is_publisher(from) {
             return Err(Breach { close: Close::FORBIDDEN, reason: "only the publisher grants".into() });
         }
@@ -44,7 +51,8 @@ impl Session {
             member.asking = None;
         }
         let sender = Sender(grants.participant as u16);
-        self.sync(sender);
+        self.sync(sender, now);
+        self.upkeep(now);
         let gained = self.members.get(&sender).map_or(Rights::NONE, |member| member.granted).without(before);
         if !gained.is_empty() {
             self.send_latest(sender);
@@ -68,8 +76,9 @@ impl Session {
     }
 
     /// The publisher is here again: its grants are to be restated.
-    pub(super) fn publisher_came(&mut self, publisher: Sender) {
+    pub(super) fn publisher_came(&mut self, publisher: Sender, now: Instant) {
         self.publisher_went();
+        self.forget_wants();
         let mut asks = Vec::new();
         for (&sender, member) in self.members.iter().filter(|(sender, _)| **sender != publisher) {
             if let Some(rights) = member.asking {
@@ -79,7 +88,7 @@ impl Session {
         for ask in asks {
             self.tell(publisher, control::Message::Ask(ask));
         }
-        self.refresh_wants();
+        self.refresh_wants(now);
     }
 
     /// Without the publisher no grant holds.
@@ -95,7 +104,7 @@ impl Session {
     }
 
     /// Opens and closes a subscriber's lanes as its rights say.
-    pub(super) fn sync(&mut self, sender: Sender) {
+    pub(super) fn sync(&mut self, sender: Sender, now: Instant) {
         let Some(member) = self.members.get_mut(&sender) else { return };
         if member.is_publisher() {
             return;
@@ -110,7 +119,7 @@ impl Session {
                 }
             }
         }
-        self.sync_screens(sender);
+        self.sync_screens(sender, now);
     }
 
     /// Gives a subscriber the newest record of every slot that it may have.

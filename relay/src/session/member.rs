@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tandem_protocol::message::{Participant, Ping, Right, Rights, Role, control};
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, Rendition, Sender};
 
-use super::screens::Standing;
+use super::rate::Rate;
+use super::reader::{Place, Reader};
 use super::{Join, LaneInstance, Showing};
 use crate::outbox::Outbox;
 
@@ -65,6 +66,8 @@ pub(super) struct Member {
     pub(super) prompt_open: bool,
     /// What it has asked for and has no answer to.
     pub(super) asking: Option<Rights>,
+    /// Which rendition of a display its last connection read.
+    pub(super) read_last: BTreeMap<DisplayId, Rendition>,
     pub(super) link: Link,
 }
 
@@ -88,13 +91,18 @@ pub(super) struct Online {
     pub(super) outbox: Outbox,
     pub(super) lanes: BTreeMap<LaneInstance, InLane>,
     pub(super) watching: BTreeMap<DisplayId, Watch>,
+    /// A returning subscriber: what it shows.
     pub(super) showing: Vec<Showing>,
-    /// A subscriber: what it has acknowledged.
-    pub(super) standing: BTreeMap<(DisplayId, Rendition), Standing>,
-    /// A publisher: what it has been asked for.
-    pub(super) wanted: BTreeMap<(DisplayId, Rendition), Asked>,
+    /// A subscriber: where it is in the displays that it may see.
+    pub(super) readers: BTreeMap<DisplayId, Reader>,
+    /// Bytes of screens and keys that have passed between it and the relay, and how fast they do.
+    pub(super) carried: u64,
+    pub(super) rate: Rate,
+    /// When it last took or acknowledged something of its screens, or had nothing to take.
+    pub(super) progress: Instant,
+    /// It was told to close.
+    pub(super) ending: bool,
     pub(super) heard: Instant,
-    pub(super) feedback: FeedbackPace,
     pub(super) rtt: Option<Duration>,
     pinged: Option<(u64, Instant)>,
     next_ping: u64,
@@ -106,13 +114,6 @@ pub(super) struct InLane {
     pub(super) key: LaneKey,
     /// Its far end was lost: what still comes on it is of no use.
     pub(super) stale: bool,
-}
-
-/// A rendition that a publisher was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    /// A start with a key was asked for when there had been so many.
-    pub(super) start_after: Option<u64>,
 }
 
 /// A display that a subscriber wants.
@@ -130,6 +131,7 @@ impl Member {
             grant_revision: None,
             prompt_open: false,
             asking: None,
+            read_last: BTreeMap::new(),
             link: Link::New,
         }
     }
@@ -154,6 +156,16 @@ impl Member {
         match &mut self.link {
             Link::Online(online) => Some(online),
             _ => None,
+        }
+    }
+
+    /// Its connection is gone: remembers what of it helps the next one.
+    pub(super) fn remember(&mut self) {
+        let Link::Online(online) = &self.link else { return };
+        for (&display, reader) in &online.readers {
+            if let Place::Reading(rendition, _) = reader.place {
+                self.read_last.insert(display, rendition);
+            }
         }
     }
 
@@ -183,10 +195,12 @@ impl Online {
             lanes: BTreeMap::new(),
             watching: BTreeMap::new(),
             showing: join.showing,
-            standing: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            carried: 0,
+            rate: Rate::default(),
+            progress: now,
+            ending: false,
             heard: now,
-            feedback: FeedbackPace::default(),
             rtt: None,
             pinged: None,
             next_ping: 1,
@@ -216,38 +230,5 @@ impl Online {
         {
             self.rtt = Some(now.saturating_duration_since(at));
         }
-    }
-}
-
-/// How often feedback goes to a publisher: at most 60 a second, and what was held back soon after.
-#[derive(Debug, Default)]
-pub(super) struct FeedbackPace {
-    sent: Option<Instant>,
-    due: Option<Instant>,
-}
-
-impl FeedbackPace {
-    const EVERY: Duration = Duration::from_micros(16_667);
-
-    /// Something is to be reported. Whether it may be now; otherwise it becomes due.
-    pub(super) fn may_send(&mut self, now: Instant) -> bool {
-        let next = self.sent.map(|sent| sent + Self::EVERY);
-        if next.is_some_and(|next| now < next) {
-            self.due = next;
-            return false;
-        }
-        self.sent = Some(now);
-        self.due = None;
-        true
-    }
-
-    /// When what was held back may go.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    /// Whether something that was held back may go now.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.due.is_some_and(|due| due <= now)
     }
 }

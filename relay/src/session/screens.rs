@@ -1,201 +1,307 @@
-//! The session's screens: who watches which display, where each is in it, and what its publisher is told.
+//! The session's screens: what arrives of them, who may see which, and what each subscriber takes.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tandem_protocol::message::{self, Right, Role, SkipReason, control};
-use tandem_protocol::{DisplayId, Flags, LaneKey, LaneKind, Record, Rendition, Sender, limits};
+use tandem_protocol::message::{self, Right, control};
+use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, Rendition, Sender, limits};
 
-use super::member::{Link, Member, Watch};
+use super::display::{Display, RENDITIONS, is_known, other};
+use super::lag::Paths;
+use super::ledger::Account;
+use super::member::{Member, Online, Watch};
+use super::reader::{Place, Reader, Skipped};
 use super::{Breach, Seat, Session};
-use crate::outbox::{Outbox, Pull, Slot, Source};
-use crate::stream::{Pushed, Read, Stream};
+use crate::metrics::{Metrics, Skip};
+use crate::outbox::{Pull, Slot, Source};
+use crate::stream::{Entry, Pushed, Read};
 
 /// Displays that one subscriber may want, and a publisher may have.
 const DISPLAYS_MAX: usize = 16;
-
-/// How far a subscriber has got with a rendition, as it last said.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Standing {
-    delivered: Option<crate::stream::LaneOffset>,
-    applied: Option<message::Point>,
-    delay_us: u32,
-}
+/// Who waits for a key that does not come takes the held segment after this long, whatever it costs.
+const KEY_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Session {
     /// What the relay has of the publisher's screens, for its resume.
     pub(super) fn received_screens(&self, publisher: Sender) -> Vec<message::LanePosition> {
-        let position = |(&(display, rendition), stream): (&(DisplayId, Rendition), &Stream)| {
-            let (epoch, next_seq) = stream.received()?;
-            let lane = LaneKey::screen(LaneKind::Screen, display, rendition, publisher);
+        let renditions =
+            self.displays.iter().flat_map(|(&id, display)| RENDITIONS.map(|of| (id, of, display)));
+        let position = |(id, rendition, display): (DisplayId, Rendition, &Display)| {
+            let (epoch, next_seq) = display.streams[rendition].received()?;
+            let lane = LaneKey::screen(LaneKind::Screen, id, rendition, publisher);
             Some(message::LanePosition { lane: Some(lane.into()), epoch, next_seq })
         };
-        self.streams.iter().filter_map(position).collect()
+        renditions.filter_map(position).collect()
     }
 
-    /// The publisher opened a screen lane.
+    /// The publisher opened a screen or key lane.
     pub(super) fn screen_lane_opened(&mut self, key: LaneKey) {
-        if self.streams.len() < DISPLAYS_MAX || self.streams.contains_key(&(key.display, key.rendition)) {
-            self.streams.entry((key.display, key.rendition)).or_default().lane_opened();
+        if self.displays.len() >= DISPLAYS_MAX && !self.displays.contains_key(&key.display) {
+            return;
+        }
+        if !is_known(key.rendition) {
+            return;
+        }
+        let display = self.displays.entry(key.display);
+        let stream = &mut display.or_insert_with(|| Display::new(self.metrics.held())).streams[key.rendition];
+        match key.kind {
+            LaneKind::Key => stream.key_lane_opened(),
+            _ => stream.lane_opened(),
         }
     }
 
     /// A record on a screen or key lane.
-    pub(super) fn screen_record(&mut self, key: LaneKey, record: &Record) -> Result<(), Breach> {
+    pub(super) fn screen_record(
+        &mut self,
+        key: LaneKey,
+        record: &Record,
+        now: Instant,
+    ) -> Result<(), Breach> {
         let Some(screen) = record.header.screen else { return Ok(()) };
         if (screen.display, screen.rendition) != (key.display, key.rendition) {
             return Err(Breach::protocol("a record of another display or rendition"));
         }
-        let id = (key.display, key.rendition);
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        self.metrics.received(key.kind, record.bytes.len());
-        if key.kind == LaneKind::Key {
-            if stream.push_key(record, record.header.flags.contains(Flags::MORE))? {
-                self.metrics.keys.increment(1);
-                self.enter_waiting(id);
-            }
+        let Some(display) = self.displays.get_mut(&key.display).filter(|_| is_known(key.rendition)) else {
             return Ok(());
+        };
+        self.metrics.received(key.kind, record.bytes.len());
+        if let Some(online) = self.members.get_mut(&key.sender).and_then(Member::online_mut) {
+            online.carried += record.bytes.len() as u64;
+            online.rate.carried(online.carried, false, now);
         }
-        match stream.push(record)? {
-            Pushed::Duplicate => return Ok(()),
-            Pushed::Start => {
-                self.metrics.segments.increment(1);
-                self.enter_waiting(id);
+        let stream = &mut display.streams[key.rendition];
+        if key.kind == LaneKind::Key {
+            if stream.push_key(record)? {
+                self.metrics.keys.increment(1);
+                display.asked.key.answered();
+                self.enter_waiting(key.display, true, now);
             }
-            Pushed::Update => {}
+        } else {
+            match stream.push(record, now)? {
+                Pushed::Duplicate => return Ok(()),
+                Pushed::Start => self.started(key.display, key.rendition, now),
+                Pushed::Black => self.restarted(key.display, key.rendition, now),
+                Pushed::Update => {}
+            }
+            self.wake_readers(key.display, key.rendition);
+            self.note_relayed(key.display, key.rendition, now);
         }
-        self.wake_readers(id);
-        self.trim(id);
+        self.trim(key.display);
         Ok(())
     }
 
-    /// Lets go of records that everybody has passed.
-    fn trim(&mut self, id: (DisplayId, Rendition)) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let mut slowest = None;
-        let mut most = 0;
-        for member in self.members.values_mut() {
-            let Link::Online(online) = &mut member.link else { continue };
-            let Some(slot) = screen_slot(&online.outbox, id) else { continue };
-            if let Some(&mut Some(position)) = online.outbox.position(slot) {
-                let queued = stream.queued(position);
-                if slowest.is_none() || queued > most {
-                    (slowest, most) = (Some(position), queued);
-                }
-            }
+    /// A segment began that goes on from somewhere: who waits for that crosses.
+    fn started(&mut self, id: DisplayId, rendition: Rendition, now: Instant) {
+        self.metrics.segments.increment(1);
+        let Some(display) = self.displays.get_mut(&id) else { return };
+        // Whether or not it was for this: if somebody still waits for one, it is asked for again.
+        match rendition {
+            Rendition::LIVE => display.asked.merge.answered(),
+            _ => display.asked.fork.answered(),
         }
-        stream.trim(slowest);
+        for online in self.members.values_mut().filter_map(Member::online_mut) {
+            cross(online, id, display, &self.metrics, now);
+        }
+        self.refresh_wants(now);
     }
 
-    fn wake_readers(&self, id: (DisplayId, Rendition)) {
+    /// A segment began from black: everybody goes on there, of live those too who read reduced or wait.
+    fn restarted(&mut self, id: DisplayId, rendition: Rendition, now: Instant) {
+        self.metrics.segments.increment(1);
+        let Some(display) = self.displays.get_mut(&id) else { return };
+        if rendition == Rendition::LIVE {
+            display.asked.key.answered();
+        }
+        for online in self.members.values_mut().filter_map(Member::online_mut) {
+            let Some(reader) = online.readers.get_mut(&id) else { continue };
+            if rendition == Rendition::LIVE && reader.position(Rendition::REDUCED).is_some() {
+                reader.lose(Skip::Restarted, 0, now);
+            }
+            let missed = reader.restart(display, rendition);
+            let screen = (id, reader.publisher);
+            tell_skipped(online, screen, missed, &self.metrics);
+        }
+        self.enter_waiting(id, false, now);
+        self.refresh_wants(now);
+    }
+
+    /// Lets go of records that nobody needs.
+    fn trim(&mut self, id: DisplayId) {
+        let up = self.paths(None);
+        let Some(display) = self.displays.get_mut(&id) else { return };
+        for rendition in RENDITIONS {
+            let readers = self.members.values().filter_map(|member| member.online()?.readers.get(&id));
+            let needed = readers.filter_map(|reader| reader.needs(display, rendition)).min();
+            let key_to_come = rendition == Rendition::LIVE && display.asked.key.made.is_some();
+            let stream = &mut display.streams[rendition];
+            // Nobody comes to reduced but from live.
+            let worth = match rendition {
+                Rendition::LIVE => stream.key_estimate().map_or(u64::MAX, |key| up.worth_holding(key)),
+                _ => 0,
+            };
+            stream.trim(needed.unwrap_or(u64::MAX), worth, key_to_come);
+        }
+        let held = RENDITIONS.map(|rendition| display.streams[rendition].held_bytes());
+        display.held.set(held.iter().sum());
+    }
+
+    /// What is known of the path of a subscriber, and of the publisher's.
+    fn paths(&self, subscriber: Option<Sender>) -> Paths {
+        let online = |sender: Option<Sender>| self.members.get(&sender?)?.online();
+        let publisher = online(self.publisher());
+        Paths {
+            up: publisher.and_then(|online| online.rate.best()),
+            down: online(subscriber).and_then(|online| online.rate.best()),
+            rtt: publisher.and_then(|online| online.rtt),
+        }
+    }
+
+    fn wake_readers(&self, id: DisplayId, rendition: Rendition) {
         for online in self.members.values().filter_map(Member::online) {
-            if let Some(slot) = screen_slot(&online.outbox, id) {
+            if let Some(reader) = online.readers.get(&id)
+                && reader.position(rendition).is_some()
+                && let Some(slot) = reader.slots[rendition]
+            {
                 online.outbox.wake(slot);
             }
         }
     }
 
-    /// Opens the screen lanes that a subscriber should have, and asks for what nobody publishes yet.
-    pub(super) fn sync_screens(&mut self, sender: Sender) {
+    /// Makes a subscriber a reader of the displays that it wants and may see, and asks for what nobody publishes yet.
+    pub(super) fn sync_screens(&mut self, sender: Sender, now: Instant) {
         let Some(publisher) = self.publisher() else { return };
         let Some(member) = self.members.get_mut(&sender) else { return };
+        if member.is_publisher() {
+            return;
+        }
         let views = member.may(Right::View);
-        let Link::Online(online) = &mut member.link else { return };
+        let Some(online) = member.online_mut() else { return };
         if views {
             let displays: Vec<DisplayId> = online.watching.keys().copied().collect();
-            for display in displays {
-                let key = LaneKey::screen(LaneKind::Screen, display, Rendition::LIVE, publisher);
-                if online.outbox.find(key).is_none() {
-                    online.outbox.open(key, Source::Screen(None));
-                    self.enter(sender, (display, Rendition::LIVE));
-                    return self.sync_screens(sender);
-                }
+            let new = displays.into_iter().filter(|id| !online.readers.contains_key(id)).collect::<Vec<_>>();
+            for &id in &new {
+                let mut reader = Reader::new(publisher, now);
+                let key = LaneKey::screen(LaneKind::Screen, id, Rendition::LIVE, publisher);
+                reader.slots[Rendition::LIVE] = Some(online.outbox.open(key, Source::Screen));
+                online.readers.insert(id, reader);
             }
+            for id in new {
+                self.enter(sender, id, false, now);
+            }
+        } else {
+            self.drop_readers(sender);
         }
-        self.refresh_wants();
+        self.refresh_wants(now);
     }
 
-    /// Lets a subscriber into a rendition: where it left off, or at the newest start, with its key.
-    fn enter(&mut self, sender: Sender, id: (DisplayId, Rendition)) {
-        let Some(stream) = self.streams.get(&id) else { return };
-        let Some(publisher) = self.publisher() else { return };
+    /// A subscriber may not see the screens any more; its lanes are gone.
+    fn drop_readers(&mut self, sender: Sender) {
         let Some(online) = self.members.get_mut(&sender).and_then(Member::online_mut) else { return };
-        let Some(slot) = screen_slot(&online.outbox, id) else { return };
-        let shown = online.showing.iter().position(|shown| (shown.display, shown.point.rendition) == id);
-        let shown = shown.map(|at| online.showing.swap_remove(at));
-        let resumed = shown.and_then(|shown| stream.after(shown.epoch, shown.point));
-        let entry = match resumed {
-            Some(position) => crate::stream::Entry { position, key: Vec::new() },
-            None => match stream.entry() {
-                Some(entry) => entry,
-                None => return,
-            },
-        };
-        if let Some(place) = online.outbox.position(slot) {
-            *place = Some(entry.position);
-        }
-        if !entry.key.is_empty() {
-            let key = LaneKey::screen(LaneKind::Key, id.0, id.1, publisher);
-            let lane = online.outbox.find(key).unwrap_or_else(|| online.outbox.open(key, Source::queue()));
-            for part in entry.key {
-                if let Ok(Some((header, layout))) = tandem_protocol::Header::parse(LaneKind::Key, &part) {
-                    let record = Record { header, bytes: part, body_at: layout.header_len };
-                    online.outbox.push(lane, &record);
-                    self.metrics.forwarded(LaneKind::Key, record.bytes.len());
-                }
+        for (id, reader) in std::mem::take(&mut online.readers) {
+            let Some(display) = self.displays.get(&id) else { continue };
+            for rendition in RENDITIONS {
+                let rest = reader.ledgers[rendition].close(display.streams[rendition].head());
+                let skipped = rest.map(|(skip, count)| (rendition, skip, count));
+                tell_skipped(online, (id, reader.publisher), skipped, &self.metrics);
             }
         }
-        online.outbox.wake(slot);
     }
 
-    /// A way in has opened: lets everybody in who waits for one.
-    fn enter_waiting(&mut self, id: (DisplayId, Rendition)) {
-        let waiting = |member: &mut Member| {
-            let outbox = &mut member.online_mut()?.outbox;
-            let slot = screen_slot(outbox, id)?;
-            Some(outbox.position(slot)?.is_none())
+    /// Lets a subscriber in: where it left off, else by the held segment or a key, whichever it has sooner.
+    fn enter(&mut self, sender: Sender, id: DisplayId, key_is_new: bool, now: Instant) {
+        let paths = self.paths(Some(sender));
+        let Some(publisher) = self.publisher() else { return };
+        let Some(display) = self.displays.get(&id) else { return };
+        let Some(member) = self.members.get_mut(&sender) else { return };
+        let last_read = member.read_last.get(&id).copied();
+        let Some(online) = member.online_mut() else { return };
+        if resume(online, id, display, publisher, last_read) {
+            return;
+        }
+        let seen = online.watching.get(&id).is_some_and(|watch| watch.visible);
+        let Some(reader) = online.readers.get_mut(&id) else { return };
+        let Place::Waiting { not_before, since } = reader.place else { return };
+        if !seen && !reader.ledgers[Rendition::LIVE].is_new() {
+            return;
+        }
+        let live = &display.streams[Rendition::LIVE];
+        let Some(entry) = live.entry(not_before) else { return };
+        let patient = now.saturating_duration_since(since) < KEY_PATIENCE;
+        let dear = live.key_estimate().is_some_and(|key| paths.held_cost(entry.bytes) > paths.key_cost(key));
+        // What came while the key that it waited for was on its way is not held against it.
+        if dear && patient && !key_is_new {
+            return;
+        }
+        enter_at(online, id, entry, publisher, &self.metrics);
+    }
+
+    /// A way in has opened, perhaps by a key that came just now, or time has passed: lets everybody in who waits for one.
+    pub(super) fn enter_waiting(&mut self, id: DisplayId, key_is_new: bool, now: Instant) {
+        let waits = |(&sender, member): (&Sender, &Member)| {
+            member.online()?.readers.get(&id).filter(|reader| reader.is_waiting()).map(|_| sender)
         };
-        let senders: Vec<Sender> = self
-            .members
-            .iter_mut()
-            .filter_map(|(&sender, member)| (waiting(member) == Some(true)).then_some(sender))
-            .collect();
-        for sender in senders {
-            self.enter(sender, id);
+        for sender in self.members.iter().filter_map(waits).collect::<Vec<_>>() {
+            self.enter(sender, id, key_is_new, now);
         }
     }
 
     /// Takes the next record of a rendition for a subscriber.
-    pub(super) fn pull_screen(&mut self, seat: Seat, slot: Slot) -> Pull {
+    pub(super) fn pull_screen(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
         let Some(member) = self.members.get_mut(&seat.sender) else { return Pull::Reset };
         // A publisher that came back has its grants to restate first; the lane waits for that.
         let views = member.may(Right::View);
         let Some(online) = member.online_mut() else { return Pull::Reset };
         let Some(key) = online.outbox.key(slot) else { return Pull::Reset };
-        if !views {
+        let Some(display) = self.displays.get(&key.display).filter(|_| views) else { return Pull::Nothing };
+        if cross(online, key.display, display, &self.metrics, now) {
+            self.refresh_wants(now);
             return Pull::Nothing;
         }
-        let id = (key.display, key.rendition);
-        let Some(stream) = self.streams.get(&id) else { return Pull::Nothing };
-        let Some(place) = online.outbox.position(slot) else { return Pull::Nothing };
-        let Some(position) = place.as_mut() else { return Pull::Nothing };
-        match stream.read(position) {
+        let Some(reader) = online.readers.get_mut(&key.display) else { return Pull::Nothing };
+        // Without its key the start is of no use, and must not take the path from it.
+        if reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0) {
+            return Pull::Nothing;
+        }
+        let missed = reader.restart(display, key.rendition);
+        let screen = (key.display, reader.publisher);
+        let Some(mut position) = reader.position(key.rendition) else { return Pull::Nothing };
+        let stream = &display.streams[key.rendition];
+        let (arrived, gone) = (stream.waits_since(position), position.ordinal() < stream.first());
+        let read = stream.read(&mut position);
+        let lost = read == Read::Lost;
+        let pulled = match read {
             Read::Nothing => Pull::Nothing,
-            Read::Record(bytes, at) => {
-                online.outbox.taken(slot, bytes.len(), at);
+            Read::Record(bytes) => {
+                reader.place = Place::Reading(key.rendition, position);
+                let taken = online.outbox.took(slot, bytes.len());
+                reader.sent(key.rendition, taken, arrived);
+                online.progress = now;
                 self.metrics.forwarded(LaneKind::Screen, bytes.len());
                 Pull::Record(bytes)
             }
             Read::Lost => {
-                *place = None;
-                let skipped =
-                    message::Skipped { lane: Some(key.into()), reason: SkipReason::Key.into(), count: 0 };
-                online.outbox.control(control::Message::Skipped(skipped));
+                reader.lose(if gone { Skip::HeldMax } else { Skip::Key }, 0, now);
                 self.metrics.lost.increment(1);
-                self.enter(seat.sender, id);
-                self.refresh_wants();
                 Pull::Nothing
             }
+        };
+        tell_skipped(online, screen, missed, &self.metrics);
+        if lost {
+            self.enter(seat.sender, key.display, false, now);
+            self.refresh_wants(now);
+        }
+        pulled
+    }
+
+    /// A key was taken whole by a subscriber's connection: what it leads to may follow.
+    pub(super) fn key_taken(&mut self, seat: Seat, slot: Slot, now: Instant) {
+        let Some(online) = self.online(seat) else { return };
+        online.progress = now;
+        let Some(key) = online.outbox.key(slot).filter(|key| key.kind == LaneKind::Key) else { return };
+        if online.outbox.queued_bytes(slot) == 0
+            && let Some(reader) = online.readers.get(&key.display)
+            && let Some(screen) = reader.slots[key.rendition]
+        {
+            online.outbox.wake(screen);
         }
     }
 
@@ -206,31 +312,50 @@ impl Session {
         visible: &message::Visible,
         now: Instant,
     ) -> Result<(), Breach> {
-        let display = u16::try_from(visible.display).map(DisplayId);
-        let display = display.map_err(|_| Breach::protocol("no such display"))?;
+        let id = u16::try_from(visible.display).map(DisplayId);
+        let id = id.map_err(|_| Breach::protocol("no such display"))?;
         let Some(online) = self.online(seat) else { return Ok(()) };
-        if online.watching.len() >= DISPLAYS_MAX && !online.watching.contains_key(&display) {
-            return Err(Breach { close: tandem_protocol::Close::LIMIT, reason: "too many displays".into() });
+        if online.watching.len() >= DISPLAYS_MAX && !online.watching.contains_key(&id) {
+            return Err(Breach { close: Close::LIMIT, reason: "too many displays".into() });
         }
-        online.watching.insert(display, Watch { visible: visible.visible, focused: visible.focused });
-        self.sync_screens(seat.sender);
-        self.feed_back(now);
+        let watch = Watch { visible: visible.visible, focused: visible.focused };
+        let before = online.watching.insert(id, watch);
+        if before.is_some_and(|before| before.focused != watch.focused) {
+            online.outbox.priority_changed(id);
+        }
+        online.progress = now;
+        self.sync_screens(seat.sender, now);
+        if watch.visible {
+            self.enter_waiting(id, false, now);
+        }
+        self.elect(id, now);
         Ok(())
     }
 
-    /// A subscriber has lost step: it waits for a start with a key, which the publisher is asked for.
-    pub(super) fn wanted(&mut self, seat: Seat, want: &message::Want) -> Result<(), Breach> {
+    /// A subscriber has lost step: it waits for a start with a key that is made after this, unless the key that it lacks is on
+    /// its way to it already.
+    pub(super) fn wanted(&mut self, seat: Seat, want: &message::Want, now: Instant) -> Result<(), Breach> {
         let no_such = |_| Breach::protocol("no such rendition");
-        let display = DisplayId(u16::try_from(want.display).map_err(no_such)?);
-        let rendition = Rendition(u8::try_from(want.rendition).map_err(no_such)?);
+        let id = DisplayId(u16::try_from(want.display).map_err(no_such)?);
+        let head = self.displays.get(&id).map_or(0, |display| display.streams[Rendition::LIVE].head());
         let Some(online) = self.online(seat) else { return Ok(()) };
-        let Some(slot) = screen_slot(&online.outbox, (display, rendition)) else { return Ok(()) };
-        if let Some(place) = online.outbox.position(slot) {
-            *place = None;
-            self.metrics.lost.increment(1);
-            self.refresh_wants();
+        let Some(reader) = online.readers.get_mut(&id) else { return Ok(()) };
+        if let Some(slot) = reader.key_slot
+            && (online.outbox.queued_bytes(slot) > 0 || online.outbox.in_flight(slot) > 0)
+        {
+            return Ok(());
         }
+        reader.lose(Skip::Key, head, now);
+        self.metrics.lost.increment(1);
+        self.refresh_wants(now);
         Ok(())
+    }
+
+    /// How urgent a lane towards a client is: it changes when the client looks at another display.
+    pub fn priority(&self, seat: Seat, slot: Slot) -> Option<Priority> {
+        let online = self.members.get(&seat.sender)?.online()?;
+        let key = online.outbox.key(slot).filter(|_| online.connection == seat.connection)?;
+        Some(key.priority(self.is_focused(seat.sender, key.display)))
     }
 
     /// Whether a subscriber looks at this display, for the priority of its lanes.
@@ -239,147 +364,99 @@ impl Session {
         online.and_then(|online| online.watching.get(&display)).is_none_or(|watch| watch.focused)
     }
 
-    /// Tells the publisher which renditions are wanted, and asks for a start where somebody waits for one.
-    pub(super) fn refresh_wants(&mut self) {
-        let Some(publisher) = self.publisher() else { return };
-        let mut wanted: BTreeMap<(DisplayId, Rendition), bool> = BTreeMap::new();
-        for member in self.members.values_mut() {
-            let Link::Online(online) = &mut member.link else { continue };
-            for (slot, key) in online.outbox.open_lanes() {
-                if let Some(place) = online.outbox.position(slot) {
-                    let stranded = place.is_none();
-                    *wanted.entry((key.display, key.rendition)).or_default() |= stranded;
-                }
-            }
-        }
-        let Some(online) = self.members.get_mut(&publisher).and_then(Member::online_mut) else { return };
-        let mut wants = Vec::new();
-        for (&id, &stranded) in &wanted {
-            let stream = self.streams.get(&id);
-            let asked = online.wanted.get(&id).copied();
-            // A rendition that nothing came of yet will begin with a start by itself.
-            let fresh = stream.is_none_or(|stream| stream.received().is_none());
-            let start = stranded && !fresh && stream.is_some_and(|stream| !stream.awaits_key());
-            let newest = stream.map_or(0, Stream::starts_seen);
-            let again = start && asked.is_none_or(|asked| asked.start_after != Some(newest));
-            if asked.is_none() || again {
-                online.wanted.insert(id, super::member::Asked { start_after: start.then_some(newest) });
-                wants.push((id, true, start));
-            }
-        }
-        let idle: Vec<_> = online.wanted.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
-        for id in idle {
-            online.wanted.remove(&id);
-            wants.push((id, false, false));
-        }
-        for ((display, rendition), on, start) in wants {
-            let want = message::Want {
-                request_id: self.next_want,
-                display: display.0.into(),
-                rendition: rendition.0.into(),
-                on,
-                start,
-                key: start,
-                merge_into: None,
-            };
-            self.next_want += 1;
-            self.tell(publisher, control::Message::Want(want));
-        }
-    }
-
-    /// An acknowledgement: of a screen, for the publisher's pacer; of input, for whoever sent it.
-    pub(super) fn ack(&mut self, seat: Seat, ack: &message::Ack, now: Instant) -> Result<(), Breach> {
-        let Some(lane) = &ack.lane else { return Err(Breach::protocol("an Ack of no lane")) };
-        let key = LaneKey::try_from(lane).map_err(|error| Breach::protocol(error.to_string()))?;
-        if self.is_publisher(seat.sender) {
-            if key.kind != LaneKind::Screen && key.sender != seat.sender {
-                self.tell(key.sender, control::Message::Ack(*ack));
-            }
-            return Ok(());
-        }
-        if key.kind != LaneKind::Screen {
-            return Ok(());
-        }
-        let Some(online) = self.online(seat) else { return Ok(()) };
-        let Some(slot) = online.outbox.find(key) else { return Ok(()) };
-        let delivered = online.outbox.delivered(slot, ack.received_bytes);
-        let standing = Standing { delivered, applied: ack.applied, delay_us: ack.ack_delay_us };
-        online.standing.insert((key.display, key.rendition), standing);
-        if self.pacing((key.display, key.rendition)) == Some(seat.sender) {
-            self.feed_back(now);
-        }
-        Ok(())
-    }
-
-    /// Who sets the pace of a rendition: of those who can see it, the one in control, else the lead, else the first.
-    fn pacing(&self, (display, rendition): (DisplayId, Rendition)) -> Option<Sender> {
-        let rank = |(&sender, member): (&Sender, &Member)| {
-            let online = member.online()?;
-            screen_slot(&online.outbox, (display, rendition))?;
-            online.watching.get(&display).filter(|watch| watch.visible)?;
-            Some((!member.may(Right::Control), member.who.role != Role::Lead, sender))
-        };
-        self.members.iter().filter_map(rank).min().map(|(_, _, sender)| sender)
-    }
-
-    /// There is news for the publisher: sends it now or as soon as it may.
-    pub(super) fn feed_back(&mut self, now: Instant) {
-        let Some(publisher) = self.publisher() else { return };
-        let Some(online) = self.members.get_mut(&publisher).and_then(Member::online_mut) else { return };
-        if online.feedback.may_send(now) {
-            self.write_feedback(publisher);
-        } else {
-            online.outbox.wake_changed();
-        }
-    }
-
-    /// Sends feedback that was held back and is due.
-    pub(super) fn send_feedback(&mut self, now: Instant) {
-        let Some(publisher) = self.publisher() else { return };
-        let online = self.members.get_mut(&publisher).and_then(Member::online_mut);
-        if online.is_some_and(|online| online.feedback.is_due(now) && online.feedback.may_send(now)) {
-            self.write_feedback(publisher);
-        }
-    }
-
-    fn write_feedback(&mut self, publisher: Sender) {
-        let ids: Vec<(DisplayId, Rendition)> = self.streams.keys().copied().collect();
-        for id in ids {
-            let pacing = self.pacing(id);
-            let Some(stream) = self.streams.get(&id) else { continue };
-            let lane = stream.lane_offset();
-            let mut feedback = message::Feedback {
-                display: id.0.0.into(),
-                rendition: id.1.0.into(),
-                relayed_bytes: lane.bytes,
-                ..Default::default()
-            };
-            let online = pacing.and_then(|sender| self.members.get_mut(&sender)).and_then(Member::online_mut);
-            if let (Some(sender), Some(online)) = (pacing, online) {
-                let standing = online.standing.get(&id).cloned().unwrap_or_default();
-                let delivered = standing.delivered.filter(|place| place.opening == lane.opening);
-                let slot = screen_slot(&online.outbox, id);
-                if let Some(&mut Some(position)) = slot.and_then(|slot| online.outbox.position(slot)) {
-                    feedback.queued_bytes = stream.queued(position);
-                }
-                feedback.subscriber = sender.0.into();
-                // Before its first acknowledgement a subscriber lacks what waits for it here.
-                feedback.delivered_bytes = delivered
-                    .map_or_else(|| lane.bytes.saturating_sub(feedback.queued_bytes), |place| place.bytes);
-                feedback.applied = standing.applied;
-                feedback.delay_us = standing.delay_us;
-                feedback.rtt_us = online.rtt.map_or(0, |rtt| rtt.as_micros().try_into().unwrap_or(u32::MAX));
-                feedback.application_limited = feedback.queued_bytes == 0;
-            }
-            self.metrics.feedback.increment(1);
-            self.tell(publisher, control::Message::Feedback(feedback));
-        }
+    /// What became of the records of every rendition for a subscriber since it entered.
+    pub fn accounts(&self, seat: Seat) -> Vec<(DisplayId, Rendition, Account)> {
+        let online = self.members.get(&seat.sender).and_then(Member::online);
+        let readers =
+            online.filter(|online| online.connection == seat.connection).map(|online| &online.readers);
+        let accounts = readers.into_iter().flatten().filter_map(|(&id, reader)| {
+            let accounts = reader.accounts(self.displays.get(&id)?);
+            Some(accounts.map(|(rendition, account)| (id, rendition, account)))
+        });
+        accounts.flatten().collect()
     }
 }
 
-/// The lane by which an outbox carries a rendition.
-fn screen_slot(outbox: &Outbox, (display, rendition): (DisplayId, Rendition)) -> Option<Slot> {
-    outbox.find_by(|key| key.kind == LaneKind::Screen && (key.display, key.rendition) == (display, rendition))
+/// Lets a returning subscriber go on from what it shows. Whether it could.
+fn resume(
+    online: &mut Online,
+    id: DisplayId,
+    display: &Display,
+    publisher: Sender,
+    last_read: Option<Rendition>,
+) -> bool {
+    let shown: Vec<_> = online.showing.extract_if(.., |shown| shown.display == id).collect();
+    // One that names both renditions shows what it read last.
+    let likely = |rendition| shown.iter().find(|shown| Some(shown.point.rendition) == rendition);
+    let Some(shown) = likely(last_read).or_else(|| shown.first()) else { return false };
+    let rendition = shown.point.rendition;
+    let position = is_known(rendition).then(|| display.streams[rendition].after(shown.epoch, shown.point));
+    let (Some(position), Some(reader)) = (position.flatten(), online.readers.get_mut(&id)) else {
+        return false;
+    };
+    reader.target = rendition;
+    reader.enter(rendition, position);
+    let slot = *reader.slots[rendition].get_or_insert_with(|| {
+        online.outbox.open(LaneKey::screen(LaneKind::Screen, id, rendition, publisher), Source::Screen)
+    });
+    online.outbox.wake(slot);
+    true
 }
 
-const _: () = assert!(DISPLAYS_MAX < limits::LANES_MAX);
+/// Lets a subscriber into live, by a key if it needs one.
+fn enter_at(online: &mut Online, id: DisplayId, entry: Entry, publisher: Sender, metrics: &Metrics) {
+    let Some(reader) = online.readers.get_mut(&id) else { return };
+    reader.target = Rendition::LIVE;
+    let missed = reader.enter(Rendition::LIVE, entry.position);
+    if let Some(slot) = reader.key_slot {
+        online.outbox.drop_unbegun(slot);
+    }
+    if !entry.key.is_empty() {
+        let key = LaneKey::screen(LaneKind::Key, id, Rendition::LIVE, publisher);
+        let slot = *reader.key_slot.get_or_insert_with(|| online.outbox.open(key, Source::queue()));
+        let last = entry.key.len() - 1;
+        for (at, part) in entry.key.into_iter().enumerate() {
+            metrics.forwarded(LaneKind::Key, part.len());
+            online.outbox.push_part(slot, part, at < last);
+        }
+    }
+    if let Some(slot) = reader.slots[Rendition::LIVE] {
+        online.outbox.wake(slot);
+    }
+    tell_skipped(online, (id, publisher), missed, metrics);
+}
+
+/// Takes a subscriber to the rendition that it should read, if it stands where that can be done. Whether it did.
+fn cross(online: &mut Online, id: DisplayId, display: &Display, metrics: &Metrics, now: Instant) -> bool {
+    let Some(reader) = online.readers.get_mut(&id) else { return false };
+    let Place::Reading(from, _) = reader.place else { return false };
+    let Some(missed) = reader.cross(display, now) else { return false };
+    let to = other(from);
+    match to {
+        Rendition::LIVE => metrics.merges.increment(1),
+        _ => metrics.forks.increment(1),
+    }
+    let publisher = reader.publisher;
+    let slot = *reader.slots[to].get_or_insert_with(|| {
+        online.outbox.open(LaneKey::screen(LaneKind::Screen, id, to, publisher), Source::Screen)
+    });
+    online.outbox.wake(slot);
+    tell_skipped(online, (id, publisher), missed, metrics);
+    true
+}
+
+/// Tells a subscriber of a display and its publisher that records will not come.
+fn tell_skipped(
+    online: &mut Online,
+    (id, publisher): (DisplayId, Sender),
+    skipped: Option<Skipped>,
+    metrics: &Metrics,
+) {
+    let Some((rendition, skip, count)) = skipped else { return };
+    metrics.skipped(skip, count);
+    let lane = LaneKey::screen(LaneKind::Screen, id, rendition, publisher);
+    let skipped = message::Skipped { lane: Some(lane.into()), reason: skip.reason().into(), count };
+    online.outbox.control(control::Message::Skipped(skipped));
+}
+
+const _: () = assert!(3 * DISPLAYS_MAX < limits::LANES_MAX);

@@ -1,10 +1,9 @@
 //! The session driven in memory, with a clock of the tests' own.
 
 use super::*;
-use crate::stream::LaneOffset;
 use parking_lot::Mutex;
 use tandem_protocol::message::{Control, Grants, Right, Visible, types};
-use tandem_protocol::{Header, ScreenHeader, ScreenKind};
+use tandem_protocol::{Header, Rendition, ScreenHeader, ScreenKind};
 
 /// What the session told a connection.
 #[derive(Default)]
@@ -57,7 +56,7 @@ impl Scene {
         let told = Arc::new(Told::default());
         let join = Join { epoch: u64::from(sender.0), ..Default::default() };
         let seat = self.session.attach(sender, who, join, told.clone(), self.now);
-        self.session.welcome(seat, message::Welcome::default());
+        self.session.welcome(seat, message::Welcome::default(), self.now);
         Person { seat, told, lanes: 0 }
     }
 
@@ -83,22 +82,27 @@ impl Scene {
     }
 
     fn give(&mut self, person: &Person, lane: LaneInstance, record: &Record) -> Taken {
-        self.session.record(person.seat, lane, record).unwrap()
+        self.session.record(person.seat, lane, record, self.now).unwrap()
     }
 
     /// Everything that waits for a person, by lane kind.
     fn take(&mut self, person: &Person) -> Vec<(LaneKind, Record)> {
-        let Some(outbox) = self.session.outbox(person.seat) else { return Vec::new() };
-        let mut lanes = vec![(Slot::CONTROL, LaneKey::CONTROL)];
-        lanes.extend(outbox.open_lanes());
         let mut taken = Vec::new();
-        for (slot, key) in lanes {
-            while let Pull::Record(bytes) = self.session.pull(person.seat, slot) {
-                let (header, layout) = Header::parse(key.kind, &bytes).unwrap().unwrap();
-                taken.push((key.kind, Record { header, bytes, body_at: layout.header_len }));
+        loop {
+            let before = taken.len();
+            let Some(outbox) = self.session.outbox(person.seat) else { return taken };
+            let mut lanes = vec![(Slot::CONTROL, LaneKey::CONTROL)];
+            lanes.extend(outbox.open_lanes());
+            for (slot, key) in lanes {
+                while let Pull::Record(bytes) = self.session.pull(person.seat, slot, self.now) {
+                    let (header, layout) = Header::parse(key.kind, &bytes).unwrap().unwrap();
+                    taken.push((key.kind, Record { header, bytes, body_at: layout.header_len }));
+                }
+            }
+            if taken.len() == before {
+                return taken;
             }
         }
-        taken
     }
 
     fn messages(&mut self, person: &Person) -> Vec<control::Message> {
@@ -210,7 +214,7 @@ fn only_the_publisher_grants_and_only_its_own_lanes_are_open_to_anybody() {
     let mut anna = anna;
     let lane = scene.open(&mut anna, LaneKind::Input);
     let forged = plain(CUSTOMER, types::KEY, 0, Flags::default());
-    assert_eq!(scene.session.record(anna.seat, lane, &forged).unwrap_err().close, Close::PROTOCOL);
+    assert_eq!(scene.session.record(anna.seat, lane, &forged, scene.now).unwrap_err().close, Close::PROTOCOL);
 }
 
 #[test]
@@ -253,7 +257,7 @@ fn a_publisher_that_comes_after_a_technician_has_asked_is_welcomed_before_anythi
 }
 
 #[test]
-fn a_late_joiner_gets_the_held_segment_and_one_past_it_asks_for_a_start_and_its_key() {
+fn a_late_joiner_gets_the_held_segment_and_who_is_in_step_gets_no_key() {
     let (mut scene, customer, anna, lane) = sharing();
     assert_eq!(scene.records(&anna, LaneKind::Screen).len(), 1);
     scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
@@ -261,19 +265,23 @@ fn a_late_joiner_gets_the_held_segment_and_one_past_it_asks_for_a_start_and_its_
     scene.watch(&ben);
     scene.grant(&customer, BEN, rights(), 1, false);
     assert_eq!(scene.records(&ben, LaneKind::Screen).len(), 2, "from the segment's start, without any key");
-    // The next segment cannot be entered without its key; those in step go on.
+    // Through the next segment's start too, until its key makes it cheaper to begin there.
     scene.give(&customer, lane, &screen(2, 1, from(0, 1)));
-    assert_eq!(scene.records(&anna, LaneKind::Screen).len(), 2);
-    let late = scene.join(Sender(4), Role::Collaborator);
-    scene.watch(&late);
-    scene.grant(&customer, Sender(4), rights(), 1, false);
-    assert!(scene.records(&late, LaneKind::Screen).is_empty());
+    for seq in 3..9 {
+        scene.give(&customer, lane, &screen(seq, 1, ScreenKind::Update));
+    }
+    assert_eq!(scene.records(&anna, LaneKind::Screen).len(), 8);
     let key_lane = LaneInstance(50);
     let key = LaneKey::plain(LaneKind::Key, CUSTOMER);
     scene.session.lane_opened(customer.seat, key_lane, key).unwrap();
     scene.give(&customer, key_lane, &screen(1, 1, ScreenKind::Key));
-    let kinds: Vec<LaneKind> = scene.take(&late).into_iter().map(|(kind, _)| kind).collect();
-    assert!(kinds.contains(&LaneKind::Key) && kinds.contains(&LaneKind::Screen));
+    let late = scene.join(Sender(4), Role::Collaborator);
+    scene.watch(&late);
+    scene.grant(&customer, Sender(4), rights(), 1, false);
+    let taken = scene.take(&late);
+    let of = |kind| taken.iter().filter(|(of, _)| *of == kind).map(|(_, r)| r.header.seq).collect::<Vec<_>>();
+    assert_eq!(of(LaneKind::Key), [1]);
+    assert_eq!(of(LaneKind::Screen), [2, 3, 4, 5, 6, 7, 8]);
     assert!(scene.records(&anna, LaneKind::Key).is_empty(), "who is in step gets no key");
 }
 
@@ -378,8 +386,7 @@ fn feedback_counts_in_the_publishers_bytes_and_is_at_most_sixty_a_second() {
     assert!((5..=7).contains(&feedback(&mut scene).len()));
     scene.take(&anna);
     scene.say(&anna, ack(213));
-    let due = scene.session.deadline(customer.seat);
-    if let Some(due) = due {
+    while let Some(due) = scene.session.deadline(customer.seat) {
         scene.session.tick(due);
     }
     assert_eq!(feedback(&mut scene).last().unwrap().delivered_bytes, 213, "the last word is not lost");
@@ -403,7 +410,9 @@ fn a_returning_publishers_screen_waits_for_its_grant_and_then_goes_on_where_it_w
 #[test]
 fn a_returning_publisher_counts_its_lane_anew() {
     let (mut scene, customer, _, lane) = sharing();
-    assert_eq!(scene.session.streams[&(DisplayId(0), Rendition::LIVE)].lane_offset().bytes, 113);
+    let lane_bytes =
+        |scene: &Scene| scene.session.displays[&DisplayId(0)].streams[Rendition::LIVE].lane_bytes();
+    assert_eq!(lane_bytes(&scene), 113);
     scene.session.detach(customer.seat, scene.now);
     let mut customer = scene.join(CUSTOMER, Role::Customer);
     let position = scene.session.received_screens(CUSTOMER);
@@ -411,8 +420,7 @@ fn a_returning_publisher_counts_its_lane_anew() {
     customer.lanes = lane.0;
     let lane = scene.open(&mut customer, LaneKind::Screen);
     scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
-    let offset = scene.session.streams[&(DisplayId(0), Rendition::LIVE)].lane_offset();
-    assert_eq!(offset, LaneOffset { opening: 2, bytes: 100 });
+    assert_eq!(lane_bytes(&scene), 100);
 }
 
 #[test]

@@ -1,0 +1,250 @@
+//! The judgements behind forks, merges and late joins: pure functions of what was observed.
+
+use std::time::{Duration, Instant};
+
+/// A subscriber whose oldest unsent record is older than this, and getting older, cannot keep up.
+pub(super) const LAG_MAX: Duration = Duration::from_millis(250);
+/// Two looks at a lag lie this far apart.
+const LOOK: Duration = Duration::from_millis(200);
+/// Reduced must have carried about what live has for this long.
+const EVEN: Duration = Duration::from_secs(2);
+/// Or both must have been at rest for this long.
+const REST: Duration = Duration::from_secs(1);
+/// Who was merged back and is forked again within this time waits longer the next time.
+const RELAPSE: Duration = Duration::from_secs(30);
+/// But no longer than this.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// Share of live's bytes that counts as about the same.
+const ABOUT: f64 = 0.8;
+
+/// Watches how old the oldest unsent record of a subscriber is.
+#[derive(Debug, Default)]
+pub(super) struct Lag {
+    look: Option<Look>,
+    /// The least lag of the look before.
+    before: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    began: Instant,
+    least: Duration,
+}
+
+impl Lag {
+    /// The oldest unsent record is this old now (zero: there is none). Whether the subscriber cannot keep up: for two looks the
+    /// lag was never below the bound, and it did not shrink.
+    pub(super) fn observe(&mut self, age: Duration, now: Instant) -> bool {
+        let look = self.look.get_or_insert(Look { began: now, least: age });
+        look.least = look.least.min(age);
+        if now.saturating_duration_since(look.began) < LOOK {
+            return false;
+        }
+        let least = look.least;
+        self.look = Some(Look { began: now, least: age });
+        let before = self.before.replace(least);
+        least > LAG_MAX && before.is_some_and(|before| before > LAG_MAX && least >= before)
+    }
+
+    /// Begins anew.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// How long a subscriber stays with reduced before it may try live again.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    wait: Duration,
+    forked: Option<Instant>,
+    merged: Option<Instant>,
+}
+
+impl Patience {
+    /// It was forked to reduced.
+    pub(super) fn forked(&mut self, now: Instant) {
+        let relapsed = self.merged.is_some_and(|merged| now.saturating_duration_since(merged) < RELAPSE);
+        self.wait = if relapsed { (self.wait * 2).clamp(2 * EVEN, PATIENCE_MAX) } else { EVEN };
+        self.forked = Some(now);
+    }
+
+    /// It is back with live.
+    pub(super) fn merged(&mut self, now: Instant) {
+        self.merged = Some(now);
+    }
+
+    /// Whether it may try live again.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.forked.is_none_or(|forked| now.saturating_duration_since(forked) >= self.wait)
+    }
+}
+
+/// Watches what both renditions carry.
+#[derive(Debug, Default)]
+pub(super) struct Balance {
+    began: Option<Counts>,
+    even_since: Option<Instant>,
+}
+
+/// What the renditions have carried so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    /// Bytes of live.
+    pub(super) live: u64,
+    /// Bytes of reduced.
+    pub(super) reduced: u64,
+    /// When something last came of either.
+    pub(super) arrived: Option<Instant>,
+    /// Now.
+    pub(super) now: Instant,
+}
+
+impl Balance {
+    /// Whether reduced carries so much that its members can do with live: about the same for two seconds, looked at every
+    /// half second, or nothing at all for one.
+    pub(super) fn observe(&mut self, counts: Counts) -> bool {
+        let now = counts.now;
+        let rests = counts.arrived.is_none_or(|arrived| now.saturating_duration_since(arrived) >= REST);
+        let Some(began) = self.began else {
+            self.began = Some(counts);
+            return rests;
+        };
+        if now.saturating_duration_since(began.now) >= EVEN / 4 {
+            let live = counts.live.saturating_sub(began.live);
+            let reduced = counts.reduced.saturating_sub(began.reduced);
+            self.began = Some(counts);
+            if (reduced as f64) < ABOUT * live as f64 {
+                self.even_since = None;
+            } else {
+                self.even_since.get_or_insert(began.now);
+            }
+        }
+        rests || self.even_since.is_some_and(|since| now.saturating_duration_since(since) >= EVEN)
+    }
+
+    /// Begins anew.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What is known of the paths of somebody who joins late, bytes a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paths {
+    /// From the publisher to the relay.
+    pub(super) up: Option<f64>,
+    /// From the relay to the subscriber.
+    pub(super) down: Option<f64>,
+    /// From the relay to the publisher and back.
+    pub(super) rtt: Option<Duration>,
+}
+
+/// What a customer's line is taken to carry before anything is known of it: 2.5 Mbit/s.
+const UP: f64 = 312_500.0;
+/// What a technician's line is taken to carry: 8 Mbit/s.
+const DOWN: f64 = 1_000_000.0;
+/// The fastest line that a joiner is expected to have: 100 Mbit/s.
+pub(super) const DOWN_MAX: f64 = 12_500_000.0;
+/// A round trip to a publisher of which nothing is known.
+const RTT: Duration = Duration::from_millis(100);
+
+impl Paths {
+    /// Seconds until somebody who comes has had this many held bytes.
+    pub(super) fn held_cost(&self, held: u64) -> f64 {
+        held as f64 / self.down.unwrap_or(DOWN)
+    }
+
+    /// Seconds until it has had a key of this size, which is still to be asked for.
+    pub(super) fn key_cost(&self, key: u64) -> f64 {
+        let key = key as f64;
+        key / self.up.unwrap_or(UP) + key / self.down.unwrap_or(DOWN) + self.rtt.unwrap_or(RTT).as_secs_f64()
+    }
+
+    /// Bytes of held records above which a key costs even a joiner with the fastest line less.
+    pub(super) fn worth_holding(&self, key: u64) -> u64 {
+        let fastest = Self { down: Some(DOWN_MAX), ..*self };
+        (fastest.key_cost(key) * DOWN_MAX) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STEP: Duration = Duration::from_millis(50);
+
+    /// When a lag that follows `age(ms)` is first judged hopeless.
+    fn hopeless_at(age: impl Fn(u64) -> u64) -> Option<u64> {
+        let (mut lag, start) = (Lag::default(), Instant::now());
+        (0..200)
+            .map(|step| step * 50)
+            .find(|&ms| lag.observe(Duration::from_millis(age(ms)), start + Duration::from_millis(ms)))
+    }
+
+    #[test]
+    fn a_lag_that_grows_past_the_bound_is_noticed_within_a_second_and_one_that_shrinks_is_not() {
+        assert!(hopeless_at(|ms| ms).is_some_and(|ms| (450..=1000).contains(&ms)));
+        assert_eq!(hopeless_at(|ms| 3000_u64.saturating_sub(ms / 2)), None);
+        assert_eq!(hopeless_at(|_| 249), None);
+        assert_eq!(hopeless_at(|ms| if ms % 200 == 0 { 0 } else { 900 }), None, "it keeps catching up");
+    }
+
+    #[test]
+    fn a_relapse_doubles_the_wait_up_to_a_minute_and_a_good_while_forgives() {
+        let (mut patience, mut now) = (Patience::default(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            patience.forked(now);
+            let began = now;
+            while !patience.is_over(now) {
+                now += STEP;
+            }
+            waits.push((now - began).as_secs());
+            patience.merged(now);
+            now += Duration::from_secs(5);
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
+        now += RELAPSE;
+        patience.forked(now);
+        assert!(patience.is_over(now + EVEN));
+    }
+
+    #[test]
+    fn renditions_are_even_after_two_seconds_of_the_same_or_one_of_rest() {
+        let start = Instant::now();
+        let even_at = |live: u64, reduced: u64| {
+            let mut balance = Balance::default();
+            (0..200).map(|step| step * 50).find(|&ms| {
+                let now = start + Duration::from_millis(ms);
+                let arrived = (live + reduced > 0).then_some(now);
+                balance.observe(Counts { live: live * ms, reduced: reduced * ms, arrived, now })
+            })
+        };
+        assert_eq!(even_at(100, 10), None);
+        assert_eq!(even_at(100, 90), Some(2000));
+        assert_eq!(even_at(0, 0), Some(0));
+    }
+
+    #[test]
+    fn the_held_segment_is_taken_while_it_is_cheaper_than_a_key() {
+        let paths = Paths { up: Some(125_000.0), down: Some(1e6), rtt: Some(RTT) };
+        let key = 200_000;
+        assert!(paths.held_cost(key) < paths.key_cost(key), "as much as a key costs less than asking");
+        assert!(paths.held_cost(4_000_000) > paths.key_cost(key));
+        let unknown = Paths { up: None, down: None, rtt: None };
+        assert!(unknown.held_cost(100_000) < unknown.key_cost(100_000));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_worth_holding_no_joiner_takes(
+            up in 1e3..1e8f64, down in 1e3..DOWN_MAX, key in 0u64..1 << 26, held in 0u64..1 << 26,
+        ) {
+            let paths = Paths { up: Some(up), down: Some(down), rtt: Some(RTT) };
+            if held > paths.worth_holding(key) + 1 {
+                prop_assert!(paths.held_cost(held) > paths.key_cost(key));
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A subscriber of one display: where it is, how it got there, and how soon it has things.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tandem_protocol::{Rendition, Sender, message};
+
+use super::display::{Both, Display, RENDITIONS, other};
+use super::lag::{Lag, Patience};
+use super::ledger::{Account, Ledger};
+use crate::metrics::Skip;
+use crate::outbox::Slot;
+use crate::stream::Position;
+
+/// Records under way whose delivery is timed; further ones are not.
+const TIMED_MAX: usize = 256;
+
+/// A subscriber of a display.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) publisher: Sender,
+    pub(super) place: Place,
+    /// The rendition that it should read. It gets there where a start of the one names an update of the other.
+    pub(super) target: Rendition,
+    /// Its screen lanes.
+    pub(super) slots: Both<Option<Slot>>,
+    pub(super) key_slot: Option<Slot>,
+    pub(super) ledgers: Both<Ledger>,
+    pub(super) lag: Lag,
+    pub(super) patience: Patience,
+    pub(super) applied: Both<Option<message::Point>>,
+    /// When what it last acknowledged had arrived there.
+    pub(super) delivered_at: Option<Instant>,
+    /// Records under way: the lane's bytes at their end, and when they came to the relay.
+    timed: VecDeque<(Rendition, u64, Instant)>,
+    delay: Option<Duration>,
+}
+
+/// Where a reader is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// Nowhere: it waits for a way into live, not before this ordinal.
+    Waiting {
+        /// The least ordinal of the start.
+        not_before: u64,
+        /// Since then.
+        since: Instant,
+    },
+    /// At a position of a rendition.
+    Reading(Rendition, Position),
+}
+
+/// Records of a rendition that a reader will not get.
+pub(super) type Skipped = (Rendition, Skip, u64);
+
+impl Reader {
+    pub(super) fn new(publisher: Sender, now: Instant) -> Self {
+        Self {
+            publisher,
+            place: Place::Waiting { not_before: 0, since: now },
+            target: Rendition::LIVE,
+            slots: Both::default(),
+            key_slot: None,
+            ledgers: Both::default(),
+            lag: Lag::default(),
+            patience: Patience::default(),
+            applied: Both::default(),
+            delivered_at: None,
+            timed: VecDeque::new(),
+            delay: None,
+        }
+    }
+
+    /// Its position in this rendition, if it reads it.
+    pub(super) fn position(&self, rendition: Rendition) -> Option<Position> {
+        match self.place {
+            Place::Reading(of, position) if of == rendition => Some(position),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.place, Place::Waiting { .. })
+    }
+
+    /// Whether it is a member of this rendition: who waits is one of live.
+    pub(super) fn is_member(&self, rendition: Rendition) -> bool {
+        match self.place {
+            Place::Waiting { .. } => rendition == Rendition::LIVE,
+            Place::Reading(of, _) => of == rendition,
+        }
+    }
+
+    /// Begins to read here. What it has missed of this rendition since it was last here.
+    pub(super) fn enter(&mut self, rendition: Rendition, position: Position) -> Option<Skipped> {
+        self.place = Place::Reading(rendition, position);
+        let missed = self.ledgers[rendition].enter(position.ordinal());
+        missed.map(|(skip, count)| (rendition, skip, count))
+    }
+
+    /// It has lost its place and waits for another in live.
+    pub(super) fn lose(&mut self, skip: Skip, not_before: u64, now: Instant) {
+        match self.place {
+            Place::Reading(Rendition::LIVE, _) => self.ledgers[Rendition::LIVE].lose(skip),
+            Place::Reading(of, _) => self.ledgers[of].leave(skip),
+            Place::Waiting { .. } => {}
+        }
+        let not_before = not_before.max(self.ledgers[Rendition::LIVE].settled());
+        self.place = Place::Waiting { not_before, since: now };
+        self.target = Rendition::LIVE;
+        self.lag.reset();
+    }
+
+    /// Crosses to the rendition that it should read, if it stands where that can be done. What it has missed there.
+    pub(super) fn cross(&mut self, display: &Display, now: Instant) -> Option<Option<Skipped>> {
+        let Place::Reading(of, position) = self.place else { return None };
+        if of == self.target {
+            return None;
+        }
+        let there = display.crossing(of, position)?;
+        if !self.ledgers[other(of)].may_enter(there.ordinal()) {
+            return None;
+        }
+        if of == Rendition::LIVE {
+            self.ledgers[of].leave(Skip::Fork);
+            self.patience.forked(now);
+        } else {
+            self.ledgers[of].leave(Skip::Merge);
+            self.patience.merged(now);
+        }
+        self.lag.reset();
+        Some(self.enter(other(of), there))
+    }
+
+    /// Whether a start by which it will cross is held.
+    pub(super) fn will_cross(&self, display: &Display) -> bool {
+        match self.place {
+            Place::Reading(of, position) if of != self.target => display
+                .crossing_ahead(of, position)
+                .is_some_and(|there| self.ledgers[other(of)].may_enter(there.ordinal())),
+            _ => false,
+        }
+    }
+
+    /// A start from black came: goes on there, from wherever it is, unless it must first end a body. What it missed by that.
+    pub(super) fn restart(&mut self, display: &Display, rendition: Rendition) -> Option<Skipped> {
+        let Place::Reading(of, mut position) = self.place else { return None };
+        if of == rendition {
+            if display.streams[of].skip_to_black(&mut position) == 0 {
+                return None;
+            }
+            return self.enter(of, position);
+        }
+        None
+    }
+
+    /// The least ordinal of this rendition that it still needs.
+    pub(super) fn needs(&self, display: &Display, rendition: Rendition) -> Option<u64> {
+        let Place::Reading(of, position) = self.place else { return None };
+        if of == rendition {
+            return Some(position.ordinal());
+        }
+        let there = display.crossing_ahead(of, position).filter(|_| self.target == rendition);
+        there.map(Position::ordinal)
+    }
+
+    /// A record that came at `arrived` is under way; the lane has carried `taken` bytes with it.
+    pub(super) fn sent(&mut self, rendition: Rendition, taken: u64, arrived: Option<Instant>) {
+        self.ledgers[rendition].sent();
+        if let Some(arrived) = arrived.filter(|_| self.timed.len() < TIMED_MAX) {
+            self.timed.push_back((rendition, taken, arrived));
+        }
+    }
+
+    /// So many bytes of a lane have been acknowledged.
+    pub(super) fn acknowledged(&mut self, rendition: Rendition, received: u64, now: Instant) {
+        let mut newest = None;
+        self.timed.retain(|&(of, end, arrived)| {
+            let there = of == rendition && end <= received;
+            if there {
+                newest = Some(arrived);
+            }
+            !there
+        });
+        if let Some(arrived) = newest {
+            let sample = now.saturating_duration_since(arrived);
+            self.delay = Some(self.delay.map_or(sample, |delay| (delay * 7 + sample) / 8));
+        }
+    }
+
+    /// How long its oldest unsent record has waited.
+    pub(super) fn unsent_age(&self, display: &Display, now: Instant) -> Duration {
+        let Place::Reading(of, position) = self.place else { return Duration::ZERO };
+        let since = display.streams[of].waits_since(position);
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// How late it has things: as lately measured, or as what is under way and waits already shows.
+    pub(super) fn lateness(&self, display: &Display, now: Instant) -> Duration {
+        let under_way =
+            self.timed.iter().map(|&(_, _, arrived)| now.saturating_duration_since(arrived)).max();
+        let measured = self.delay.unwrap_or_default();
+        measured.max(under_way.unwrap_or_default()).max(self.unsent_age(display, now))
+    }
+
+    /// The accounts of both renditions.
+    pub(super) fn accounts(&self, display: &Display) -> [(Rendition, Account); 2] {
+        RENDITIONS.map(|rendition| {
+            let head = display.streams[rendition].head();
+            (rendition, self.ledgers[rendition].account(head, self.position(rendition)))
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! What time brings about in the session's screens: forks and merges, the pace changing hands, and the end of those who take
+//! nothing.
+
+use std::time::{Duration, Instant};
+
+use tandem_protocol::message::Right;
+use tandem_protocol::{DisplayId, Rendition, limits};
+
+use super::Session;
+use super::display::Display;
+use super::lag::{Counts, LAG_MAX};
+use super::member::Online;
+use super::reader::Place;
+use crate::metrics::Stalled;
+
+/// How often subscribers are looked at while anything waits for anybody.
+pub(super) const EVERY: Duration = Duration::from_millis(100);
+
+impl Session {
+    /// Looks after everybody's screens. To be called every [`EVERY`] while something waits, and a few times a second anyway.
+    pub(super) fn upkeep(&mut self, now: Instant) {
+        let ids: Vec<DisplayId> = self.displays.keys().copied().collect();
+        for &id in &ids {
+            self.elect(id, now);
+            self.retarget(id, now);
+            self.enter_waiting(id, false, now);
+        }
+        self.refresh_wants(now);
+        self.end_stalled(now);
+        let busy =
+            ids.iter().any(|id| self.displays.get(id).is_some_and(|display| self.is_busy(*id, display)));
+        self.upkeep_due = busy.then_some(now + EVERY);
+    }
+
+    /// Whether somebody has something of this display to take, or somewhere to go.
+    fn is_busy(&self, id: DisplayId, display: &Display) -> bool {
+        let readers = self.members.values().filter_map(|member| member.online()?.readers.get(&id));
+        readers.into_iter().any(|reader| match reader.place {
+            Place::Waiting { .. } => display.streams[Rendition::LIVE].received().is_some(),
+            Place::Reading(of, position) => {
+                of != reader.target
+                    || of == Rendition::REDUCED
+                    || position.ordinal() < display.streams[of].head()
+            }
+        })
+    }
+
+    /// Decides who should go over to the other rendition.
+    fn retarget(&mut self, id: DisplayId, now: Instant) {
+        let claims = self.claims_pace(id);
+        let Some(display) = self.displays.get_mut(&id) else { return };
+        let [live, reduced] = [Rendition::LIVE, Rendition::REDUCED].map(|of| &display.streams[of]);
+        let mut has_members = false;
+        let counts = Counts {
+            live: live.total_bytes(),
+            reduced: reduced.total_bytes(),
+            arrived: live.arrived().max(reduced.arrived()),
+            now,
+        };
+        let even = display.balance.observe(counts);
+        let paces = display.pacing[Rendition::LIVE];
+        for (&sender, member) in &mut self.members {
+            let views = member.may(Right::View);
+            let Some(online) = member.online_mut().filter(|_| views) else { continue };
+            let forkable = online.sees(id) && paces != Some(sender);
+            if let Some(of) = retarget_one(online, id, display, (forkable, claims == Some(sender), even), now)
+            {
+                has_members |= of == Rendition::REDUCED;
+            }
+        }
+        if !has_members {
+            display.balance.reset();
+        }
+    }
+
+    /// Ends the connections of those who see a display of which something waits, and take and acknowledge nothing.
+    fn end_stalled(&mut self, now: Instant) {
+        let displays = &self.displays;
+        for member in self.members.values_mut() {
+            let views = member.may(Right::View);
+            let Some(online) = member.online_mut() else { continue };
+            let seen = online.readers.iter().filter(|(id, _)| online.sees(**id));
+            let waits = seen.into_iter().any(|(id, reader)| {
+                let key = reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0);
+                key || match reader.place {
+                    Place::Reading(of, position) => displays
+                        .get(id)
+                        .is_some_and(|display| position.ordinal() < display.streams[of].head()),
+                    Place::Waiting { .. } => false,
+                }
+            });
+            if !waits || !views {
+                online.progress = now;
+            } else if now.saturating_duration_since(online.progress) >= limits::STALLED_TIME && !online.ending
+            {
+                online.ending = true;
+                online.outbox.stalled(Stalled::Screen, "nothing of the screen was taken");
+            }
+        }
+    }
+}
+
+/// Decides where one subscriber should read. `forkable`: it may be sent to reduced; `claims`: live is to be at its pace; `even`:
+/// reduced carries as much as live. The rendition that it reads, if any.
+fn retarget_one(
+    online: &mut Online,
+    id: DisplayId,
+    display: &Display,
+    (forkable, claims, even): (bool, bool, bool),
+    now: Instant,
+) -> Option<Rendition> {
+    let reader = online.readers.get_mut(&id)?;
+    let Place::Reading(of, position) = reader.place else { return None };
+    let age = reader.unsent_age(display, now);
+    let key_waits = reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0);
+    if of == Rendition::REDUCED {
+        let well = age <= LAG_MAX && even && reader.patience.is_over(now);
+        if claims || well {
+            reader.target = Rendition::LIVE;
+        } else if !reader.will_cross(display) {
+            reader.target = Rendition::REDUCED;
+        }
+    } else if !forkable || key_waits {
+        reader.lag.reset();
+        if !reader.will_cross(display) {
+            reader.target = Rendition::LIVE;
+        }
+    } else if reader.lag.observe(age, now) {
+        reader.target = Rendition::REDUCED;
+    } else if position.ordinal() == display.streams[of].head() && !reader.will_cross(display) {
+        // It has caught up by itself.
+        reader.target = Rendition::LIVE;
+    }
+    Some(of)
+}
+
+#[cfg(test)]
+impl Session {
+    /// Which rendition a subscriber reads, if any.
+    pub(super) fn reads(&self, sender: tandem_protocol::Sender, id: DisplayId) -> Option<Rendition> {
+        match self.members.get(&sender)?.online()?.readers.get(&id)?.place {
+            Place::Reading(of, _) => Some(of),
+            Place::Waiting { .. } => None,
+        }
+    }
+}
