@@ -5,7 +5,7 @@
 //! - `relay`: a relay of our own; `desk`: where sessions come from;
 //! - `customer`, `technician`: both ends, on the client crate and with the real codec;
 //! - `screen`: what there is to see, `trace`: a recording of it; `age`: how old what is seen is. All pure;
-//! - `transfer`: a file transfer beside it; `figures`: what the ends measure.
+//! - `transfer`: a file transfer beside it; `inbox`: when something came; `figures`: what the ends measure.
 //!
 //! One try: every pair opens a session and waits until the technician shows a whole picture. When all do, a *window* is fixed:
 //! it begins a second later and lasts as long as was asked for. Only what is due in it counts. After it pictures stop, and
@@ -16,6 +16,7 @@ pub mod command;
 pub(crate) mod customer;
 pub(crate) mod desk;
 pub(crate) mod figures;
+mod inbox;
 pub(crate) mod relay;
 pub(crate) mod report;
 pub(crate) mod screen;
@@ -30,13 +31,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
-use tandem_client::{Event, Events, Handle, Join, Options, Target, Transport};
-use tandem_protocol::Close;
+use tandem_client::{Handle, Join, Options, Target, Transport};
 use tandem_protocol::message::Capabilities;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::figures::{Figures, Journal};
+use self::inbox::Inbox;
 use self::relay::Relay;
 use self::screen::{Schedule, Source};
 use self::transfer::Direction;
@@ -103,12 +104,14 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    fn join(&self) -> (Handle, Events) {
+    fn join(&self) -> (Handle, Inbox) {
         let agent = concat!("tandem-loadtest ", env!("CARGO_PKG_VERSION"));
         let options = Options::new(self.target.clone(), self.join.clone(), agent);
         let codecs = vec![u32::from(tandem_codec::VERSION)];
         let capabilities = Capabilities { codecs, ..Capabilities::default() };
-        tandem_client::start(Options { transport: self.plan.transport, capabilities, ..options })
+        let options = Options { transport: self.plan.transport, capabilities, ..options };
+        let (handle, events) = tandem_client::start(options);
+        (handle, Inbox::new(events))
     }
 
     /// The newest picture; there are none after the window's last.
@@ -136,19 +139,6 @@ async fn changed(window: &mut watch::Receiver<Option<Window>>) {
 
 pub(crate) async fn sleep_until(at: Instant) {
     tokio::time::sleep_until(at.into()).await;
-}
-
-/// Waits for the end of a connection.
-async fn closed(events: &mut Events) -> Option<Close> {
-    let closed = async {
-        while let Some(event) = events.next().await {
-            if let Event::Closed { close, .. } = event {
-                return Some(close);
-            }
-        }
-        None
-    };
-    tokio::time::timeout(PATIENCE, closed).await.ok().flatten()
 }
 
 /// Fixes the window when everybody has dropped their `ready`.

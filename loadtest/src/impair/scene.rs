@@ -116,7 +116,7 @@ impl Network {
         let Seats { customer, technicians } = self.relay.opener.open(scene.technicians.len()).await?;
         let stage = Stage::new(&scene.plan);
         let (done, is_done) = oneshot::channel();
-        let part = stage.part(self.target(scene.customer)?, customer);
+        let part = stage.part(self.target(scene.customer)?, customer, Arc::default());
         let customer = self.spawn(scene.customer, move || customer::run(part, is_done))?;
 
         let (ready, mut readies) = mpsc::channel(1);
@@ -124,7 +124,9 @@ impl Network {
         let mut ends: Vec<Option<(oneshot::Receiver<u32>, End)>> = Vec::new();
         let mut late = Vec::new();
         for (number, (seat, join)) in scene.technicians.iter().zip(technicians).enumerate() {
-            let part = stage.part(self.target(seat.place)?, join);
+            // Only who controls is woken by the beat, which wakes one.
+            let beat = if number == 0 { stage.beat.clone() } else { Arc::default() };
+            let part = stage.part(self.target(seat.place)?, join, beat);
             let present = seat.joins.is_none();
             let duty = Duty {
                 controls: number == 0,
@@ -197,7 +199,8 @@ impl Network {
         };
         let (sender, receiver) = oneshot::channel();
         link.inside(side, move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            // The end runs on this thread and its connection on another, so that pixels never make packets wait.
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
             let figures = runtime.map(|runtime| runtime.block_on(end())).context("cannot start a runtime");
             // The receiver waits, unless the program is about to end.
             let _ = sender.send(figures);
@@ -244,7 +247,7 @@ impl Stage {
         }
     }
 
-    fn part(&self, target: Target, join: Join) -> Part {
+    fn part(&self, target: Target, join: Join, beat: Arc<Notify>) -> Part {
         Part {
             plan: self.plan.clone(),
             number: 0,
@@ -252,7 +255,7 @@ impl Stage {
             join,
             schedule: self.schedule,
             window: self.window.subscribe(),
-            beat: self.beat.clone(),
+            beat,
             journal: self.journal.clone(),
         }
     }

@@ -64,9 +64,9 @@ impl Age {
             if std::mem::replace(&mut self.shown[cell], content) == content {
                 continue;
             }
-            self.lacking[cell] = match self.source.lacks(cell, content, self.captured) {
+            self.lacking[cell] = match self.source.lacks(pixels, cell, self.captured) {
                 Some(lacks) => lacks.unwrap_or(NONE),
-                // Parts of it are of one picture, parts of another, and the oldest is as old as before.
+                // It is half of something that was not on the screen for long: the oldest part is as old as before.
                 None => self.lacking[cell].min(self.captured),
             };
         }

@@ -15,6 +15,7 @@ use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, Rendition, Se
 use tokio::sync::oneshot;
 
 use super::figures::{Figures, Journal};
+use super::inbox::Inbox;
 use super::screen::Screen;
 use super::transfer::{self, Direction};
 use super::{PATIENCE, Part, Window, changed, sleep_until};
@@ -32,7 +33,7 @@ fn lane(kind: LaneKind, rendition: Rendition) -> LaneKey {
 
 /// Runs a customer until the technician is `done` and all that it says it has sent has come.
 pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
-    let (handle, mut events) = part.join();
+    let (handle, mut inbox) = part.join();
     let mut customer = Customer::new(part, handle);
     tokio::pin!(done);
     let mut sent = None;
@@ -47,8 +48,8 @@ pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
             break;
         }
         tokio::select! {
-            event = events.next() => match event {
-                Some(event) => customer.event(event, Instant::now()),
+            event = inbox.next() => match event {
+                Some((came, event)) => customer.event(event, came),
                 None => break,
             },
             () = sleep_until(customer.deadline(now)) => {}
@@ -60,7 +61,7 @@ pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
             break;
         }
     }
-    customer.finish(events).await
+    customer.finish(inbox).await
 }
 
 struct Customer {
@@ -118,7 +119,7 @@ impl Customer {
         }
     }
 
-    fn event(&mut self, event: Event, now: Instant) {
+    fn event(&mut self, event: Event, came: Instant) {
         match event {
             Event::Connected(connected) => {
                 // What was on the way there is lost and not kept: black, and all of it anew.
@@ -126,9 +127,9 @@ impl Customer {
             }
             Event::Control(control::Message::Ask(ask)) => self.consent(&ask),
             Event::Control(control::Message::Want(want)) => self.want(&want),
-            Event::Record { lane, record } if lane.kind == LaneKind::Input => self.input(lane, &record, now),
+            Event::Record { lane, record } if lane.kind == LaneKind::Input => self.input(lane, &record, came),
             Event::Record { lane, record } if lane.kind == LaneKind::File => {
-                let counts = self.window().is_some_and(|window| (window.start..window.end).contains(&now));
+                let counts = self.window().is_some_and(|window| (window.start..window.end).contains(&came));
                 self.figures.file_bytes += if counts { record.bytes.len() as u64 } else { 0 };
             }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
@@ -237,7 +238,7 @@ impl Customer {
     }
 
     /// An input event came: notes how long after it was due, and that it is the next one.
-    fn input(&mut self, lane: LaneKey, record: &Record, now: Instant) {
+    fn input(&mut self, lane: LaneKey, record: &Record, came: Instant) {
         let motion = (record.header.record_type == types::MOTION).then(|| Motion::decode(record.body()).ok());
         let number = motion.flatten().and_then(|motion| u32::try_from(motion.position?.x).ok());
         if number == Some(self.next_input) {
@@ -249,7 +250,7 @@ impl Customer {
         }
         if let (Some(number), Some(window)) = (number, self.window()) {
             let due = self.part.input_due(window, number);
-            self.figures.inputs.push(due, now.saturating_duration_since(due));
+            self.figures.inputs.push(due, came.saturating_duration_since(due));
         }
         self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
     }
@@ -283,9 +284,9 @@ impl Customer {
     }
 
     /// Ends the session and waits until the relay has closed it.
-    async fn finish(mut self, mut events: tandem_client::Events) -> Figures {
+    async fn finish(mut self, mut inbox: Inbox) -> Figures {
         if !self.over && self.handle.end(EndReason::ClosedByCustomer).is_ok() {
-            let close = super::closed(&mut events).await;
+            let close = inbox.closed().await;
             if close != Some(Close::ENDED) {
                 self.fail(format_args!("ended with {close:?}"));
             }

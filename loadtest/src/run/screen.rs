@@ -125,15 +125,15 @@ impl Source {
         }
     }
 
-    /// The first picture up to `newest` that a cell of this content lacks (`Some(None)`: none). `None` if the content is that of
+    /// The first picture up to `newest` that a cell of these pixels lacks (`Some(None)`: none). `None` if some of it is that of
     /// no picture.
-    pub(crate) fn lacks(&self, cell: usize, content: u64, newest: u32) -> Option<Option<u32>> {
+    pub(crate) fn lacks(&self, pixels: &[u8], cell: usize, newest: u32) -> Option<Option<u32>> {
         match self {
             Self::Made(made) => {
-                let shown = u32::try_from(content).ok()?;
-                Some((shown.saturating_add(1)..=newest).find(|&picture| made.changes(cell, picture)))
+                let next = made.shown(pixels, cell).saturating_add(1);
+                Some((next..=newest).find(|&picture| made.changes(cell, picture)))
             }
-            Self::Recorded(trace) => trace.lacks(cell, content, newest),
+            Self::Recorded(trace) => trace.lacks(pixels, cell, newest),
         }
     }
 
@@ -420,8 +420,10 @@ mod tests {
     fn noise_that_fills_the_screen_replaces_every_cell_each_time() {
         let [.., source] = sources();
         assert_eq!((source.cells(), source.changed(7).len()), (8, 8));
-        assert_eq!(source.lacks(3, 5, 9), Some(Some(6)));
-        assert_eq!(source.lacks(3, 9, 9), Some(None));
+        let mut screen = Screen::new(&source);
+        screen.advance(&source, 5);
+        assert_eq!(source.lacks(screen.picture().bytes(), 3, 9), Some(Some(6)));
+        assert_eq!(source.lacks(screen.picture().bytes(), 3, 5), Some(None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::age::Age;
 use super::figures::{Figures, Samples};
+use super::inbox::Inbox;
 use super::transfer::{self, Direction};
 use super::{PATIENCE, Part, SETTLE, Window, changed, sleep_until};
 
@@ -30,14 +31,14 @@ pub(crate) struct Duty {
 
 /// Runs a technician until it has seen and sent everything; `done` is told how many input events it has sent.
 pub(crate) async fn run(part: Part, duty: Duty, done: oneshot::Sender<u32>) -> Figures {
-    let (handle, mut events) = part.join();
+    let (handle, mut inbox) = part.join();
     let mut technician = Technician::new(part, handle, duty);
     while !technician.over {
         let now = Instant::now();
         technician.send_input(now);
         tokio::select! {
-            event = events.next() => match event {
-                Some(event) => technician.event(event, Instant::now()),
+            event = inbox.next() => match event {
+                Some((came, event)) => technician.event(event, came),
                 None => break,
             },
             () = technician.part.beat.notified() => {}
@@ -50,7 +51,7 @@ pub(crate) async fn run(part: Part, duty: Duty, done: oneshot::Sender<u32>) -> F
     (technician.duty.ready, technician.duty.recovered) = (None, None);
     // An error means that the customer has gone, and has said so.
     let _ = done.send(technician.sent);
-    technician.finish(&mut events).await
+    technician.finish(&mut inbox).await
 }
 
 struct Technician {
@@ -118,15 +119,15 @@ impl Technician {
         self.window().is_some_and(|window| (window.start..window.end).contains(&now))
     }
 
-    fn event(&mut self, event: Event, now: Instant) {
+    fn event(&mut self, event: Event, came: Instant) {
         match event {
             Event::Connected(_) => self.connected(),
             Event::Control(control::Message::Roster(roster)) => self.roster(&roster),
             Event::LaneOpened(lane) if lane.kind == LaneKind::Key => {
                 self.viewer.key_lane_opened(lane.rendition);
             }
-            Event::Record { lane, record } if lane.kind.is_screen() => self.screen(lane, &record, now),
-            Event::Record { lane, record } if lane.kind == LaneKind::File && self.is_in_window(now) => {
+            Event::Record { lane, record } if lane.kind.is_screen() => self.screen(lane, &record, came),
+            Event::Record { lane, record } if lane.kind == LaneKind::File && self.is_in_window(came) => {
                 self.figures.file_bytes += record.bytes.len() as u64;
             }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
@@ -163,15 +164,14 @@ impl Technician {
     }
 
     /// Decodes a record, says so, and looks at what the screen now shows.
-    fn screen(&mut self, lane: LaneKey, record: &Record, now: Instant) {
-        self.catch_up(now);
-        let counts = self.is_in_window(now);
-        if counts {
+    fn screen(&mut self, lane: LaneKey, record: &Record, came: Instant) {
+        let began = Instant::now();
+        if self.is_in_window(came) {
             self.figures.bytes += record.bytes.len() as u64;
             if lane.kind == LaneKind::Screen && !record.header.flags.contains(Flags::MORE) {
                 let captured = self.part.journal.lock().captured(lane.rendition, record.header.seq);
-                let age = captured.map(|captured| now.saturating_duration_since(captured));
-                age.into_iter().for_each(|age| self.figures.arrivals.push(now, age));
+                let age = captured.map(|captured| came.saturating_duration_since(captured));
+                age.into_iter().for_each(|age| self.figures.arrivals.push(came, age));
             }
         }
         match self.viewer.record(&record.header, record.body()) {
@@ -179,14 +179,16 @@ impl Technician {
                 if lane.kind == LaneKind::Screen {
                     self.handle.applied(lane, point, point.seq);
                 }
+                let now = Instant::now();
+                self.catch_up(now);
                 self.age.changed(self.viewer.decoder().picture(), &rects, self.part.newest(now));
                 self.look(now);
             }
             Outcome::Lost(why) => self.fail(format_args!("fell out of step: {why}")),
             Outcome::Held | Outcome::Skipped => {}
         }
-        if counts {
-            self.figures.busy += now.elapsed();
+        if self.is_in_window(began) {
+            self.figures.busy += began.elapsed();
         }
     }
 
@@ -201,12 +203,12 @@ impl Technician {
         let Some(whole) = self.age.whole(newest).filter(|&whole| whole > self.whole) else { return };
         self.whole = whole;
         self.duty.ready = None;
-        self.figures.first_picture.get_or_insert(now.saturating_duration_since(self.began));
+        self.figures.first_picture.get_or_insert_with(|| now.saturating_duration_since(self.began));
         let Some(window) = self.window() else { return };
         self.figures.applied += u64::from(self.part.offered(window).contains(&whole));
         let of_after = |light: &Instant| whole > self.part.schedule.newest(*light);
         if let Some(light) = window.light.filter(of_after) {
-            self.figures.recovery.get_or_insert(now.saturating_duration_since(light));
+            self.figures.recovery.get_or_insert_with(|| now.saturating_duration_since(light));
             self.duty.recovered = None;
         }
     }
@@ -278,9 +280,9 @@ impl Technician {
         }
     }
 
-    async fn finish(mut self, events: &mut tandem_client::Events) -> Figures {
+    async fn finish(mut self, inbox: &mut Inbox) -> Figures {
         // The customer ends the session for both.
-        let close = if self.closed { Some(Close::ENDED) } else { super::closed(events).await };
+        let close = if self.closed { Some(Close::ENDED) } else { inbox.closed().await };
         if close != Some(Close::ENDED) {
             self.fail(format_args!("ended with {close:?}"));
         }

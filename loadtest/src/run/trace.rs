@@ -4,10 +4,11 @@
 //! each picture its time and the rectangles that changed, as blue, green and red. It is played at its nominal rate and begins
 //! again when it ends.
 //!
-//! What of a recording is on somebody else's screen is found by content: [`Trace`] knows a hash of every *piece*, 64 pixels of
-//! one row, in every picture. A piece is as new as the latest picture that shows it so. One that matches none is a mixture of
-//! two pictures, and as old as it was before.
+//! What of a recording is on somebody else's screen is found by content: [`Trace`] knows every *piece*, 64 pixels of one row, in
+//! every picture. A piece is as new as the latest picture that shows it so. One that matches none is a mixture of several
+//! pictures, and as old as its oldest pixel, each of which is as new as the latest picture that shows it so.
 
+use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use tandem_codec::{PIXEL, Picture, Rect, Size};
 
-/// Width of a piece. Its height is one row: the codec cuts between any two.
+/// Width of a piece, whose height is one row. As many as a word has bits.
 pub(crate) const PIECE: u16 = 64;
 /// The largest zstd window that recordings use, as a power of two.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -39,6 +40,8 @@ pub(crate) struct Trace {
     pictures: u32,
     /// For each piece: from which picture of the recording on (0 the first) it shows what.
     runs: Vec<Vec<Run>>,
+    /// The colours of every piece that there is, by its hash: what scrolls is there once.
+    contents: HashMap<u64, Box<[u32]>>,
     /// For each picture of the recording: the pieces that it changes. Of the first: those that differ from the last one's.
     changed: Vec<Vec<u32>>,
 }
@@ -63,7 +66,7 @@ impl Trace {
         let (size, fps, pictures) = (player.size, player.fps, player.pictures);
         let columns = usize::from(size.w.div_ceil(PIECE));
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); columns * usize::from(size.h)];
-        let mut changed = Vec::new();
+        let (mut changed, mut contents) = (Vec::new(), HashMap::new());
         let mut picture = Picture::black(size);
         for number in 0..pictures {
             let rects = if number == 0 {
@@ -77,8 +80,10 @@ impl Trace {
             pieces.dedup();
             let mut changes = Vec::new();
             for piece in pieces {
-                let hash = hash(piece_of(size, picture.bytes(), piece));
+                let pixels = piece_of(size, picture.bytes(), piece);
+                let hash = hash(pixels);
                 if runs[piece].last().is_none_or(|run| run.hash != hash) {
+                    contents.entry(hash).or_insert_with(|| colours(pixels).collect());
                     runs[piece].push(Run { from: number, hash });
                     changes.push(piece as u32);
                 }
@@ -89,7 +94,7 @@ impl Trace {
             runs[*piece].first().map(|run| run.hash) != runs[*piece].last().map(|run| run.hash)
         };
         changed[0] = (0..runs.len()).filter(differs).map(|piece| piece as u32).collect();
-        Ok(Self { name, bytes, size, fps, pictures, runs, changed })
+        Ok(Self { name, bytes, size, fps, pictures, runs, contents, changed })
     }
 
     /// The file's name without its endings.
@@ -138,19 +143,29 @@ impl Trace {
         self.runs[piece].partition_point(|run| run.from <= at).saturating_sub(1)
     }
 
-    /// The first picture up to `newest` that a piece of this content lacks: the one that changed it after the latest that shows
-    /// it so (`Some(None)`: it lacks nothing). `None`: no picture of this time through the recording or the one before does.
-    pub(crate) fn lacks(&self, piece: usize, content: u64, newest: u32) -> Option<Option<u32>> {
+    /// The first picture up to `newest` that a piece of these pixels lacks: the one that changed a pixel of it after the latest that
+    /// shows that pixel so (`Some(None)`: it lacks nothing). `None`: a pixel is as in no picture of this time through the
+    /// recording or the one before.
+    pub(crate) fn lacks(&self, pixels: &[u8], piece: usize, newest: u32) -> Option<Option<u32>> {
         let (at, begin) = self.place(newest);
+        let shown = piece_of(self.size, pixels, piece);
         let runs = &self.runs[piece];
-        let now = &runs[..=self.run_at(piece, at)];
-        if let Some(found) = now.iter().rposition(|run| run.hash == content) {
-            return Some(now.get(found + 1).map(|next| begin + next.from + 1));
-        }
-        let before = begin.checked_sub(self.pictures)?;
-        let found = runs.iter().rposition(|run| run.hash == content)?;
-        // What follows the last run is the first one of this time through, which is not the same, or it would be found above.
-        Some(Some(runs.get(found + 1).map_or(begin + 1, |next| before + next.from + 1)))
+        let begin_before = begin.saturating_sub(self.pictures);
+        let before = if begin > 0 { &runs[..] } else { &[] }.iter().map(|run| (begin_before, run));
+        let now = runs[..=self.run_at(piece, at)].iter().map(|run| (begin, run));
+        let newest_first = before.chain(now).rev();
+        // As a whole, which is quick, or else pixel by pixel.
+        let hash = hash(shown);
+        let all = all_of(shown.len() / PIXEL);
+        let whole = lacking(newest_first.clone(), all, |run| if run.hash == hash { all } else { 0 });
+        whole.or_else(|| lacking(newest_first, all, |run| self.same(run.hash, shown)))
+    }
+
+    /// Which pixels are those of the content with this hash.
+    fn same(&self, hash: u64, pixels: &[u8]) -> u64 {
+        let content = self.contents.get(&hash).map_or(&[][..], |content| content);
+        let same = content.iter().zip(colours(pixels)).enumerate();
+        same.filter(|(_, (is, shown))| *is == shown).fold(0, |bits, (at, _)| bits | 1 << at)
     }
 
     /// Whether these pixels are a picture exactly, but for hashes that collide.
@@ -199,6 +214,29 @@ impl Trace {
     }
 }
 
+/// The picture that came after the latest run which shows a pixel, for the pixel that is longest out of date. `None` if some are
+/// in no run.
+fn lacking<'a>(
+    newest_first: impl Iterator<Item = (u32, &'a Run)>,
+    pixels: u64,
+    same: impl Fn(&Run) -> u64,
+) -> Option<Option<u32>> {
+    let (mut left, mut next, mut first) = (pixels, None, None);
+    for (begin, run) in newest_first {
+        let same = same(run);
+        if left & same != 0 {
+            // What comes after this run differs in these pixels, or they would not be left.
+            first = [first, next].into_iter().flatten().min();
+            left &= !same;
+            if left == 0 {
+                return Some(first);
+            }
+        }
+        next = Some(begin + run.from + 1);
+    }
+    None
+}
+
 /// Where a piece is.
 pub(crate) fn piece_rect(size: Size, piece: usize) -> Rect {
     let columns = usize::from(size.w.div_ceil(PIECE));
@@ -220,11 +258,20 @@ fn piece_of(size: Size, pixels: &[u8], piece: usize) -> &[u8] {
     pixels.get(at..at + usize::from(rect.w) * PIXEL).unwrap_or_default()
 }
 
-/// A quick hash of pixels, without the byte that is no colour. Not for enemies.
+/// Pixels without the byte that is no colour.
+fn colours(pixels: &[u8]) -> impl Iterator<Item = u32> {
+    pixels.chunks_exact(PIXEL).map(|pixel| u32::from_le_bytes([pixel[0], pixel[1], pixel[2], 0]))
+}
+
+/// So many bits.
+fn all_of(pixels: usize) -> u64 {
+    if pixels < usize::from(PIECE) { (1 << pixels) - 1 } else { u64::MAX }
+}
+
+/// A quick hash of pixels. Not for enemies.
 fn hash(pixels: &[u8]) -> u64 {
     let mut hash = pixels.len() as u64;
-    for pixel in pixels.chunks_exact(PIXEL) {
-        let colour = u32::from_le_bytes([pixel[0], pixel[1], pixel[2], 0]);
+    for colour in colours(pixels) {
         hash = (hash.rotate_left(23) ^ u64::from(colour)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
     hash ^ hash >> 32
@@ -415,6 +462,13 @@ pub(crate) mod tests {
         assert!(!trace.is_picture(picture.bytes(), 6));
     }
 
+    /// All of a picture of the recording.
+    fn shown(trace: &Trace, number: u32) -> Picture {
+        let (mut player, mut picture) = (trace.play(), Picture::black(SIZE));
+        trace.advance(&mut player, &mut picture, 0, number);
+        picture
+    }
+
     #[test]
     fn a_piece_is_as_new_as_the_latest_picture_that_shows_it_so() {
         let trace = trace();
@@ -422,20 +476,40 @@ pub(crate) mod tests {
         assert_eq!(trace.changed(2), [left, left + 2, left + 4]);
         let right = 10 * 2 + 1;
         assert_eq!(trace.changed(5), [right], "the last picture and the first differ there only");
-        let (grey, white) = (trace.hash_at(left, 1), trace.hash_at(left, 2));
+        let lacks = |of: u32, piece, newest| trace.lacks(shown(&trace, of).bytes(), piece, newest);
         // Grey is lacking while picture 2 is the newest, and as good as new after that.
-        assert_eq!(trace.lacks(left, grey, 1), Some(None));
-        assert_eq!(trace.lacks(left, grey, 2), Some(Some(2)));
-        assert_eq!(trace.lacks(left, grey, 4), Some(None));
+        assert_eq!(lacks(1, left, 1), Some(None));
+        assert_eq!(lacks(1, left, 2), Some(Some(2)));
+        assert_eq!(lacks(1, left, 4), Some(None));
         // White was replaced by picture 3; in the second time through it is lacking since then still.
-        assert_eq!(trace.lacks(left, white, 4), Some(Some(3)));
-        assert_eq!(trace.lacks(left, white, 5), Some(Some(3)));
-        assert_eq!(trace.lacks(left, white, 6), Some(None));
+        assert_eq!(lacks(2, left, 4), Some(Some(3)));
+        assert_eq!(lacks(2, left, 5), Some(Some(3)));
+        assert_eq!(lacks(2, left, 6), Some(None));
         // Red lasts until the first picture comes again.
-        let red = trace.hash_at(right, 4);
-        assert_eq!(trace.lacks(right, red, 4), Some(None));
-        assert_eq!(trace.lacks(right, red, 6), Some(Some(5)));
-        assert_eq!(trace.lacks(left, 1, 6), None, "a mixture");
+        assert_eq!(lacks(4, right, 4), Some(None));
+        assert_eq!(lacks(4, right, 6), Some(Some(5)));
+        let black = Picture::black(SIZE);
+        assert_eq!(trace.lacks(black.bytes(), left, 6), None, "nothing is ever black");
+    }
+
+    #[test]
+    fn a_mixture_is_as_old_as_its_oldest_pixel() {
+        let colour = |value| vec![plain(Rect { x: 0, y: 0, w: 64, h: 1 }, [value; 3])];
+        let mut pictures = vec![vec![plain(SIZE.rect(), [9; 3])]];
+        pictures.extend([10, 20, 30, 40].map(colour));
+        let trace = Trace::index("t".into(), file(0, &pictures).into()).unwrap();
+        let mut picture = shown(&trace, 5);
+        assert_eq!(trace.lacks(picture.bytes(), 0, 5), Some(None));
+        let older = |number, picture: &mut Picture, pixels: std::ops::Range<usize>| {
+            let bytes = pixels.start * PIXEL..pixels.end * PIXEL;
+            picture.bytes_mut()[bytes.clone()].copy_from_slice(&shown(&trace, number).bytes()[bytes]);
+        };
+        older(4, &mut picture, 10..20);
+        assert_eq!(trace.lacks(picture.bytes(), 0, 5), Some(Some(5)));
+        older(2, &mut picture, 63..64);
+        assert_eq!(trace.lacks(picture.bytes(), 0, 5), Some(Some(3)));
+        // The other pixels are newer than that: they do not count.
+        assert_eq!(trace.lacks(picture.bytes(), 0, 3), None);
     }
 
     #[test]
