@@ -3,40 +3,61 @@
 //! The encoder must not produce what cannot be sent yet, so the pacer bounds the bytes between the encoder and the
 //! pacing subscriber, whatever lies between: the customer's uplink, the relay, the technician's downlink. It keeps them near
 //! `rate × (shortest round trip + 30 ms)`: enough to keep the path busy, little enough that nothing grows old on the way.
+//! What may go is spread over time too, so that a page that changes after a pause goes at once at the full rate, and in no burst.
 //!
-//! The rate is the largest that deliveries showed in the last ten round trips, measured as BBR does (bytes delivered while
-//! one sending was under way, over the longer of the times that sending and delivering them took). When round trips take
-//! longer than the bytes under way explain, and go on doing so, the path has become slower or others use it: then only the
-//! newest samples count. One stall is no such sign: what waits behind a lost packet comes late, and then all at once. A
-//! sending that left room says nothing about the limit and can only raise the rate.
+//! **Rate.** The largest of late that deliveries showed, measured in two ways. As BBR does: bytes delivered while one
+//! sending was under way, over the longer of the times that sending and delivering them took; what left room says nothing about the
+//! limit and can only raise the rate. And the bottleneck's own: bytes that came while others waited behind them all the
+//! time. The second one also tells at once when the path has become slower, and a stall behind a lost packet apart from that.
 //!
-//! Start-up up to doubles per round trip; afterwards every few round trips it asks for a quarter more, then lets the path drain
-//! once, which also shows the shortest round trip again.
+//! **Start-up** doubles per round trip until the first sign of a queue; what comes after it then has shown the rate.
+//! Afterwards every few round trips the pacer looks for more: a little at first, twice as much each time that it succeeds;
+//! then it lets the path drain once, which also shows the shortest round trip again.
+//!
+//! **Another subscriber** is another path. What is known of each is kept, so that control may go to and fro.
 
-use std::collections::VecDeque;
+mod estimate;
+mod learn;
+mod ledger;
+mod subscriber;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tandem_protocol::message::Feedback;
 
+use estimate::{Bucket, Bunches, Highest, Middle, Queued, Rtts, Slower};
+use ledger::{Ledger, Sample};
+use subscriber::Known;
+
 /// Time of the path's rate that may wait in it, on purpose: what keeps it busy between two pieces of news.
 const STANDING: Duration = Duration::from_millis(30);
 /// Bytes that may always be under way.
-const FLOOR: f64 = 8.0 * 1024.0;
+const FLOOR: f64 = 4.0 * 1024.0;
 /// Bytes under way before anything is known of the path: what a transport sends at first (RFC 6928), so that nothing waits
 /// in it and looks like a slow path.
 const INITIAL: f64 = 14.0 * 1024.0;
-/// Start-up puts as much again under way, but no more than this time of the rate: on a long path twice as much would overrun
-/// the buffers in it.
-const STARTUP_MORE: Duration = Duration::from_millis(100);
-/// The look for more puts a quarter more under way, but no more than this time of the rate.
-const PROBE_MORE: Duration = Duration::from_millis(40);
-/// How long the shortest round trip is believed.
-const RTT_WINDOW: Duration = Duration::from_secs(10);
-/// At least this long, and so many round trips, lie between two looks for more.
-const CYCLE_MIN: Duration = Duration::from_millis(500);
-const CYCLE_RTTS: u32 = 6;
-/// Round trips for which others must have taken too long before the path counts as slower: a stall is over by then.
-const EXCESS_ROUNDS: u32 = 2;
+/// So much longer than the shortest, a round trip is the first sign of a queue.
+const QUEUE_SIGN: Duration = Duration::from_millis(12);
+/// A rate that was given up so long ago was so rightly.
+const REGRET: Duration = Duration::from_secs(2);
+/// What waits at an end of its own accord: no more than this, or than this time of the rate.
+const LITTLE: f64 = 3000.0;
+const LITTLE_TIME: Duration = Duration::from_millis(5);
+/// What start-up saw of the bottleneck's rate is believed by this part: it was little.
+const STARTUP_CAUTION: f64 = 0.9;
+/// What may go is spread over time at a little more than the rate, lest an estimate that is a little low stays low.
+const SPREAD: f64 = 1.05;
+/// The first look for more puts as much more under way: a quarter, but no more than this time of the rate.
+const PROBE_MORE: Duration = Duration::from_millis(15);
+/// At least so many round trips, and this time, lie between two looks for more; more after several in vain.
+const PROBE_EVERY_RTTS: u32 = 2;
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+const VAIN_MAX: u32 = 5;
+/// A look that takes longer found nothing to send.
+const PROBE_RTTS: u32 = 4;
 /// At least this long without news before a byte is risked on a path that may be dead.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
@@ -50,118 +71,136 @@ pub enum Pace {
 }
 
 /// The state machine. One for each lane and opening: its byte counts are those of the lane on this connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pacer {
-    sent: u64,
-    delivered: u64,
-    /// What is under way, oldest first.
-    flight: VecDeque<Sending>,
-    rates: Rates,
+    ledger: Ledger,
+    rates: Highest,
     rtts: Rtts,
+    bunches: Bunches,
+    bucket: Bucket,
+    slower: Slower,
+    queued: Queued,
     phase: Phase,
-    /// Since when round trips take longer than they should.
-    excess_since: Option<Instant>,
-    /// The rate before it was given up because round trips took too long: once they are short again, it is tried anew.
-    given_up: f64,
+    /// Looks for more that found nothing, one after the other.
+    vain: u32,
+    /// The bottleneck's own rate, as last seen.
+    busy: Middle,
+    /// How long what came last had waited in the path, if not behind a lost packet.
+    waits: Duration,
+    /// When nothing had come for a while although it should have: packets are lost.
+    stalled_at: Option<Instant>,
+    /// The end of the last black-out.
+    dark: Option<Instant>,
+    /// When a lossy path was last emptied.
+    emptied_at: Option<Instant>,
+    /// Bytes that our own end has not sent.
+    unsent: u64,
+    /// The rate before it was given up for a slower one: if nothing waits then, it may have been a mistake.
+    given_up: Option<(f64, Instant)>,
+    /// Since when even what was sent into an empty path takes longer than it should, and the least that it took.
+    longer: Option<(Instant, Option<Duration>)>,
+    /// When it was last found longer.
+    lengthened_at: Option<Instant>,
+    /// The part of the path that is this lane's.
+    share: f64,
     /// Who paces; `None` before the first feedback, when somebody is taken to watch.
     subscriber: Option<u32>,
-    /// When something was last heard or sent.
+    known: BTreeMap<u32, Known>,
+    /// The round trip between relay and subscriber, as the relay says; zero: unknown.
+    rtt_beyond: Duration,
+    /// When something last arrived or was sent.
     last_news: Option<Instant>,
-    first_sent_at: Option<Instant>,
-    delivered_at: Option<Instant>,
-}
-
-/// One call of [`Pacer::on_sent`], with what BBR's rate sample needs to know of that moment.
-#[derive(Clone, Copy, Debug)]
-struct Sending {
-    start: u64,
-    end: u64,
-    at: Instant,
-    delivered: u64,
-    delivered_at: Instant,
-    first_sent_at: Instant,
-    /// There was room for more.
-    limited: bool,
+    /// Nothing sent since a pause has arrived yet: the path may have changed.
+    resumed_at: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Doubling until the rate no longer grows by a quarter in three rounds although something waits in the path.
-    Startup { best: f64, flat_rounds: u8, round_ends: u64 },
-    /// Sending nothing until the path holds no more than it needs.
-    Drain,
+    /// Doubling until something waits in the path.
+    Startup,
+    /// Sending nothing until the path is nearly empty, to see the shortest round trip; but no longer than that should take:
+    /// what stays longer waits behind a lost packet.
+    Drain { until: Instant },
     /// At the known rate.
     Cruise { since: Instant },
-    /// Asking for a quarter more, for two rounds: it is sent in the first and seen in the second.
-    Probe { before: f64, round_ends: u64 },
+    /// Putting this part more under way, for two rounds: it is sent in the first and seen in the second.
+    /// `waited` is the longest that anything waited meanwhile.
+    Probe { more: f64, before: f64, waited: Duration, round_ends: u64, until: Instant },
 }
 
 impl Default for Pacer {
     fn default() -> Self {
         Self {
-            sent: 0,
-            delivered: 0,
-            flight: VecDeque::new(),
-            rates: Rates::default(),
+            ledger: Ledger::default(),
+            rates: Highest::default(),
             rtts: Rtts::default(),
-            phase: Phase::STARTUP,
-            excess_since: None,
-            given_up: 0.0,
+            bunches: Bunches::default(),
+            bucket: Bucket::default(),
+            slower: Slower::default(),
+            queued: Queued::default(),
+            phase: Phase::Startup,
+            vain: 0,
+            busy: Middle::default(),
+            waits: Duration::ZERO,
+            stalled_at: None,
+            dark: None,
+            emptied_at: None,
+            unsent: 0,
+            given_up: None,
+            longer: None,
+            lengthened_at: None,
+            share: 1.0,
             subscriber: None,
+            known: BTreeMap::new(),
+            rtt_beyond: Duration::ZERO,
             last_news: None,
-            first_sent_at: None,
-            delivered_at: None,
+            resumed_at: None,
         }
     }
-}
-
-impl Phase {
-    const STARTUP: Self = Self::Startup { best: 0.0, flat_rounds: 0, round_ends: 0 };
 }
 
 impl Pacer {
     /// The lane has been given `total` bytes since it opened.
     pub fn on_sent(&mut self, total: u64, now: Instant) {
-        if total <= self.sent {
+        let before = self.ledger.sent();
+        if total <= before {
             return;
         }
-        if self.in_flight() == 0 {
-            self.first_sent_at = Some(now);
-            self.delivered_at = Some(now);
+        self.fill(now);
+        if self.spread_rate() > 0.0 {
+            self.bucket.take(total - before);
         }
-        let limited = ((total - self.delivered) as f64) < 0.75 * self.target();
-        self.flight.push_back(Sending {
-            start: self.sent,
-            end: total,
-            at: now,
-            delivered: self.delivered,
-            delivered_at: self.delivered_at.unwrap_or(now),
-            first_sent_at: self.first_sent_at.unwrap_or(now),
-            limited,
-        });
-        self.sent = total;
+        if self.in_flight() == 0 {
+            self.resumed_at = Some(before);
+        }
+        let room = (total - before + self.in_flight()) as f64;
+        // What goes out before anything has come back says little of the rate.
+        let limited = self.resumed_at.is_some()
+            || room < 0.75 * self.target() && self.bucket.tokens() > 0.25 * self.depth();
+        self.ledger.send(total, limited, self.share, now);
         self.last_news = Some(now);
     }
 
     /// The relay has said how the lane reaches the pacing subscriber.
     pub fn on_feedback(&mut self, feedback: &Feedback, now: Instant) {
-        self.last_news = Some(now);
         let before = self.subscriber.replace(feedback.subscriber);
         if before.unwrap_or_else(|| feedback.subscriber.max(1)) != feedback.subscriber {
-            self.change_subscriber(feedback);
+            self.change_subscriber(before.unwrap_or(0), feedback, now);
         }
-        let delivered = feedback.delivered_bytes.min(self.sent);
-        if feedback.subscriber == 0 || delivered <= self.delivered {
+        if feedback.subscriber == 0 {
             return;
         }
+        self.rtt_beyond = Duration::from_micros(feedback.rtt_us.into());
         let waited = Duration::from_micros(feedback.delay_us.into());
-        let at = now.checked_sub(waited).unwrap_or(now).max(self.delivered_at.unwrap_or(now));
-        self.delivered = delivered;
-        self.delivered_at = Some(at);
-        if let Some(sending) = self.newest_delivered() {
-            self.first_sent_at = Some(sending.at);
-            self.sample(sending, at, now);
-            self.advance(now);
+        let at = now.checked_sub(waited).unwrap_or(now);
+        if let Some(sample) =
+            self.ledger.deliver(feedback.delivered_bytes, at, self.rtts.min(), self.rates.get())
+        {
+            self.last_news = Some(now);
+            let little = LITTLE.max(self.rates.get() * LITTLE_TIME.as_secs_f64());
+            let hungry = ((feedback.queued_bytes + self.unsent) as f64) < little;
+            self.sample(&sample, hungry);
+            self.advance(&sample);
         }
     }
 
@@ -171,26 +210,49 @@ impl Pacer {
             return Pace::Wait(None);
         }
         self.look_for_more(now);
+        self.fill(now);
         let (target, in_flight) = (self.target(), self.in_flight() as f64);
         let room = target - in_flight;
+        let spread = self.spread_rate();
+        // So little that it may always go.
+        let least = FLOOR - in_flight;
+        let allowed = if spread > 0.0 { self.bucket.tokens().max(least) } else { f64::INFINITY };
         // Crumbs are not worth an update, unless nothing else is under way.
-        if room >= (target / 8.0).clamp(1024.0, 16384.0) || in_flight == 0.0 {
-            return Pace::Send(room as usize);
+        let crumb = (target / 8.0).min(spread_crumb(spread)).clamp(1024.0, 16384.0);
+        let silent = self.last_news.map(|news| news + self.silence());
+        if room < crumb && in_flight > 0.0 {
+            return match silent {
+                Some(at) if now >= at => Pace::Send(FLOOR as usize),
+                at => Pace::Wait(at),
+            };
         }
-        match self.last_news {
-            Some(news) if now >= news + self.silence() => Pace::Send(FLOOR as usize),
-            news => Pace::Wait(news.map(|news| news + self.silence())),
+        if allowed < crumb {
+            return Pace::Wait(Some(now + Duration::from_secs_f64((crumb - allowed) / spread)));
         }
+        Pace::Send(room.min(allowed) as usize)
+    }
+
+    /// From now on this part of the path is the lane's, and the rest somebody else's: more than 0, at most 1.
+    pub fn set_share(&mut self, share: f64, now: Instant) {
+        if share != self.share {
+            self.fill(now);
+            self.share = share;
+        }
+    }
+
+    /// So many bytes wait at our own end for the connection to take them.
+    pub fn set_unsent(&mut self, bytes: u64) {
+        self.unsent = bytes;
     }
 
     /// Bytes handed to the lane that have not reached the pacing subscriber.
     pub fn in_flight(&self) -> u64 {
-        self.sent - self.delivered
+        self.ledger.in_flight()
     }
 
     /// The path's rate as far as it is known, bytes a second; 0: unknown.
     pub fn rate(&self) -> f64 {
-        self.rates.max()
+        self.rates.get()
     }
 
     /// The shortest round trip of the last ten seconds, from handing bytes to the lane to news of their delivery.
@@ -200,262 +262,150 @@ impl Pacer {
 
     /// How long the path may be silent before it is probed.
     fn silence(&self) -> Duration {
-        SILENCE_MIN.max(4 * self.rtts.latest)
+        SILENCE_MIN.max(4 * self.rtts.latest().min(SILENCE_MIN))
     }
 
+    /// Bytes that should be under way.
     fn target(&self) -> f64 {
-        let (Some(rtt), rate) = (self.rtts.min(), self.rates.max()) else { return INITIAL };
+        let (Some(rtt), rate) = (self.rtts.min(), self.rates.get()) else { return INITIAL };
         if rate == 0.0 {
             return INITIAL;
         }
-        let bytes = rate * (rtt + STANDING).as_secs_f64();
+        let needed = rate * rtt.as_secs_f64();
         let target = match self.phase {
-            Phase::Startup { .. } => (bytes + bytes.min(rate * STARTUP_MORE.as_secs_f64())).max(INITIAL),
-            Phase::Probe { .. } => bytes + (0.25 * bytes).min(rate * PROBE_MORE.as_secs_f64()),
-            Phase::Cruise { .. } => bytes,
-            Phase::Drain => return self.drained(),
+            // News comes every 17 ms at most, however short the path.
+            Phase::Startup => return (2.0 * needed.max(rate * STANDING.as_secs_f64() / 2.0)).max(INITIAL),
+            Phase::Drain { .. } => return self.drained(),
+            Phase::Cruise { .. } => needed + self.standing(),
+            Phase::Probe { more, .. } => needed + self.standing() + more,
         };
-        target.max(FLOOR)
+        (self.share * target).max(FLOOR)
     }
 
-    /// Bytes under way that leave nothing waiting.
+    /// Bytes that may wait on the way.
+    fn standing(&self) -> f64 {
+        let (rate, rtt) = (self.rates.get(), self.rtts.min().unwrap_or_default());
+        let most = rate * (3 * rtt / 2 + 2 * STANDING).as_secs_f64();
+        self.bunches.get().clamp(rate * STANDING.as_secs_f64(), most)
+    }
+
+    /// Bytes under way that leave the path nearly empty.
     fn drained(&self) -> f64 {
-        (0.9 * self.rates.max() * self.rtts.min().unwrap_or_default().as_secs_f64()).max(1024.0)
+        (0.25 * self.rates.get() * self.rtts.min().unwrap_or_default().as_secs_f64()).max(1024.0)
     }
 
-    /// Another path: what was measured on the last one is void.
-    fn change_subscriber(&mut self, feedback: &Feedback) {
-        self.rates = Rates::default();
-        self.rtts = Rtts::default();
-        self.phase = Phase::STARTUP;
-        (self.excess_since, self.given_up) = (None, 0.0);
-        self.flight.clear();
-        self.delivered =
-            if feedback.subscriber == 0 { self.sent } else { feedback.delivered_bytes.min(self.sent) };
-        self.delivered_at = None;
-        self.first_sent_at = None;
+    /// The rate at which bytes may be handed out; 0: no limit but the target.
+    fn spread_rate(&self) -> f64 {
+        let part = match self.phase {
+            Phase::Startup => return 0.0,
+            _ if self.resumed_at.is_some() => 1.0,
+            Phase::Probe { more, .. } => {
+                let round = self.rates.get() * (self.rtts.min().unwrap_or_default() + STANDING).as_secs_f64();
+                SPREAD + more / round.max(FLOOR)
+            }
+            // The more waits, the less is added.
+            Phase::Drain { .. } | Phase::Cruise { .. } => {
+                let beyond = self.waits.saturating_sub(STANDING / 2).as_secs_f64() / STANDING.as_secs_f64();
+                (SPREAD - 0.2 * beyond).max(0.8)
+            }
+        };
+        self.share * part * self.rates.get()
     }
 
-    /// The newest sending of which something has arrived.
-    fn newest_delivered(&mut self) -> Option<Sending> {
-        let mut newest = None;
-        while let Some(sending) = self.flight.front().copied().filter(|sending| sending.end <= self.delivered)
-        {
-            newest = Some(sending);
-            self.flight.pop_front();
-        }
-        self.flight.front().copied().filter(|sending| sending.start < self.delivered).or(newest)
+    /// Bytes that may be handed out at once.
+    fn depth(&self) -> f64 {
+        (self.rates.get() * Bucket::DEPTH.as_secs_f64()).max(FLOOR)
     }
 
-    fn sample(&mut self, sending: Sending, at: Instant, now: Instant) {
-        let rtt = at.saturating_duration_since(sending.at);
-        self.rtts.add(rtt, now);
-        let rtt_min = self.rtts.min().unwrap_or(rtt);
-        let to_deliver = at.saturating_duration_since(sending.delivered_at);
-        let to_send = sending.at.saturating_duration_since(sending.first_sent_at);
-        let elapsed = to_deliver.max(to_send).max(Duration::from_millis(1));
-        let rate = (self.delivered - sending.delivered) as f64 / elapsed.as_secs_f64();
-        let excess = self.excess(sending, rtt, rtt_min);
-        if sending.limited && !excess && rate <= self.rates.max() {
-            return;
-        }
-        let round = rtt_min.max(Duration::from_millis(50));
-        self.excess_since = if excess { self.excess_since.or(Some(now)) } else { None };
-        let slower = self.excess_since.is_some_and(|since| now >= since + EXCESS_ROUNDS * round);
-        if slower {
-            self.given_up = self.given_up.max(self.rates.max());
-        }
-        let window = if slower { round } else { 10 * rtt_min };
-        self.rates.add(rate, now, window.clamp(Duration::from_millis(50), RTT_WINDOW));
-    }
-
-    /// Whether the round trip took longer than what was under way explains.
-    fn excess(&self, sending: Sending, rtt: Duration, rtt_min: Duration) -> bool {
-        let rate = self.rates.max();
-        if rate == 0.0 {
-            return false;
-        }
-        let under_way = (sending.end - sending.delivered) as f64;
-        let explained = (under_way / rate).max((rtt_min + STANDING).as_secs_f64());
-        rtt.as_secs_f64() > 1.25 * explained + 0.015
+    fn fill(&mut self, now: Instant) {
+        self.bucket.fill(self.spread_rate(), self.depth(), now);
     }
 
     /// Moves on to the next phase, after a sample.
-    fn advance(&mut self, now: Instant) {
-        let (rate, rtt_min) = (self.rates.max(), self.rtts.min().unwrap_or_default());
-        let queued = self.rtts.latest.saturating_sub(rtt_min);
+    fn advance(&mut self, sample: &Sample) {
+        let at = sample.progress.at;
+        let queue = sample.rtt.saturating_sub(self.rtts.min().unwrap_or_default());
+        if let Phase::Probe { waited, .. } = &mut self.phase {
+            *waited = queue.max(*waited);
+        }
         match self.phase {
-            Phase::Startup { best, flat_rounds, round_ends } if self.delivered >= round_ends => {
-                let grew = rate >= 1.25 * best;
-                let limited = self.flight.back().is_none_or(|sending| sending.limited);
-                let flat_rounds = if grew { 0 } else { flat_rounds.saturating_add(u8::from(!limited)) };
-                self.phase = if (flat_rounds >= 3 && queued > STANDING / 2) || queued > 2 * STANDING {
-                    self.given_up = 0.0;
-                    Phase::Drain
-                } else if self.given_up > 0.0 && rate >= 0.75 * self.given_up {
-                    // Nearly what it was: from here on carefully.
-                    self.given_up = 0.0;
-                    Phase::Cruise { since: now }
+            // Behind a lost packet much waits too, but shows no rate.
+            Phase::Startup if queue >= QUEUE_SIGN => {
+                if let Some((busy, _)) = sample.busy {
+                    let rate = (STARTUP_CAUTION * busy).max(self.rates.get().min(busy));
+                    self.rates.reset(rate, at);
+                    self.phase = Phase::Cruise { since: at };
+                }
+            }
+            Phase::Probe { more, before, waited, round_ends, .. } if sample.progress.bytes >= round_ends => {
+                let rate = self.rates.get();
+                let hoped = more / (before * (self.rtts.min().unwrap_or_default() + STANDING).as_secs_f64());
+                // Once something waits, what comes out of the bottleneck shows its rate, and more would only wait too.
+                let gained = (rate / before - 1.0) / hoped;
+                self.vain = if gained > 0.4 { 0 } else { (self.vain + 1).min(VAIN_MAX) };
+                self.phase = if gained > 0.9 && waited < QUEUE_SIGN {
+                    let rtt = self.rtts.min().unwrap_or_default().max(STANDING);
+                    self.probe((2.0 * more * rate / before).min(rate * rtt.as_secs_f64()), at)
                 } else {
-                    Phase::Startup { best: best.max(rate), flat_rounds, round_ends: self.sent }
+                    self.rest(at)
                 };
             }
-            Phase::Startup { .. } if queued > 3 * STANDING => {
-                self.given_up = 0.0;
-                self.phase = Phase::Drain;
+            Phase::Probe { .. } if queue > 2 * STANDING && sample.busy.is_some() => {
+                self.phase = self.rest(at)
             }
-            Phase::Probe { before, round_ends } if self.delivered >= round_ends => {
-                self.phase = if rate > 1.08 * before && queued < 2 * STANDING {
-                    Phase::Startup { best: rate, flat_rounds: 1, round_ends: self.sent }
-                } else {
-                    Phase::Drain
-                };
+            Phase::Drain { .. } if self.in_flight() as f64 <= self.drained() => {
+                self.phase = Phase::Cruise { since: at };
             }
-            // A loss stalls deliveries for some round trips and looks like a slow path. Was it one?
-            Phase::Cruise { .. } if queued < STANDING && rate < 0.75 * self.given_up => {
-                self.phase = Phase::Startup { best: rate, flat_rounds: 1, round_ends: self.sent };
+            // It was given up, and yet nothing waits: was that a mistake?
+            Phase::Cruise { .. } if queue < QUEUE_SIGN => {
+                let (rate, rtt) = (self.rates.get(), self.rtts.min().unwrap_or_default());
+                if let Some((before, given_up)) = self.given_up.take()
+                    && at < given_up + REGRET
+                    && rate < 0.75 * before
+                {
+                    self.phase = self.probe(rate * rtt.max(STANDING).as_secs_f64(), at);
+                }
             }
-            Phase::Drain if self.in_flight() as f64 <= self.drained() => {
+            _ => {}
+        }
+    }
+
+    /// Begins the next look for more when its time has come, and ends one that had nothing to send.
+    fn look_for_more(&mut self, now: Instant) {
+        let (rate, rtt) = (self.rates.get(), self.rtts.min().unwrap_or_default());
+        match self.phase {
+            Phase::Cruise { since } if self.share == 1.0 => {
+                let every = PROBE_EVERY.max(PROBE_EVERY_RTTS * rtt) * (1 + self.vain);
+                if now.saturating_duration_since(since) >= every {
+                    let quarter = 0.25 * rate * (rtt + STANDING).as_secs_f64();
+                    self.phase = self.probe(quarter.min(rate * PROBE_MORE.as_secs_f64()), now);
+                }
+            }
+            Phase::Probe { until, .. } | Phase::Drain { until, .. } if now >= until => {
                 self.phase = Phase::Cruise { since: now };
             }
             _ => {}
         }
     }
 
-    /// Begins the next look for more when its time has come.
-    fn look_for_more(&mut self, now: Instant) {
-        if let Phase::Cruise { since } = self.phase {
-            let cycle = CYCLE_MIN.max(CYCLE_RTTS * self.rtts.min().unwrap_or_default());
-            if now.saturating_duration_since(since) >= cycle {
-                let round_ends = self.sent + self.target() as u64;
-                self.phase = Phase::Probe { before: self.rates.max(), round_ends };
-            }
+    /// What follows a look for more; from time to time all that waits leaves.
+    fn rest(&self, at: Instant) -> Phase {
+        if !self.rtts.is_old(at) {
+            return Phase::Cruise { since: at };
         }
+        Phase::Drain { until: at + self.rtts.min().unwrap_or_default() + 2 * STANDING }
+    }
+
+    fn probe(&self, more: f64, now: Instant) -> Phase {
+        let (rate, rtt) = (self.rates.get(), self.rtts.min().unwrap_or_default());
+        let round = rate * (rtt + STANDING).as_secs_f64() + more;
+        let round_ends = self.ledger.sent() + round as u64;
+        let until = now + PROBE_RTTS * (rtt + 2 * STANDING);
+        Phase::Probe { more, before: rate, waited: Duration::ZERO, round_ends, until }
     }
 }
 
-/// The largest rate of a window of time: rates that fall from the oldest to the newest.
-#[derive(Debug, Default)]
-struct Rates(VecDeque<(Instant, f64)>);
-
-impl Rates {
-    fn add(&mut self, rate: f64, now: Instant, window: Duration) {
-        while self.0.back().is_some_and(|&(_, older)| older <= rate) {
-            self.0.pop_back();
-        }
-        self.0.push_back((now, rate));
-        while self.0.front().is_some_and(|&(at, _)| at + window < now) {
-            self.0.pop_front();
-        }
-    }
-
-    fn max(&self) -> f64 {
-        self.0.front().map_or(0.0, |&(_, rate)| rate)
-    }
-}
-
-/// The shortest round trip of the last ten seconds: round trips that grow from the oldest to the newest.
-#[derive(Debug, Default)]
-struct Rtts {
-    window: VecDeque<(Instant, Duration)>,
-    latest: Duration,
-}
-
-impl Rtts {
-    fn add(&mut self, rtt: Duration, now: Instant) {
-        self.latest = rtt;
-        while self.window.back().is_some_and(|&(_, older)| older >= rtt) {
-            self.window.pop_back();
-        }
-        self.window.push_back((now, rtt));
-        while self.window.front().is_some_and(|&(at, _)| at + RTT_WINDOW < now) {
-            self.window.pop_front();
-        }
-    }
-
-    fn min(&self) -> Option<Duration> {
-        self.window.front().map(|&(_, rtt)| rtt)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn feedback(delivered_bytes: u64) -> Feedback {
-        Feedback { delivered_bytes, subscriber: 2, ..Feedback::default() }
-    }
-
-    fn room(pacer: &mut Pacer, now: Instant) -> usize {
-        match pacer.pace(now) {
-            Pace::Send(bytes) => bytes,
-            Pace::Wait(_) => 0,
-        }
-    }
-
-    #[test]
-    fn an_unknown_path_gets_the_initial_window_and_then_waits_for_news() {
-        let (mut pacer, start) = (Pacer::default(), Instant::now());
-        assert_eq!(pacer.pace(start), Pace::Send(INITIAL as usize));
-        pacer.on_sent(INITIAL as u64, start);
-        assert_eq!(pacer.pace(start), Pace::Wait(Some(start + SILENCE_MIN)));
-    }
-
-    #[test]
-    fn nobody_watching_means_no_encoding_at_all() {
-        let (mut pacer, start) = (Pacer::default(), Instant::now());
-        pacer.on_sent(1000, start);
-        pacer.on_feedback(&Feedback::default(), start);
-        assert_eq!(pacer.pace(start + Duration::from_secs(100)), Pace::Wait(None));
-        // Who comes then begins with an empty path.
-        pacer.on_feedback(&feedback(1000), start + Duration::from_secs(101));
-        assert_eq!(room(&mut pacer, start + Duration::from_secs(101)), INITIAL as usize);
-    }
-
-    #[test]
-    fn silence_stops_the_flow_but_not_for_ever() {
-        let (mut pacer, start) = (Pacer::default(), Instant::now());
-        let mut sent = 0;
-        for ms in 0..10_000 {
-            let now = start + Duration::from_millis(ms);
-            let bytes = room(&mut pacer, now) as u64;
-            if bytes > 0 {
-                sent += bytes;
-                pacer.on_sent(sent, now);
-            }
-        }
-        assert_eq!(sent, INITIAL as u64 + 9 * FLOOR as u64, "one small probe a second");
-    }
-
-    #[test]
-    fn feedback_beyond_what_was_sent_and_repeated_feedback_do_no_harm() {
-        let (mut pacer, start) = (Pacer::default(), Instant::now());
-        pacer.on_sent(1000, start);
-        let later = start + Duration::from_millis(20);
-        pacer.on_feedback(&feedback(u64::MAX), later);
-        pacer.on_feedback(&feedback(u64::MAX), later);
-        pacer.on_feedback(&feedback(3), later);
-        assert_eq!(pacer.in_flight(), 0);
-        assert_eq!(pacer.rtt_min(), Some(Duration::from_millis(20)));
-    }
-
-    #[test]
-    fn what_leaves_room_can_only_raise_the_rate() {
-        let (mut pacer, start) = (Pacer::default(), Instant::now());
-        let (mut now, mut sent) = (start, 0);
-        for _ in 0..20 {
-            sent += room(&mut pacer, now) as u64;
-            pacer.on_sent(sent, now);
-            now += Duration::from_millis(50);
-            pacer.on_feedback(&feedback(sent), now);
-        }
-        let busy = pacer.rate();
-        for _ in 0..500 {
-            sent += 100;
-            pacer.on_sent(sent, now);
-            now += Duration::from_millis(50);
-            pacer.on_feedback(&feedback(sent), now);
-        }
-        assert!(busy > 100_000.0 && pacer.rate() >= busy, "{busy} then {}", pacer.rate());
-    }
+/// Bytes of the smallest update that is worth its while at this rate.
+fn spread_crumb(rate: f64) -> f64 {
+    if rate > 0.0 { rate * 0.006 } else { f64::INFINITY }
 }
