@@ -18,10 +18,10 @@ use std::fmt;
 use tandem_protocol::{Point, Rendition, ScreenKind};
 
 use self::coder::Coder;
-use crate::encoder::EncoderOptions;
+use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::EncodeError;
 use crate::key::KeyJob;
-use crate::picture::{PictureRef, Rect};
+use crate::picture::{Picture, PictureRef, Rect};
 use crate::prepare::{Prepared, StreamsJob};
 
 mod coder;
@@ -140,14 +140,16 @@ impl Renditions {
         match want.rendition {
             Rendition::LIVE if want.on && want.start => self.start_live(None, want.key),
             Rendition::REDUCED if !want.on => {
-                self.reduced.restart();
+                self.reduced.end();
                 self.meeting = None;
             }
-            Rendition::REDUCED if want.merge => self.meeting = Some(Meeting::Merge),
-            Rendition::REDUCED if self.reduced.encoder.is_none() => self.fork(),
+            Rendition::REDUCED if want.merge => {
+                self.meeting = Some(Meeting::Merge).filter(|_| self.reduced.exists());
+            }
             // A start that is due already is as good.
             Rendition::REDUCED if want.start && self.reduced.due().is_none() => {
                 self.meeting = Some(Meeting::Fork);
+                self.fork();
             }
             _ => {}
         }
@@ -160,7 +162,8 @@ impl Renditions {
         restart.into_iter().for_each(|rendition| self.restart(rendition));
     }
 
-    /// From now on pictures belong to this generation of the display layout: all begins from black.
+    /// From now on pictures belong to this generation of the display layout. Live begins from black, and so it does when pictures
+    /// have another size.
     pub fn set_layout(&mut self, generation: u32) {
         self.options.layout_generation = generation;
         self.restart_all();
@@ -171,12 +174,18 @@ impl Renditions {
         self.coder(rendition).is_some_and(|coder| coder.on)
     }
 
+    /// What those in step with a rendition show; nothing before its first picture, or if there is no such rendition.
+    pub fn shadow(&self, rendition: Rendition) -> Option<&Picture> {
+        self.coder(rendition)?.encoder.as_ref().map(Encoder::shadow)
+    }
+
     /// Whether there is something to encode without anything new on the screen: what an earlier budget left, a start, a merge.
     pub fn is_behind(&self, rendition: Rendition) -> bool {
         let Some(coder) = self.coder(rendition).filter(|coder| coder.on) else { return false };
         if rendition == Rendition::LIVE {
             return !coder.is_preparing() && coder.is_behind();
         }
+        // Whatever is to be met needs a shadow of live that somebody may hold.
         let meets = self.meeting.is_some() && self.live.last.is_some();
         !coder.is_preparing() && !self.is_merging() && (coder.is_behind() || meets)
     }
@@ -276,9 +285,11 @@ impl Renditions {
         });
     }
 
+    /// Live begins from black, which takes everybody there. Whoever cannot follow leaves it anew.
     fn restart_all(&mut self) {
         self.restart(Rendition::LIVE);
-        self.restart(Rendition::REDUCED);
+        self.reduced.end();
+        self.meeting = self.meeting.filter(|&meeting| meeting == Meeting::Fork);
     }
 
     /// Live's next record starts a segment, perhaps with a key. One start answers all who want one.
@@ -289,11 +300,15 @@ impl Renditions {
         self.jobs.extend(task.filter(|_| key).map(Job::Key));
     }
 
-    /// Makes reduced out of live as it is now. Without a live shadow that somebody may hold it begins from black.
+    /// If there is no reduced rendition: makes it out of live, as soon as there is a shadow of live that somebody may hold.
     fn fork(&mut self) {
+        if self.reduced.exists() {
+            return;
+        }
         if let (Some(encoder), Some(from)) = (&self.live.encoder, self.live.last) {
             self.reduced.begin_at(encoder.fork(), from);
             self.jobs.extend(self.reduced.prepare().map(Job::Streams));
+            self.meeting = None;
         }
     }
 
@@ -309,6 +324,12 @@ impl Renditions {
         budget: usize,
     ) -> Result<Option<ScreenRecord>, EncodeError> {
         if self.is_merging() || self.reduced.is_preparing() {
+            return Ok(None);
+        }
+        if !self.reduced.exists() {
+            if self.meeting == Some(Meeting::Fork) {
+                self.fork();
+            }
             return Ok(None);
         }
         let (Some(meeting), Some(live), Some(shown)) = (self.meeting, &self.live.encoder, self.live.last)

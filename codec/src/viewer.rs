@@ -10,7 +10,8 @@
 //!   without.
 //! - **Not in step** (new, or after an error): a key is shown as soon as it comes; then the start of the same segment
 //!   goes on. Starts before the key are held, with what follows them, up to a bound.
-//! - **Always**: a start without `from` begins at black and needs nothing before it, unless what is shown was sent after it.
+//! - **Always**: a start without `from` begins at black and needs nothing before it. (Only one that is older than what is shown,
+//!   by its number or, of the other rendition, by its time, is skipped.)
 //! - **Lost**: a gap, a damaged body, or more to hold than the bound. The caller asks for a start and a key (`Want`) and goes
 //!   on passing records in.
 //!
@@ -94,6 +95,8 @@ pub struct Viewer {
     decoder: Decoder,
     limits: ViewerLimits,
     shown: Shown,
+    /// Of each rendition: what comes before this number is older than what is shown.
+    reached: [u64; RENDITIONS],
     waiting: Waiting,
     /// Unfinished bodies: of each rendition's screen lane and key lane.
     parts: [[Option<Body>; 2]; RENDITIONS],
@@ -136,6 +139,7 @@ impl Viewer {
             decoder: Decoder::new(limits.decoder, order),
             limits,
             shown: Shown::Nothing,
+            reached: [0; RENDITIONS],
             waiting: Waiting::default(),
             parts: Default::default(),
             epoch: None,
@@ -200,6 +204,8 @@ impl Viewer {
             }
             Some(begun) => match begun.joined(kind, point, bytes) {
                 Some(body) => body,
+                // The rest of what was begun is not sent any more: something else leads on.
+                None if kind != ScreenKind::Update => Body::new(kind, point, time_us, bytes),
                 None => return self.lose(Lost::Parts),
             },
         };
@@ -245,7 +251,13 @@ impl Viewer {
     fn judge(&self, body: &Body) -> Verdict {
         match body.kind {
             ScreenKind::Start { from: None } => match self.shown {
-                Shown::Update(_, time) if body.time_us < time => Verdict::Skip,
+                _ if body.point.seq < self.reached[body.lane()] => Verdict::Skip,
+                // What is shown of the other rendition has overtaken it.
+                Shown::Update(last, time)
+                    if last.rendition != body.point.rendition && body.time_us < time =>
+                {
+                    Verdict::Skip
+                }
                 _ => Verdict::Apply,
             },
             ScreenKind::Start { from: Some(from) } => self.judge_start(from, body),
@@ -259,9 +271,7 @@ impl Viewer {
         match self.shown {
             Shown::Key(key) if same_segment(key, point) => Verdict::Apply,
             Shown::Update(last, _) if last == from || start.follows(last) => Verdict::Apply,
-            Shown::Update(last, _) if last.rendition == point.rendition && point.seq <= last.seq => {
-                Verdict::Skip
-            }
+            Shown::Update(..) if point.seq < self.reached[start.lane()] => Verdict::Skip,
             _ if self.waiting.has_key_of(point) => Verdict::ApplyAfterKey,
             Shown::Update(last, _) if last.rendition == from.rendition && from.seq <= last.seq => {
                 Verdict::Skip
@@ -290,9 +300,9 @@ impl Viewer {
 
     fn judge_key(&self, key: &Body) -> Verdict {
         let point = key.point;
-        let passed = |last: Point| last.rendition == point.rendition && point.segment <= last.segment;
         match self.shown {
-            Shown::Key(last) | Shown::Update(last, _) if passed(last) => Verdict::Skip,
+            Shown::Key(last) if last == point => Verdict::Skip,
+            Shown::Key(_) | Shown::Update(..) if key.enables() < self.reached[key.lane()] => Verdict::Skip,
             Shown::Update(..) if !self.waiting.has_start_of(point) => Verdict::Hold,
             _ => Verdict::Apply,
         }
@@ -303,7 +313,7 @@ impl Viewer {
         let mut rects = Vec::new();
         let mut next = Some(body);
         while let Some(body) = next {
-            self.waiting.drop_passed(&body);
+            self.waiting.drop_before(&body);
             match self.decode(&body) {
                 Ok(mut changed) => rects.append(&mut changed),
                 Err(error) => return self.lose(Lost::Decode(error)),
@@ -312,6 +322,7 @@ impl Viewer {
                 ScreenKind::Key => Shown::Key(body.point),
                 _ => Shown::Update(body.point, body.time_us),
             };
+            self.reach(&body);
             next = match self.next_waiting() {
                 Ok(next) => next,
                 Err(why) => return self.lose(why),
@@ -321,6 +332,20 @@ impl Viewer {
             Some(point) => Outcome::Applied { rects, point },
             None => Outcome::Skipped,
         }
+    }
+
+    /// Notes what is older than this body, in its own rendition and in that of its `from`.
+    fn reach(&mut self, body: &Body) {
+        let from = match body.kind {
+            ScreenKind::Start { from } => from,
+            ScreenKind::Update | ScreenKind::Key => None,
+        };
+        for point in from.into_iter().chain([body.point]) {
+            if let Some(reached) = self.reached.get_mut(usize::from(point.rendition.0)) {
+                *reached = point.seq.saturating_add(1).max(*reached);
+            }
+        }
+        self.waiting.drop_key_before(self.reached);
     }
 
     fn decode(&mut self, body: &Body) -> Result<Vec<Rect>, DecodeError> {
@@ -363,6 +388,7 @@ impl Viewer {
     /// The picture stays to be looked at, but nothing builds on it.
     fn forget(&mut self) {
         self.shown = Shown::Nothing;
+        self.reached = [0; RENDITIONS];
         self.waiting = Waiting::default();
         self.parts = Default::default();
     }

@@ -99,7 +99,8 @@ proptest! {
                     let hints = Hints { damage: named.then_some(&damage[..]), pointer: Some((20, 20)) };
                     let complete = publisher.send(picture.borrow(), &hints, budget);
                     let shown = colours(publisher.encoder.shadow().bytes());
-                    prop_assert_eq!(complete, shown == colours(picture.bytes()));
+                    // What is left may turn out equal.
+                    prop_assert!(!complete || shown == colours(picture.bytes()));
                     damage.clear();
                 }
                 Step::StartSegment => publisher.start_segment(),

@@ -149,8 +149,15 @@ fn a_start_from_black_begins_anew_at_any_time() {
     let (publisher, _) = published();
     let mut subscriber = Subscriber::new();
     publisher.lane.iter().for_each(|sent| drop(subscriber.take(&publisher, sent)));
-    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[0]), 0));
-    assert!(is_applied(&subscriber.take(&publisher, &publisher.lane[1]), 1));
+    let black = &publisher.lane[0];
+    assert_eq!(subscriber.take(&publisher, black), Outcome::Skipped, "this one is passed");
+    let point = Point { segment: 2, seq: 99, ..black.point };
+    assert!(is_applied(&subscriber.viewer.apply(black.kind, point, 0, false, &black.body), 99));
+    let next = Point { seq: 100, ..point };
+    assert!(is_applied(
+        &subscriber.viewer.apply(ScreenKind::Update, next, 0, false, &publisher.lane[1].body),
+        100
+    ));
 }
 
 #[test]

@@ -16,8 +16,9 @@ pub(super) struct Coder {
     pub(super) on: bool,
     /// The last request that was met.
     pub(super) request: Option<u32>,
-    /// `None`: the next picture makes one, which begins from black.
     pub(super) encoder: Option<Encoder>,
+    /// Without an encoder the next picture makes one, which begins from black. Otherwise there is nothing to publish.
+    from_black: bool,
     /// The last record that was sent, if the encoder's shadow is what it led to.
     pub(super) last: Option<Point>,
     /// Of the last start.
@@ -42,6 +43,7 @@ impl Coder {
             on: false,
             request: None,
             encoder: None,
+            from_black: rendition == Rendition::LIVE,
             last: None,
             segment: 0,
             due: None,
@@ -56,7 +58,19 @@ impl Coder {
 
     /// Begins from black with the next picture.
     pub(super) fn restart(&mut self) {
+        self.end();
+        self.from_black |= self.on;
+    }
+
+    /// Forgets all but numbers: a reduced rendition then waits for a fork, live begins from black.
+    pub(super) fn end(&mut self) {
         (self.encoder, self.last, self.due) = (None, None, None);
+        self.from_black = self.rendition == Rendition::LIVE;
+    }
+
+    /// Whether there is a history, or will be one from black.
+    pub(super) fn exists(&self) -> bool {
+        self.encoder.is_some() || self.from_black
     }
 
     /// Its first record starts a segment from the shadow after `from`, a record of the other rendition.
@@ -89,7 +103,7 @@ impl Coder {
     }
 
     pub(super) fn is_behind(&self) -> bool {
-        self.encoder.as_ref().is_none_or(Encoder::is_behind)
+        self.encoder.as_ref().map_or(self.from_black, Encoder::is_behind)
     }
 
     /// Codes the picture; `None` if nothing differs or the streams are not there yet.
@@ -100,7 +114,7 @@ impl Coder {
         pointer: Option<(u16, u16)>,
         budget: usize,
     ) -> Result<Option<ScreenRecord>, EncodeError> {
-        if self.is_preparing() {
+        if self.is_preparing() || !self.exists() {
             return Ok(None);
         }
         let hints = Hints { damage: Some(&[]), pointer };

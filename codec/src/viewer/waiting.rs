@@ -54,7 +54,12 @@ impl Body {
         matches!(self.kind, ScreenKind::Start { .. })
     }
 
-    fn lane(&self) -> usize {
+    /// Of a key: the number of the start that follows it, if that leaves none out.
+    pub(super) fn enables(&self) -> u64 {
+        self.point.seq.saturating_add(1)
+    }
+
+    pub(super) fn lane(&self) -> usize {
         usize::from(self.point.rendition.0)
     }
 
@@ -124,28 +129,18 @@ impl Waiting {
         Some(body)
     }
 
-    /// Drops what is pointless once `body` is applied: all, if it begins from black; of its lane, what comes before a start, or
-    /// before the start that a key enables; and a key that its lane has passed.
-    pub(super) fn drop_passed(&mut self, body: &Body) {
-        let point = body.point;
-        let waits_for = |other: &Body| other.is_start() && same_segment(other.point, point);
-        match body.kind {
-            ScreenKind::Start { from: None } => *self = Self::default(),
-            ScreenKind::Start { from: Some(_) } => {
-                self.drop_while(body.lane(), |other| other.point.seq <= point.seq);
-            }
-            ScreenKind::Key => self.drop_while(body.lane(), |other| !waits_for(other)),
-            ScreenKind::Update => {}
-        }
-        let passed = |key: &mut Body| key.lane() == body.lane() && key.point.segment <= point.segment;
-        if let Some(key) = self.key.take_if(passed) {
-            self.bytes -= key.weight();
+    /// Drops what is pointless once `body` is applied: what comes before a start, or before what a key shows, on its lane.
+    pub(super) fn drop_before(&mut self, body: &Body) {
+        let lane = &mut self.lanes[body.lane()];
+        while let Some(passed) = lane.pop_front_if(|other| other.point.seq <= body.point.seq) {
+            self.bytes -= passed.weight();
         }
     }
 
-    fn drop_while(&mut self, lane: usize, drops: impl Fn(&Body) -> bool) {
-        while self.front(lane).is_some_and(&drops) {
-            self.pop(lane);
+    /// Drops a key that enables what is older than what is shown.
+    pub(super) fn drop_key_before(&mut self, reached: [u64; RENDITIONS]) {
+        if let Some(key) = self.key.take_if(|key| key.enables() < reached[key.lane()]) {
+            self.bytes -= key.weight();
         }
     }
 }
