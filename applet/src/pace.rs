@@ -1,4 +1,4 @@
-//! When to look at a display and encode it. Plain state: what happened comes in, the next step comes out.
+//! When to look at a display and encode a rendition of it. Plain state: what happened comes in, the next step comes out.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,10 @@ use tandem_client::pacer::Pace;
 
 /// Pictures are at least this far apart: 60 a second.
 const BETWEEN: Duration = Duration::from_micros(16_667);
+/// What did not fit is looked at again after this time, or a path that takes little at once would stand idle.
+const AGAIN: Duration = Duration::from_millis(8);
+/// The reduced rendition never waits longer for the time that live leaves.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What to do about a display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +22,37 @@ pub enum Next {
     Wait(Instant),
 }
 
-/// Whether a display is wanted, has changed, and when it was last sent.
+impl Next {
+    /// The one of two that is due first.
+    #[must_use]
+    pub fn earlier(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Encode(_), _) | (_, Self::Rest) => self,
+            (_, Self::Encode(_)) | (Self::Rest, _) => other,
+            (Self::Wait(a), Self::Wait(b)) => Self::Wait(a.min(b)),
+        }
+    }
+}
+
+/// Whether the reduced rendition may be encoded now, which takes about `cost`, when `live` is what live does next. It may not make
+/// live late, but it may not starve either.
+pub fn has_time(now: Instant, live: Next, cost: Duration, reduced: &Frames) -> bool {
+    let waits_long = || reduced.last.is_none_or(|last| now >= last + PATIENCE);
+    match live {
+        Next::Rest => true,
+        Next::Wait(at) => now + cost <= at || waits_long(),
+        Next::Encode(_) => waits_long(),
+    }
+}
+
+/// Whether a rendition is wanted, has changed, and when it was last sent.
 #[derive(Debug, Default)]
 pub struct Frames {
     wanted: bool,
     changed: bool,
     last: Option<Instant>,
+    /// Not all of it was.
+    cut: bool,
 }
 
 impl Frames {
@@ -46,7 +75,13 @@ impl Frames {
     /// It was encoded; `all` of what it showed, or a part.
     pub fn encoded(&mut self, all: bool, now: Instant) {
         self.changed = !all;
+        self.cut = !all;
         self.last = Some(now);
+    }
+
+    /// When it was encoded last.
+    pub fn last(&self) -> Option<Instant> {
+        self.last
     }
 
     /// What to do at `now`; `pace` says what the path takes and is asked only if it matters.
@@ -54,8 +89,9 @@ impl Frames {
         if !self.wanted || !self.changed {
             return Next::Rest;
         }
-        if let Some(last) = self.last.filter(|&last| now < last + BETWEEN) {
-            return Next::Wait(last + BETWEEN);
+        let between = if self.cut { AGAIN } else { BETWEEN };
+        if let Some(last) = self.last.filter(|&last| now < last + between) {
+            return Next::Wait(last + between);
         }
         match pace() {
             Pace::Send(bytes) => Next::Encode(bytes),
@@ -86,13 +122,42 @@ mod tests {
         let now = Instant::now();
         let mut frames = Frames::default();
         frames.want(true);
-        frames.encoded(false, now);
+        frames.encoded(true, now);
+        frames.changed();
         assert_eq!(frames.next(now, || unreachable!()), Next::Wait(now + BETWEEN));
         let later = now + BETWEEN;
         assert_eq!(frames.next(later, || Pace::Wait(None)), Next::Rest);
         let at = later + Duration::from_secs(1);
         assert_eq!(frames.next(later, || Pace::Wait(Some(at))), Next::Wait(at));
-        assert_eq!(frames.next(later, || Pace::Send(7)), Next::Encode(7), "the rest of it");
+        assert_eq!(frames.next(later, || Pace::Send(7)), Next::Encode(7));
+    }
+
+    #[test]
+    fn the_rest_of_a_picture_need_not_wait_for_the_next_one() {
+        let now = Instant::now();
+        let mut frames = Frames::default();
+        frames.want(true);
+        frames.encoded(false, now);
+        assert_eq!(frames.next(now, || unreachable!()), Next::Wait(now + AGAIN));
+        assert_eq!(frames.next(now + AGAIN, || Pace::Send(7)), Next::Encode(7));
+    }
+
+    #[test]
+    fn reduced_takes_the_time_that_live_leaves_but_is_not_forgotten() {
+        let now = Instant::now();
+        let mut reduced = Frames::default();
+        reduced.encoded(true, now);
+        let (little, much) = (Duration::from_millis(2), Duration::from_millis(20));
+        let live = Next::Wait(now + BETWEEN);
+        assert!(has_time(now, live, little, &reduced) && !has_time(now, live, much, &reduced));
+        assert!(
+            has_time(now, Next::Rest, much, &reduced) && !has_time(now, Next::Encode(9), little, &reduced)
+        );
+        let later = now + PATIENCE;
+        assert!(has_time(later, Next::Wait(later), much, &reduced));
+        assert_eq!(live.earlier(Next::Rest), live);
+        assert_eq!(Next::Rest.earlier(Next::Wait(now)), Next::Wait(now));
+        assert_eq!(live.earlier(Next::Wait(now)), Next::Wait(now));
     }
 
     #[test]

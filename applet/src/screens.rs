@@ -1,5 +1,7 @@
 //! The thread that looks: it owns the screen source and the encoders, and encodes a display when somebody watches it, it
 //! has changed and the path can take more. What was replaced before it could be sent is never encoded.
+//!
+//! `display` has one display's renditions; `jobs` is for what takes long beside pictures.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -8,12 +10,16 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use tandem_capture::{CaptureError, Event, Layout, Rotation, ScreenSource, Waker};
-use tandem_client::{Handle, Outgoing, SendError};
-use tandem_codec::{Base, EncodeError, Encoder, EncoderOptions, Hints, KeyJob, PictureRef, Rect, Size};
+use tandem_client::{Handle, Outgoing};
 use tandem_protocol::message::{self, Want, types};
-use tandem_protocol::{DisplayId, LaneKey, LaneKind, Point, Rendition, ScreenKind};
+use tandem_protocol::{DisplayId, LaneKey, LaneKind};
 
-use crate::pace::{Frames, Next};
+use self::display::{Display, View};
+use self::jobs::Jobs;
+use crate::pace::Next;
+
+mod display;
+mod jobs;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -93,26 +99,16 @@ struct Looking {
     handle: Handle,
     layout: Layout,
     displays: BTreeMap<DisplayId, Display>,
+    jobs: Jobs,
     watching: bool,
     pointer: Option<(DisplayId, i32, i32)>,
-}
-
-/// A display, and its live rendition.
-#[derive(Default)]
-struct Display {
-    frames: Frames,
-    encoder: Option<Encoder>,
-    /// The last update that was sent.
-    last: Option<Point>,
-    segment: u32,
-    /// The last request that was met.
-    request: u32,
 }
 
 impl Looking {
     fn new(source: Box<dyn ScreenSource>, handle: Handle) -> Self {
         let layout = source.layout();
-        Self { source, handle, layout, displays: BTreeMap::new(), watching: false, pointer: None }
+        let jobs = Jobs::new(handle.clone(), source.waker());
+        Self { source, handle, layout, displays: BTreeMap::new(), jobs, watching: false, pointer: None }
     }
 
     fn run(&mut self, orders: &Receiver<Order>, told: &mut impl FnMut(Told)) -> Result<(), CaptureError> {
@@ -125,7 +121,12 @@ impl Looking {
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
-            let wanted = self.displays.values().any(|display| display.frames.is_wanted());
+            for (id, prepared) in self.jobs.done() {
+                if let Some(display) = self.displays.get_mut(&id) {
+                    display.prepared(prepared, &self.jobs);
+                }
+            }
+            let wanted = self.displays.values().any(Display::is_wanted);
             if wanted != self.watching {
                 self.source.watch(wanted)?;
                 self.watching = wanted;
@@ -141,8 +142,8 @@ impl Looking {
         match order {
             Order::Connected(restart) => {
                 self.send_layout();
-                for key in restart {
-                    self.restart(key.display);
+                for (&id, display) in &mut self.displays {
+                    display.connected(restart.iter().filter(|key| key.display == id), &self.jobs);
                 }
             }
             Order::Want(want) => self.want(&want),
@@ -152,26 +153,18 @@ impl Looking {
     fn want(&mut self, want: &Want) {
         let display = u16::try_from(want.display).ok().map(DisplayId);
         let Some(id) = display.filter(|&id| self.layout.display(id).is_some()) else { return };
-        if want.rendition != u32::from(Rendition::LIVE.0) {
-            return;
-        }
-        let display = self.displays.entry(id).or_default();
-        display.frames.want(want.on);
-        let asked_before = std::mem::replace(&mut display.request, want.request_id) == want.request_id;
-        if !want.on || !want.start || asked_before {
-            return;
-        }
-        display.frames.changed();
-        // Without an encoder, and without an update of it, the next update starts from black anyway.
-        let (Some(encoder), Some(last)) = (&mut display.encoder, display.last) else { return };
-        if let Some(job) = encoder.start_segment().filter(|_| want.key) {
-            send_key(&self.handle, lane(LaneKind::Key, id), display.segment + 1, last, job);
-        }
+        let generation = self.layout.generation;
+        let display = self.displays.entry(id).or_insert_with(|| Display::new(id, generation));
+        display.want(want, &self.jobs);
     }
 
     fn event(&mut self, event: Event, told: &mut impl FnMut(Told)) {
         match event {
-            Event::Damage { display } => self.displays.entry(display).or_default().frames.changed(),
+            Event::Damage { display } => {
+                if let Some(display) = self.displays.get_mut(&display) {
+                    display.changed();
+                }
+            }
             Event::Layout(layout) => {
                 told(Told::Layout(layout.generation));
                 self.layout = layout;
@@ -179,11 +172,10 @@ impl Looking {
                 let gone = |id: &DisplayId| self.layout.display(*id).is_none();
                 for id in self.displays.keys().copied().filter(gone).collect::<Vec<_>>() {
                     self.displays.remove(&id);
-                    self.handle.finish(lane(LaneKind::Screen, id));
-                    self.handle.finish(lane(LaneKind::Key, id));
+                    display::lanes(id).for_each(|lane| self.handle.finish(lane));
                 }
-                for id in self.displays.keys().copied().collect::<Vec<_>>() {
-                    self.restart(id);
+                for display in self.displays.values_mut() {
+                    display.set_layout(self.layout.generation, &self.jobs);
                 }
             }
             Event::CursorMoved { at } => {
@@ -216,15 +208,6 @@ impl Looking {
         }
     }
 
-    /// The next update of this display starts a segment from black.
-    fn restart(&mut self, id: DisplayId) {
-        if let Some(display) = self.displays.get_mut(&id) {
-            display.encoder = None;
-            display.frames.changed();
-            self.source.invalidate(id);
-        }
-    }
-
     fn send_layout(&self) {
         let displays = self.layout.displays.iter().map(|display| message::Display {
             id: display.id.0.into(),
@@ -252,131 +235,20 @@ impl Looking {
     fn encode_all(&mut self) -> Result<Option<Duration>, CaptureError> {
         let mut wake: Option<Instant> = None;
         for (&id, display) in &mut self.displays {
-            let now = Instant::now();
-            let mut next = display.frames.next(now, || self.handle.pace(lane(LaneKind::Screen, id)));
-            if let Next::Encode(budget) = next {
-                let pointer = self.pointer.filter(|at| at.0 == id);
-                let mut look = Look { handle: &self.handle, layout: &self.layout, id, pointer };
-                match look.encode(&mut *self.source, display, budget) {
-                    Ok(()) => {
-                        next = display
-                            .frames
-                            .next(Instant::now(), || self.handle.pace(lane(LaneKind::Screen, id)))
-                    }
-                    // The layout's event comes next.
-                    Err(CaptureError::LayoutChanged | CaptureError::UnknownDisplay(_)) => next = Next::Rest,
-                    Err(error) => return Err(error),
-                }
-            }
-            let at = match next {
+            let pointer = self.pointer.filter(|at| at.0 == id);
+            let mut view = View {
+                source: &mut *self.source,
+                handle: &self.handle,
+                jobs: &self.jobs,
+                pointer: pointer.and_then(|(_, x, y)| Some((x.try_into().ok()?, y.try_into().ok()?))),
+            };
+            let at = match display.publish(&mut view)? {
                 Next::Rest => continue,
                 Next::Wait(at) => at,
-                Next::Encode(_) => now,
+                Next::Encode(_) => Instant::now(),
             };
             wake = Some(wake.map_or(at, |wake| wake.min(at)));
         }
         Ok(wake.map(|wake| wake.saturating_duration_since(Instant::now())))
     }
-}
-
-/// One look at one display.
-struct Look<'a> {
-    handle: &'a Handle,
-    layout: &'a Layout,
-    id: DisplayId,
-    pointer: Option<(DisplayId, i32, i32)>,
-}
-
-impl Look<'_> {
-    fn encode(
-        &mut self,
-        source: &mut dyn ScreenSource,
-        display: &mut Display,
-        budget: usize,
-    ) -> Result<(), CaptureError> {
-        let frame = source.grab(self.id)?;
-        let size = Size { w: frame.width, h: frame.height };
-        let Some(picture) = PictureRef::new(size, frame.stride, frame.pixels) else {
-            return Err(CaptureError::LayoutChanged);
-        };
-        let fresh = display.encoder.is_none();
-        let encoder = match &mut display.encoder {
-            Some(encoder) if encoder.options().size == size => encoder,
-            slot => {
-                let options =
-                    EncoderOptions { layout_generation: self.layout.generation, ..EncoderOptions::new(size) };
-                match Encoder::new(options) {
-                    Ok(encoder) => slot.insert(encoder),
-                    Err(error) => {
-                        self.failed(display, &error);
-                        return Ok(());
-                    }
-                }
-            }
-        };
-        let damage: Vec<Rect> =
-            frame.damage.iter().map(|r| Rect { x: r.x, y: r.y, w: r.width, h: r.height }).collect();
-        let pointer = self.pointer.and_then(|(_, x, y)| Some((x.try_into().ok()?, y.try_into().ok()?)));
-        let hints = Hints { damage: (!fresh).then_some(&damage[..]), pointer };
-        match encoder.encode(picture, &hints, budget) {
-            Ok(Some(update)) => {
-                display.frames.encoded(update.complete, Instant::now());
-                self.send(display, &update.body, update.start);
-            }
-            Ok(None) => display.frames.encoded(true, Instant::now()),
-            Err(error) => self.failed(display, &error),
-        }
-        Ok(())
-    }
-
-    fn send(&self, display: &mut Display, body: &[u8], start: Option<Base>) {
-        let kind = match start {
-            None => ScreenKind::Update,
-            Some(base) => {
-                display.segment += 1;
-                ScreenKind::Start { from: display.last.filter(|_| base == Base::Shadow) }
-            }
-        };
-        let out = Outgoing::screen(display.segment, kind, body);
-        match self.handle.send(lane(LaneKind::Screen, self.id), out) {
-            Ok(sent) => {
-                display.last =
-                    Some(Point { rendition: Rendition::LIVE, segment: display.segment, seq: sent.seq });
-            }
-            Err(error) => {
-                // What it showed is lost: the encoder believes that it was seen.
-                let offline = error == SendError::Offline;
-                tracing::debug!(%error, offline, "an update could not be sent");
-                display.encoder = None;
-                display.frames.changed();
-            }
-        }
-    }
-
-    fn failed(&self, display: &mut Display, error: &EncodeError) {
-        tracing::error!(%error, display = self.id.0, "a picture cannot be encoded");
-        display.encoder = None;
-        display.frames.want(false);
-    }
-}
-
-/// Makes a key on a thread of its own, and sends it.
-fn send_key(handle: &Handle, lane: LaneKey, segment: u32, shows: Point, job: KeyJob) {
-    let handle = handle.clone();
-    let made = move || match job.encode() {
-        Ok(body) => {
-            if let Err(error) = handle.send(lane, Outgoing::key(segment, shows.seq, &body)) {
-                tracing::debug!(%error, "a key could not be sent");
-            }
-        }
-        Err(error) => tracing::error!(%error, "a key cannot be made"),
-    };
-    if let Err(error) = std::thread::Builder::new().name("key".into()).spawn(made) {
-        tracing::error!(%error, "no thread to make a key on");
-    }
-}
-
-/// A lane of a display's live rendition.
-fn lane(kind: LaneKind, display: DisplayId) -> LaneKey {
-    LaneKey::screen(kind, display, Rendition::LIVE, tandem_protocol::Sender::RELAY)
 }
