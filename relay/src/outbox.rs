@@ -201,6 +201,11 @@ impl Outbox {
         }
     }
 
+    /// Whether something of a lane waits or is not acknowledged.
+    pub(crate) fn is_under_way(&self, slot: Option<Slot>) -> bool {
+        slot.is_some_and(|slot| self.queued_bytes(slot) > 0 || self.in_flight(slot) > 0)
+    }
+
     /// Throws away the bodies that wait in a lane's queue and of which nothing was taken.
     pub(crate) fn drop_unbegun(&mut self, slot: Slot) {
         let Some(lane) = self.lanes.get_mut(&slot) else { return };

@@ -27,6 +27,10 @@ pub struct Stream {
     head: u64,
     records: VecDeque<Held>,
     starts: VecDeque<Start>,
+    /// The key of which a part has come.
+    arriving: Option<Key>,
+    /// A whole key whose start is still to come.
+    early: Option<Key>,
     held_bytes: usize,
     /// Bytes of all records that ever came.
     total_bytes: u64,
@@ -57,14 +61,16 @@ struct Start {
     segment: u32,
     from: Option<Point>,
     jumps: bool,
-    key: KeyParts,
+    key: Option<Key>,
 }
 
-#[derive(Debug, Default)]
-struct KeyParts {
+/// A key, or what has come of it.
+#[derive(Debug)]
+struct Key {
+    epoch: u64,
+    segment: u32,
     parts: Vec<Bytes>,
     bytes: usize,
-    whole: bool,
 }
 
 /// Where a subscriber is: the record that it needs next, and what it shows by then.
@@ -114,6 +120,17 @@ pub enum Pushed {
     Duplicate,
 }
 
+/// What a pushed part of a key did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushedKey {
+    /// More must come: of it, or its start.
+    Part,
+    /// Its segment can now be entered by it.
+    Whole,
+    /// Its segment's start is no longer held.
+    Useless,
+}
+
 /// The publisher broke the rules of docs/protocol.md, section 6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
@@ -152,6 +169,13 @@ impl Position {
     }
 }
 
+impl Start {
+    /// Bytes of the key that somebody needs to enter here.
+    fn key_bytes(&self) -> u64 {
+        self.key.as_ref().filter(|_| self.from.is_some()).map_or(0, |key| key.bytes as u64)
+    }
+}
+
 impl Stream {
     /// The publisher opened its screen lane, for the first time or again.
     pub fn lane_opened(&mut self) {
@@ -160,9 +184,7 @@ impl Stream {
 
     /// The publisher opened its key lane: a key begun on the lane before it does not go on.
     pub fn key_lane_opened(&mut self) {
-        for start in self.starts.iter_mut().filter(|start| !start.key.whole) {
-            start.key = KeyParts::default();
-        }
+        self.arriving = None;
     }
 
     /// Bytes of records that have arrived on the publisher's present lane.
@@ -271,8 +293,12 @@ impl Stream {
         if from.is_none() {
             self.first_picture = Some((now, 0));
         }
-        let key = KeyParts::default();
-        self.starts.push_back(Start { at: self.head, segment: point.segment, from, jumps, key });
+        let same = |key: &mut Key| (key.epoch, key.segment) == (header.epoch, point.segment);
+        let key = self.early.take_if(same);
+        self.starts.push_back(Start { at: self.head, segment: point.segment, from, jumps, key: None });
+        if let Some(key) = key {
+            self.key_came(key);
+        }
         Ok((if from.is_none() { Pushed::Black } else { Pushed::Start }, jumps))
     }
 
@@ -288,58 +314,74 @@ impl Stream {
         }
     }
 
-    /// Takes a part of a key. Says whether its segment can now be entered by it; a key of a segment whose start is not held
-    /// is of no use and dropped.
+    /// Takes a part of a key. The key of a segment whose start is still to come is kept for it.
     ///
     /// # Errors
     /// [`StreamError::KeySize`].
-    pub fn push_key(&mut self, record: &Record) -> Result<bool, StreamError> {
-        let Some(screen) = record.header.screen else { return Ok(false) };
-        if self.epoch != Some(record.header.epoch) {
-            return Ok(false);
-        }
-        let Some(at) = self.starts.iter().rposition(|start| start.segment == screen.segment) else {
-            return Ok(false);
-        };
-        let key = &mut self.starts[at].key;
-        if key.whole {
-            return Ok(false);
-        }
+    pub fn push_key(&mut self, record: &Record) -> Result<PushedKey, StreamError> {
+        let Some(screen) = record.header.screen else { return Ok(PushedKey::Useless) };
+        let (epoch, segment) = (record.header.epoch, screen.segment);
+        let begun = self.arriving.take_if(|key| (key.epoch, key.segment) == (epoch, segment));
+        let mut key = begun.unwrap_or_else(|| Key { epoch, segment, parts: Vec::new(), bytes: 0 });
         key.bytes += record.bytes.len();
         if key.bytes > limits::ASSEMBLED_MAX {
             return Err(StreamError::KeySize);
         }
         key.parts.push(record.bytes.clone());
-        key.whole = !record.header.flags.contains(Flags::MORE);
-        if key.whole {
-            self.key_bytes = Some(key.bytes);
-            // Who enters does so by the newest.
-            for older in self.starts.iter_mut().take(at) {
-                older.key = KeyParts::default();
-            }
+        if record.header.flags.contains(Flags::MORE) {
+            self.arriving = Some(key);
+            return Ok(PushedKey::Part);
         }
-        Ok(self.starts[at].key.whole)
+        // It shows the record before its start.
+        let early = self.epoch != Some(epoch) || record.header.seq.saturating_add(1) >= self.next_seq;
+        match self.key_came(key) {
+            None => Ok(PushedKey::Whole),
+            Some(key) if early => {
+                self.early = Some(key);
+                Ok(PushedKey::Part)
+            }
+            Some(_) => Ok(PushedKey::Useless),
+        }
+    }
+
+    /// Gives a whole key to its start; back if that is not held.
+    fn key_came(&mut self, key: Key) -> Option<Key> {
+        let of = |start: &Start| start.segment == key.segment;
+        let at = self.starts.iter().rposition(of).filter(|_| self.epoch == Some(key.epoch));
+        let Some(at) = at else { return Some(key) };
+        self.key_bytes = Some(key.bytes);
+        // Who enters does so by the newest.
+        for older in self.starts.iter_mut().take(at) {
+            older.key = None;
+        }
+        self.starts[at].key = Some(key);
+        None
+    }
+
+    /// Whether the newest segment can be entered by its key.
+    pub fn has_key(&self) -> bool {
+        self.starts.back().is_some_and(|start| start.key.is_some())
     }
 
     /// The cheapest way in for who has nothing, not before this ordinal. `None`: the publisher must be asked for a start with a
     /// key.
     pub fn entry(&self, not_before: u64) -> Option<Entry> {
         let start = self.way_in(not_before)?;
-        let (key, key_bytes) = match start.from {
-            Some(_) => (start.key.parts.clone(), start.key.bytes),
-            None => (Vec::new(), 0),
-        };
         let position = Position::entering(start.at);
-        Some(Entry { position, key, bytes: key_bytes as u64 + self.queued(position) })
+        let key = start.key.as_ref().filter(|_| start.from.is_some()).map(|key| key.parts.clone());
+        Some(Entry {
+            position,
+            key: key.unwrap_or_default(),
+            bytes: start.key_bytes() + self.queued(position),
+        })
     }
 
     fn way_in(&self, not_before: u64) -> Option<&Start> {
         let least = not_before.max(self.first());
         let mut best: Option<(u64, &Start)> = None;
         for start in self.starts.iter().rev() {
-            let key_bytes = start.from.map_or(0, |_| start.key.bytes as u64);
-            if start.at >= least && (start.from.is_none() || start.key.whole) {
-                let bytes = key_bytes + self.queued(Position::entering(start.at));
+            if start.at >= least && (start.from.is_none() || start.key.is_some()) {
+                let bytes = start.key_bytes() + self.queued(Position::entering(start.at));
                 if best.is_none_or(|(least, _)| bytes < least) {
                     best = Some((bytes, start));
                 }
@@ -352,9 +394,9 @@ impl Stream {
         best.map(|(_, start)| start)
     }
 
-    /// Whether a key for some held segment has begun to arrive, or its start awaits it.
+    /// Whether a key has begun to come, or its start is still to.
     pub fn key_is_arriving(&self) -> bool {
-        self.starts.iter().any(|start| start.key.bytes > 0 && !start.key.whole)
+        self.arriving.is_some() || self.early.is_some()
     }
 
     /// About how large a key is: as the last one, else as the first picture was.
@@ -489,7 +531,8 @@ impl Stream {
 
     /// Bytes held now, keys included.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes + self.starts.iter().map(|start| start.key.bytes).sum::<usize>()
+        let keys = self.starts.iter().filter_map(|start| start.key.as_ref());
+        self.held_bytes + keys.chain(&self.arriving).chain(&self.early).map(|key| key.bytes).sum::<usize>()
     }
 }
 

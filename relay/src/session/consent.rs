@@ -119,6 +119,9 @@ impl Session {
                 }
             }
         }
+        if !granted.has(Right::View) {
+            self.drop_readers(sender);
+        }
         self.sync_screens(sender, now);
     }
 

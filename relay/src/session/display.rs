@@ -57,6 +57,8 @@ pub(super) struct Display {
 pub(super) struct Asked {
     /// Publish at all.
     pub(super) on: Both<bool>,
+    /// It may publish this although it was not asked on this connection: it is to be told whether it should.
+    pub(super) may_be_on: Both<bool>,
     /// A live start with its key.
     pub(super) key: Request,
     /// A reduced start from live.

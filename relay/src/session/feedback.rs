@@ -71,7 +71,11 @@ impl Session {
         let Some(reader) = online.readers.get_mut(&key.display) else { return Ok(()) };
         if key.kind == LaneKind::Screen {
             reader.acknowledged(key.rendition, ack.received_bytes, now);
-            reader.applied[key.rendition] = ack.applied;
+            if reader.applied[key.rendition] != ack.applied {
+                reader.applied[key.rendition] = ack.applied;
+                reader.doubt =
+                    reader.doubt.map(|_| now).filter(|_| online.outbox.is_under_way(reader.key_slot));
+            }
             let delay = Duration::from_micros(ack.ack_delay_us.into());
             reader.delivered_at = Some(now.checked_sub(delay).unwrap_or(now));
         }

@@ -26,6 +26,8 @@ pub(super) struct Reader {
     pub(super) slots: Both<Option<Slot>>,
     pub(super) key_slot: Option<Slot>,
     pub(super) ledgers: Both<Ledger>,
+    /// It said that it had lost step while a key was on its way to it: since then.
+    pub(super) doubt: Option<Instant>,
     pub(super) lag: Lag,
     pub(super) patience: Patience,
     pub(super) applied: Both<Option<message::Point>>,
@@ -62,6 +64,7 @@ impl Reader {
             slots: Both::default(),
             key_slot: None,
             ledgers: Both::default(),
+            doubt: None,
             lag: Lag::default(),
             patience: Patience::default(),
             applied: Both::default(),
@@ -107,6 +110,7 @@ impl Reader {
         }
         let not_before = not_before.max(self.ledgers[Rendition::LIVE].settled());
         self.place = Place::Waiting { not_before, since: now };
+        self.doubt = None;
         self.target = Rendition::LIVE;
         self.lag.reset();
     }

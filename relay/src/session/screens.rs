@@ -13,7 +13,7 @@ use super::reader::{Place, Reader, Skipped};
 use super::{Breach, Seat, Session};
 use crate::metrics::{Metrics, Skip};
 use crate::outbox::{Pull, Slot, Source};
-use crate::stream::{Entry, Pushed, Read};
+use crate::stream::{Entry, Pushed, PushedKey, Read};
 
 /// Displays that one subscriber may want, and a publisher may have.
 const DISPLAYS_MAX: usize = 16;
@@ -70,10 +70,13 @@ impl Session {
         }
         let stream = &mut display.streams[key.rendition];
         if key.kind == LaneKind::Key {
-            if stream.push_key(record)? {
-                self.metrics.keys.increment(1);
-                display.asked.key.answered();
-                self.enter_waiting(key.display, true, now);
+            match stream.push_key(record)? {
+                PushedKey::Part => {}
+                PushedKey::Whole => self.key_came(key.display, now),
+                PushedKey::Useless => {
+                    display.asked.key.answered();
+                    self.refresh_wants(now);
+                }
             }
         } else {
             match stream.push(record, now)? {
@@ -93,6 +96,7 @@ impl Session {
     fn started(&mut self, id: DisplayId, rendition: Rendition, now: Instant) {
         self.metrics.segments.increment(1);
         let Some(display) = self.displays.get_mut(&id) else { return };
+        display.asked.may_be_on[rendition] |= !display.asked.on[rendition];
         // Whether or not it was for this: if somebody still waits for one, it is asked for again.
         match rendition {
             Rendition::LIVE => display.asked.merge.answered(),
@@ -101,7 +105,19 @@ impl Session {
         for online in self.members.values_mut().filter_map(Member::online_mut) {
             cross(online, id, display, &self.metrics, now);
         }
+        if display.streams[rendition].has_key() {
+            self.key_came(id, now);
+        }
         self.refresh_wants(now);
+    }
+
+    /// A key is whole, and its start is here: who waits enters.
+    fn key_came(&mut self, id: DisplayId, now: Instant) {
+        self.metrics.keys.increment(1);
+        if let Some(display) = self.displays.get_mut(&id) {
+            display.asked.key.answered();
+        }
+        self.enter_waiting(id, true, now);
     }
 
     /// A segment began from black: everybody goes on there, of live those too who read reduced or wait.
@@ -187,14 +203,13 @@ impl Session {
             for id in new {
                 self.enter(sender, id, false, now);
             }
-        } else {
-            self.drop_readers(sender);
         }
         self.refresh_wants(now);
     }
 
-    /// A subscriber may not see the screens any more; its lanes are gone.
-    fn drop_readers(&mut self, sender: Sender) {
+    /// A subscriber may not see the screens any more; its lanes are gone. (While the publisher is away nobody may, but
+    /// everybody keeps their place.)
+    pub(super) fn drop_readers(&mut self, sender: Sender) {
         let Some(online) = self.members.get_mut(&sender).and_then(Member::online_mut) else { return };
         for (id, reader) in std::mem::take(&mut online.readers) {
             let Some(display) = self.displays.get(&id) else { continue };
@@ -332,17 +347,16 @@ impl Session {
         Ok(())
     }
 
-    /// A subscriber has lost step: it waits for a start with a key that is made after this, unless the key that it lacks is on
-    /// its way to it already.
+    /// A subscriber has lost step: it waits for a start with a key that is made after this. If a key is on its way to it, that
+    /// may be all that it lacks.
     pub(super) fn wanted(&mut self, seat: Seat, want: &message::Want, now: Instant) -> Result<(), Breach> {
         let no_such = |_| Breach::protocol("no such rendition");
         let id = DisplayId(u16::try_from(want.display).map_err(no_such)?);
         let head = self.displays.get(&id).map_or(0, |display| display.streams[Rendition::LIVE].head());
         let Some(online) = self.online(seat) else { return Ok(()) };
         let Some(reader) = online.readers.get_mut(&id) else { return Ok(()) };
-        if let Some(slot) = reader.key_slot
-            && (online.outbox.queued_bytes(slot) > 0 || online.outbox.in_flight(slot) > 0)
-        {
+        if online.outbox.is_under_way(reader.key_slot) {
+            reader.doubt.get_or_insert(now);
             return Ok(());
         }
         reader.lose(Skip::Key, head, now);

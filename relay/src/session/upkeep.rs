@@ -9,18 +9,22 @@ use tandem_protocol::{DisplayId, Rendition, limits};
 use super::Session;
 use super::display::Display;
 use super::lag::{Counts, LAG_MAX};
-use super::member::Online;
+use super::member::{Member, Online};
 use super::reader::Place;
-use crate::metrics::Stalled;
+use crate::metrics::{Skip, Stalled};
 
 /// How often subscribers are looked at while anything waits for anybody.
 pub(super) const EVERY: Duration = Duration::from_millis(100);
+
+/// How long a subscriber may need to show what a key leads to, once that has come.
+const DOUBT: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Looks after everybody's screens. To be called every [`EVERY`] while something waits, and a few times a second anyway.
     pub(super) fn upkeep(&mut self, now: Instant) {
         let ids: Vec<DisplayId> = self.displays.keys().copied().collect();
         for &id in &ids {
+            self.end_doubts(id, now);
             self.elect(id, now);
             self.retarget(id, now);
             self.enter_waiting(id, false, now);
@@ -35,13 +39,16 @@ impl Session {
     /// Whether somebody has something of this display to take, or somewhere to go.
     fn is_busy(&self, id: DisplayId, display: &Display) -> bool {
         let readers = self.members.values().filter_map(|member| member.online()?.readers.get(&id));
-        readers.into_iter().any(|reader| match reader.place {
-            Place::Waiting { .. } => display.streams[Rendition::LIVE].received().is_some(),
-            Place::Reading(of, position) => {
-                of != reader.target
-                    || of == Rendition::REDUCED
-                    || position.ordinal() < display.streams[of].head()
-            }
+        readers.into_iter().any(|reader| {
+            reader.doubt.is_some()
+                || match reader.place {
+                    Place::Waiting { .. } => display.streams[Rendition::LIVE].received().is_some(),
+                    Place::Reading(of, position) => {
+                        of != reader.target
+                            || of == Rendition::REDUCED
+                            || position.ordinal() < display.streams[of].head()
+                    }
+                }
         })
     }
 
@@ -70,6 +77,22 @@ impl Session {
         }
         if !has_members {
             display.balance.reset();
+        }
+    }
+
+    /// Whoever said that it had lost step while a key was on its way, and has not got anywhere since that came, has lost step.
+    fn end_doubts(&mut self, id: DisplayId, now: Instant) {
+        let Some(display) = self.displays.get(&id) else { return };
+        let head = display.streams[Rendition::LIVE].head();
+        for online in self.members.values_mut().filter_map(Member::online_mut) {
+            let Some(reader) = online.readers.get_mut(&id) else { continue };
+            let Some(since) = reader.doubt else { continue };
+            if online.outbox.is_under_way(reader.key_slot) {
+                reader.doubt = Some(now);
+            } else if now.saturating_duration_since(since) >= DOUBT {
+                reader.lose(Skip::Key, head, now);
+                self.metrics.lost.increment(1);
+            }
         }
     }
 

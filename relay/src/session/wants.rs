@@ -13,6 +13,8 @@ use super::reader::{Place, Reader};
 
 /// A key that has not even begun to come is asked for again after this long.
 const KEY_AGAIN: Duration = Duration::from_secs(20);
+/// One that has begun to come, only after this long.
+const KEY_AGAIN_ARRIVING: Duration = Duration::from_secs(60);
 /// A fork or merge that does not come is asked for again after this long.
 const CROSSING_AGAIN: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,10 @@ impl Session {
     /// A publisher's connection knows nothing of what an earlier one was asked.
     pub(super) fn forget_wants(&mut self) {
         for display in self.displays.values_mut() {
-            display.asked = Asked::default();
+            let before = std::mem::take(&mut display.asked);
+            for rendition in RENDITIONS {
+                display.asked.may_be_on[rendition] = before.on[rendition] || before.may_be_on[rendition];
+            }
         }
     }
 }
@@ -106,11 +111,12 @@ impl Display {
             ..message::Want::default()
         };
         let live = &self.streams[Rendition::LIVE];
-        // A rendition that nothing came of yet begins with a start by itself, and a key that comes comes.
-        let may_ask = live.received().is_some() && !(self.asked.key.made.is_some() && live.key_is_arriving());
+        // A rendition that nothing came of yet begins with a start by itself.
+        let may_ask = live.received().is_some();
+        let key_again = if live.key_is_arriving() { KEY_AGAIN_ARRIVING } else { KEY_AGAIN };
         let asked = &mut self.asked;
         let mut said = Asked::default().on;
-        if needs.key && may_ask && asked.key.make(KEY_AGAIN, now) {
+        if needs.key && may_ask && asked.key.make(key_again, now) {
             want(message::Want { start: true, key: true, ..on(Rendition::LIVE, true) });
             said[Rendition::LIVE] = true;
         }
@@ -125,7 +131,8 @@ impl Display {
         }
         for rendition in RENDITIONS {
             let needed = if rendition == Rendition::LIVE { needs.live } else { needs.reduced };
-            if needed != asked.on[rendition] && !said[rendition] {
+            let may_be_on = std::mem::take(&mut asked.may_be_on[rendition]);
+            if (needed != asked.on[rendition] || may_be_on) && !said[rendition] {
                 want(on(rendition, needed));
             }
             asked.on[rendition] = needed;

@@ -52,7 +52,7 @@ impl Scene {
         self.stream.push(&record(1, point, kind, 10, more), self.now)
     }
 
-    fn key(&mut self, point: Point) -> bool {
+    fn key(&mut self, point: Point) -> PushedKey {
         self.stream.push_key(&record(1, point, ScreenKind::Key, 10, false)).unwrap()
     }
 
@@ -93,7 +93,7 @@ fn a_joiner_gets_the_held_segment_and_those_in_step_cross_into_the_next() {
     for seq in 4..9 {
         scene.push(live(1, seq), ScreenKind::Update).unwrap();
     }
-    assert!(scene.key(live(1, 1)));
+    assert_eq!(scene.key(live(1, 1)), PushedKey::Whole);
     let entry = scene.stream.entry(0).unwrap();
     assert_eq!(entry.key.len(), 1);
     assert_eq!(scene.drain(&mut { entry.position }).0[0], 2);
@@ -126,7 +126,7 @@ fn who_is_in_step_does_not_pass_a_start_that_does_not_go_on_from_the_record_befo
     assert!(scene.stream.entry(0).is_none(), "and a joiner comes past it no more");
     let mut crossing = scene.stream.bridge(reduced(0, 3)).unwrap();
     assert_eq!(scene.drain(&mut crossing), (vec![2], false));
-    assert!(scene.key(live(1, 9)));
+    assert_eq!(scene.key(live(1, 9)), PushedKey::Whole);
     assert_eq!(scene.drain(&mut scene.enter()), (vec![2], false));
     // A start from black takes everybody on.
     scene.push(live(2, 3), BLACK).unwrap();
@@ -231,13 +231,32 @@ fn a_key_begun_on_a_lane_that_was_opened_again_does_not_go_on() {
     scene.push(live(0, 0), BLACK).unwrap();
     scene.push(live(1, 1), from(live(0, 0))).unwrap();
     let part = record(1, live(1, 0), ScreenKind::Key, 10, true);
-    assert!(!scene.stream.push_key(&part).unwrap());
+    assert_eq!(scene.stream.push_key(&part), Ok(PushedKey::Part));
     assert!(scene.stream.key_is_arriving());
     scene.stream.key_lane_opened();
     assert!(!scene.stream.key_is_arriving());
-    assert!(
-        !scene.stream.push_key(&record(1, live(7, 0), ScreenKind::Key, 10, false)).unwrap(),
-        "no such segment"
-    );
-    assert!(scene.key(live(1, 0)));
+    assert_eq!(scene.key(live(1, 0)), PushedKey::Whole);
+}
+
+#[test]
+fn a_key_that_comes_before_its_start_waits_for_it() {
+    let mut scene = Scene::new();
+    scene.push(live(0, 0), BLACK).unwrap();
+    let part = |more| record(1, live(1, 0), ScreenKind::Key, 10, more);
+    for more in [true, false] {
+        assert_eq!(scene.stream.push_key(&part(more)), Ok(PushedKey::Part), "there is no such segment yet");
+    }
+    scene.push(live(1, 1), from(live(0, 0))).unwrap();
+    assert!(scene.stream.has_key());
+    assert_eq!(scene.stream.entry(1).unwrap().key.len(), 2);
+}
+
+#[test]
+fn a_key_whose_start_was_let_go_is_of_no_use() {
+    let mut scene = Scene::new();
+    scene.push(live(0, 0), BLACK).unwrap();
+    scene.push(live(1, 1), from(live(0, 0))).unwrap();
+    scene.push(live(1, 2), ScreenKind::Update).unwrap();
+    scene.stream.trim(u64::MAX, 0, false);
+    assert_eq!(scene.key(live(1, 0)), PushedKey::Useless);
 }
