@@ -23,6 +23,7 @@ const SCREEN: LaneKey = { kind: LaneKind.Screen, display: 0, rendition: 0, sende
 
 class Sink implements ScreenSink {
   readonly applied: Record[] = [];
+  readonly keyLanes: LaneKey[] = [];
   forgotten = 0;
   isBroken = false;
   point: Point | undefined;
@@ -33,12 +34,16 @@ class Sink implements ScreenSink {
       return "lost";
     }
     this.applied.push(record);
-    this.point = { rendition: 0, segment: 1, seq: record.header.seq };
+    this.point = { rendition: record.header.screen?.rendition ?? 0, segment: 1, seq: record.header.seq };
     return "applied";
   }
 
-  shown() {
-    return { applied: this.point, drawnSeq: this.point?.seq };
+  keyLaneOpened(lane: LaneKey): void {
+    this.keyLanes.push(lane);
+  }
+
+  shown(_: number, rendition: number) {
+    return this.point?.rendition === rendition ? { applied: this.point, drawnSeq: this.point.seq } : {};
   }
 
   showing() {
@@ -94,8 +99,8 @@ function roster(rights: Right[], more: { asking?: boolean; online?: boolean } = 
   return { case: "roster", value: { state: SessionState.ACTIVE, participants } };
 }
 
-function screenRecord(seq: bigint): Record {
-  const screen = { display: 0, rendition: 0, kind: ScreenKind.Update, segment: 1 };
+function screenRecord(seq: bigint, rendition = 0): Record {
+  const screen = { display: 0, rendition, kind: ScreenKind.Update, segment: 1 };
   const header = { type: 0, flags: 0, sender: CUSTOMER, keyId: 0, epoch: 5n, seq, timeUs: 0n, screen };
   return parseRecord(LaneKind.Screen, encodeRecord(header, new Uint8Array(10)));
 }
@@ -219,6 +224,39 @@ describe("screens", () => {
     const acks = s.last().heard("ack").slice(1);
     expect(acks.length).toBe(3);
     expect(acks.at(-1)).toMatchObject({ receivedBytes: BigInt(56 * 17), receivedNextSeq: 17n, drawnSeq: 16n });
+  });
+
+  test("are acknowledged lane by lane when they cross to the reduced rendition, and a resume names the one shown", async () => {
+    const s = await stage();
+    const reduced = { ...SCREEN, rendition: 1 };
+    s.arrive(SCREEN, screenRecord(6n));
+    s.arrive(reduced, screenRecord(3n, 1));
+    s.clock.advance(8);
+    const acks = s.last().heard("ack");
+    expect(acks).toMatchObject([
+      { lane: { rendition: 0 }, receivedNextSeq: 7n },
+      { lane: { rendition: 1 }, receivedNextSeq: 4n, applied: { rendition: 1, seq: 3n } },
+    ]);
+    expect(acks[0]?.applied).toBeUndefined();
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.last().handler.ready();
+    const [hello] = s.last().heard("hello");
+    expect(hello?.showing).toMatchObject([{ display: 0, point: { rendition: 1, seq: 3n } }]);
+    expect(hello?.received).toMatchObject([{ lane: { rendition: 1 }, nextSeq: 4n }]);
+  });
+
+  test("learn of every opening of a key lane", async () => {
+    const s = await stage();
+    const key = { ...SCREEN, kind: LaneKind.Key };
+    const inlet = { key, received: 56 };
+    s.last().handler.record(inlet, screenRecord(0n));
+    s.last().handler.record(inlet, screenRecord(0n));
+    expect(s.sink.keyLanes).toEqual([key]);
+    s.arrive(key, screenRecord(0n));
+    s.arrive({ ...key, rendition: 1 }, screenRecord(0n, 1));
+    expect(s.sink.keyLanes).toEqual([key, key, { ...key, rendition: 1 }]);
   });
 
   test("that cannot be decoded are asked for anew, once, with a start and a key", async () => {

@@ -17,7 +17,7 @@ import { closeNamed } from "./close";
 import { Connection, type ConnectionOptions, type ConnectionState, receivedOf } from "./connection";
 import { type Dropped, NOTHING_DROPPED } from "./dropped";
 import { InputSender, type Sent } from "./input";
-import { type LaneKey, LaneKind, plainLane } from "./lane";
+import { type LaneKey, LaneKind, laneName, plainLane } from "./lane";
 import { Latency } from "./latency";
 import { HEARTBEAT_ACTIVE_MS } from "./limits";
 import { type ControlMessage, laneOf, RecordType } from "./message";
@@ -81,6 +81,9 @@ export type Fate = "applied" | "passed" | "lost";
 export interface ScreenSink {
   /** Takes a record of a screen or key lane. */
   apply(lane: LaneKey, record: Record): Fate;
+  /** A key lane was opened, perhaps again: what was begun on the one before does not go on. */
+  keyLaneOpened(lane: LaneKey): void;
+  /** What a display shows, if it is of this rendition. */
   shown(display: number, rendition: number): Shown;
   showing(): { display: number; point: Point }[];
   /** Forgets a display's pictures, or all. */
@@ -116,6 +119,8 @@ export class Session {
   /** When this end or the customer's last came back. */
   private returnedAt = Number.NEGATIVE_INFINITY;
   private cancelSettling: (() => void) | undefined;
+  /** The newest opening of each key lane. */
+  private readonly keyLanes = new Map<string, Inlet>();
   /** Displays whose picture is stale, with what calls their mending off. */
   private readonly lostDisplays = new Map<number, () => void>();
   private view: SessionView = {
@@ -353,6 +358,7 @@ export class Session {
     switch (inlet.key.kind) {
       case LaneKind.Screen:
       case LaneKind.Key:
+        this.noteKeyLane(inlet);
         return this.screen(inlet.key, record);
       case LaneKind.Cursor:
         return this.lenient(() => this.cursor(record));
@@ -368,6 +374,14 @@ export class Session {
     } catch {
       this.malformed += 1;
     }
+  }
+
+  private noteKeyLane(inlet: Inlet): void {
+    if (inlet.key.kind !== LaneKind.Key) return;
+    const name = laneName(inlet.key);
+    if (this.keyLanes.get(name) === inlet) return;
+    this.keyLanes.set(name, inlet);
+    this.options.sink.keyLaneOpened(inlet.key);
   }
 
   private screen(lane: LaneKey, record: Record): void {

@@ -6,7 +6,7 @@ import type { Point } from "../core/record";
 import wasmUrl from "../gen/tandem_codec.wasm?url";
 
 /** The version of the module's interface that this file speaks. */
-const INTERFACE = 1;
+const INTERFACE = 2;
 
 interface Exports {
   readonly memory: WebAssembly.Memory;
@@ -14,6 +14,7 @@ interface Exports {
   view_new(pixelsMax: number, windowLogMax: number): number;
   view_input(view: number, length: number): number;
   view_apply(view: number, lane: number): number;
+  view_key_lane_opened(view: number, rendition: number): void;
   view_report(view: number): number;
 }
 
@@ -77,6 +78,11 @@ export class Decoder {
     if (outcome === Outcome.Applied) return { outcome: "applied", rects: this.rects() };
     if (outcome === Outcome.Held || outcome === Outcome.Skipped) return { outcome: "passed" };
     return { outcome: "lost", why: this.error() };
+  }
+
+  /** A rendition's key lane was opened again: a key begun on the lane before it does not go on. */
+  keyLaneOpened(rendition: number): void {
+    this.wasm.view_key_lane_opened(this.view, rendition);
   }
 
   /** The update that is shown, if any. */

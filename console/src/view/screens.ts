@@ -1,4 +1,4 @@
-// Pictures of all displays, each kept by its decoder, and the one that is shown painted onto the canvas: changed
+// Pictures of all displays, each kept by its decoder (which takes both of a display's renditions), and the one that is shown painted onto the canvas: changed
 // rectangles straight from the decoder's memory. A video decoder (WebCodecs) would write into the same pictures.
 import type { Shown } from "../core/acks";
 import type { LaneKey } from "../core/lane";
@@ -51,6 +51,10 @@ export class Screens implements ScreenSink {
     this.updates += 1;
     if (lane.display === this.shownDisplay) this.paint(display, lane.display, applied.rects);
     return "applied";
+  }
+
+  keyLaneOpened(lane: LaneKey): void {
+    this.displays.get(lane.display)?.decoder.keyLaneOpened(lane.rendition);
   }
 
   shown(display: number, rendition: number): Shown {
