@@ -20,14 +20,14 @@ CONSOLE_INPUTS := $(shell find console protocol/proto -type f -not -path '*/node
 	-not -path 'console/src/gen/*' -not -path 'console/e2e/*' -not -name '*.wasm' -not -name '*.log' 2>/dev/null)
 
 .PHONY: help demo test check fix bench doc fuzz console wasm clean
-.PHONY: setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm
+.PHONY: setup-bench setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm
 
 help:
 	@echo 'make demo      relay, customer and console on this machine (CHECK=1: checks itself and ends)'
 	@echo 'make test      unit, integration, browser and documentation tests'
 	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units'
 	@echo 'make fix       formats, and applies what the linters can fix'
-	@echo 'make bench     50 pairs of customer and technician at a relay, over each transport (docs/performance.md)'
+	@echo 'make bench     50 pairs at a relay, and one across impaired links, over each transport (docs/performance.md)'
 	@echo 'make doc       documentation of the crates, in target/doc'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) (needs a nightly toolchain)'
 	@echo 'make console   the web application, in console/dist'
@@ -35,6 +35,7 @@ help:
 	@echo 'make clean     removes what these commands made'
 
 # Everything that a command needs at once, so that who is not root is told one command, once.
+setup-bench: SETUP := build wasm console link
 setup-build: SETUP := build wasm console
 setup-check: SETUP := build wasm console check
 setup-console: SETUP := console
@@ -43,7 +44,7 @@ setup-fuzz: SETUP := build
 setup-test: SETUP := build wasm console display browser link
 setup-wasm: SETUP := wasm
 
-setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm:
+setup-bench setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm:
 	@$(STEP) 'set-up: $(strip $(SETUP))' scripts/setup $(SETUP)
 
 # --- What people run ---------------------------------------------------------------------------------------------------
@@ -81,12 +82,13 @@ fix: console/node_modules/.package-lock.json
 	@$(STEP) 'fix: format' cargo fmt --all
 	@$(STEP) 'fix: console' npm --prefix console run fix
 
-bench: setup-build console
+bench: setup-bench console
 	@$(STEP) 'bench: build in release mode' cargo build --locked --release -p tandem-relay -p tandem-loadtest
 	@for transport in quic websocket; do \
 		$(STEP) "bench: 50 pairs over $$transport" target/release/tandem-loadtest run --pairs 50 --seconds 10 --tries 3 \
 			--transport $$transport; \
 	done
+	@$(STEP) 'bench: one pair across six impaired links' target/release/tandem-loadtest impair --quick
 
 doc: setup-build console
 	@$(STEP) 'doc' cargo doc --locked --workspace --no-deps

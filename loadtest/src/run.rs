@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use tandem_client::{Handle, Join, Options, Target, Transport};
+use tandem_protocol::Record;
 use tandem_protocol::message::Capabilities;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -40,7 +41,7 @@ use self::figures::{Figures, Journal};
 use self::inbox::Inbox;
 use self::relay::Relay;
 use self::screen::{Schedule, Source};
-use self::transfer::Direction;
+use self::transfer::{Direction, Transfer};
 
 /// How long a pair may take to show its first picture, and after the window to show its last.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,7 +62,7 @@ pub(crate) struct Plan {
     /// Of the codec: a window that holds a few pictures, so that many pairs fit into one computer.
     pub(crate) window_log: u8,
     /// Files that are sent during the window, as fast as they go.
-    pub(crate) transfer: Option<Direction>,
+    pub(crate) transfer: Option<Arc<Transfer>>,
 }
 
 impl Plan {
@@ -123,6 +124,21 @@ impl Part {
     /// The pictures of the window.
     fn offered(&self, window: Window) -> Range<u32> {
         self.schedule.newest(window.start) + 1..self.schedule.newest(window.end) + 1
+    }
+
+    /// Begins to send files if they go in this direction.
+    fn send_files(&self, direction: Direction, handle: &Handle, until: Instant) {
+        if let Some(transfer) = self.plan.transfer.clone().filter(|transfer| transfer.direction == direction)
+        {
+            let handle = handle.clone();
+            tokio::spawn(async move { transfer.fill(handle, until).await });
+        }
+    }
+
+    /// A record of a file has come: its bytes.
+    fn receive_file(&self, record: &Record) -> u64 {
+        self.plan.transfer.iter().for_each(|transfer| transfer.received(record));
+        record.bytes.len() as u64
     }
 
     fn input_due(&self, window: Window, number: u32) -> Instant {

@@ -12,7 +12,7 @@ use super::{Behind, Show};
 use crate::link::way::Shape;
 use crate::run::Plan;
 use crate::run::command::{Binding, window_log};
-use crate::run::transfer::Direction;
+use crate::run::transfer::{Direction, Transfer};
 
 /// Longest time for which a bulk transfer alone is measured.
 const BULK_WINDOW: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub(super) struct Settings {
 
 impl Settings {
     /// What the ends of a session do.
-    pub(super) fn plan(&self, binding: Binding, show: &Show, transfer: Option<Direction>) -> Plan {
+    pub(super) fn plan(&self, binding: Binding, show: &Show, transfer: Option<Transfer>) -> Plan {
         Plan {
             pairs: 1,
             transport: binding.transport(),
@@ -37,7 +37,7 @@ impl Settings {
             window: self.window,
             inputs_per_second: self.inputs_per_second,
             window_log: window_log(show.source.size()),
-            transfer,
+            transfer: transfer.map(Arc::new),
         }
     }
 
@@ -77,7 +77,7 @@ impl Cell {
             None => Show::noise_for(self.shape.rate, settings.seed),
         };
         let network = settings.network(&vec![self.shape; self.side.links() as usize])?;
-        let plan = settings.plan(self.binding, &show, self.transfer);
+        let plan = settings.plan(self.binding, &show, self.transfer.map(|way| self.transfer_to(way)));
         let played = network.play(&self.scene(plan)).await?;
         let technician = played.technicians.first().context("no technician")?;
         let mut line =
@@ -97,11 +97,18 @@ impl Cell {
         let settings =
             Settings { window: settings.window.min(BULK_WINDOW), inputs_per_second: 0.0, ..settings.clone() };
         let network = settings.network(&vec![self.shape; self.side.links() as usize])?;
-        let plan = settings.plan(self.binding, &Show::still(), Some(Direction::Down));
+        let plan = settings.plan(self.binding, &Show::still(), Some(self.transfer_to(Direction::Down)));
         let played = network.play(&Scene { blackout: false, ..self.scene(plan) }).await?;
         let technician = played.technicians.first().context("no technician")?;
         let failures = [&played.customer.failures[..], &technician.failures].concat();
         Ok((mbit(technician.file_bytes, settings.window), failures))
+    }
+
+    /// A transfer that fills the links and what is in front of them.
+    fn transfer_to(&self, direction: Direction) -> Transfer {
+        let round_trip = self.shape.delay * 2 * self.side.links();
+        let rate = self.shape.rate.bits_per_second() as f64 / 8.0;
+        Transfer::new(direction, (rate * round_trip.as_secs_f64()) as u64)
     }
 
     fn scene(&self, plan: Plan) -> Scene {

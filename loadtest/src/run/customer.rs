@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::figures::{Figures, Journal};
 use super::inbox::Inbox;
 use super::screen::Screen;
-use super::transfer::{self, Direction};
+use super::transfer::Direction;
 use super::{PATIENCE, Part, Window, changed, sleep_until};
 
 /// The one display.
@@ -113,9 +113,8 @@ impl Customer {
         if (window.start..window.end).contains(&began) {
             self.figures.busy += began.elapsed();
         }
-        if self.part.plan.transfer == Some(Direction::Down) && !self.sending {
-            self.sending = true;
-            tokio::spawn(transfer::fill(self.handle.clone(), window.end));
+        if !std::mem::replace(&mut self.sending, true) {
+            self.part.send_files(Direction::Down, &self.handle, window.end);
         }
     }
 
@@ -130,7 +129,8 @@ impl Customer {
             Event::Record { lane, record } if lane.kind == LaneKind::Input => self.input(lane, &record, came),
             Event::Record { lane, record } if lane.kind == LaneKind::File => {
                 let counts = self.window().is_some_and(|window| (window.start..window.end).contains(&came));
-                self.figures.file_bytes += if counts { record.bytes.len() as u64 } else { 0 };
+                let bytes = self.part.receive_file(&record);
+                self.figures.file_bytes += if counts { bytes } else { 0 };
             }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
             Event::Closed { close, reason } => {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::age::Age;
 use super::figures::{Figures, Samples};
 use super::inbox::Inbox;
-use super::transfer::{self, Direction};
+use super::transfer::Direction;
 use super::{PATIENCE, Part, SETTLE, Window, changed, sleep_until};
 
 /// How often it is looked for a picture of after a black-out, which may be there although nothing came.
@@ -108,10 +108,9 @@ impl Technician {
             self.sampling = true;
             self.age.sample(window.start.max(self.began + first + SETTLE), window.end);
         }
-        let sends = self.duty.controls && self.part.plan.transfer == Some(Direction::Up);
-        if sends && !self.sending && self.rights.has(Right::SendFiles) {
+        if !self.sending && self.rights.has(Right::SendFiles) {
             self.sending = true;
-            tokio::spawn(transfer::fill(self.handle.clone(), window.end));
+            self.part.send_files(Direction::Up, &self.handle, window.end);
         }
     }
 
@@ -127,8 +126,9 @@ impl Technician {
                 self.viewer.key_lane_opened(lane.rendition);
             }
             Event::Record { lane, record } if lane.kind.is_screen() => self.screen(lane, &record, came),
-            Event::Record { lane, record } if lane.kind == LaneKind::File && self.is_in_window(came) => {
-                self.figures.file_bytes += record.bytes.len() as u64;
+            Event::Record { lane, record } if lane.kind == LaneKind::File => {
+                let bytes = self.part.receive_file(&record);
+                self.figures.file_bytes += if self.is_in_window(came) { bytes } else { 0 };
             }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
             Event::Closed { close, reason } => {
@@ -144,7 +144,7 @@ impl Technician {
         let mut rights = vec![Right::View];
         if self.duty.controls {
             rights.push(Right::Control);
-            rights.extend(self.part.plan.transfer.map(|direction| match direction {
+            rights.extend(self.part.plan.transfer.iter().map(|transfer| match transfer.direction {
                 Direction::Up => Right::SendFiles,
                 Direction::Down => Right::ReceiveFiles,
             }));
