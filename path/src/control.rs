@@ -21,7 +21,7 @@ use crate::windowed::{Max, Min};
 /// Time of the path's rate beyond its round trip that may be under way.
 pub const AHEAD: Duration = Duration::from_millis(4);
 /// Time of the path's rate that a look for a faster path adds at first.
-pub const LOOK: Duration = Duration::from_millis(6);
+pub const LOOK: Duration = Duration::from_millis(5);
 /// Part of the rate that is used while nothing is looked for, so that what waits leaves.
 const CRUISE: f64 = 0.97;
 /// Packets in the first window.
@@ -36,9 +36,11 @@ const LOOK_ROUNDS: u32 = 6;
 /// Share of a round's bytes whose loss means congestion.
 const LOSS_MAX: f64 = 0.1;
 /// Packets of a train that tells the rate of the narrowest link.
-const TRAIN_PACKETS: f64 = 8.0;
+const TRAIN_PACKETS: f64 = 5.0;
 /// Round trips whose shortest tells whether something waits now.
 const RECENT: usize = 5;
+/// Silence beyond four round trips that is a black-out.
+const BLACK_OUT: Duration = Duration::from_millis(300);
 /// Sendings remembered.
 const LOG_MAX: usize = 16384;
 
@@ -63,11 +65,17 @@ pub struct Control {
     phase: Phase,
     /// Rounds in a row with a queue that stood.
     standing: u8,
+    /// Drains in a row that a path which became slower still has made necessary.
+    drains: u8,
+    /// The rate before the first of them.
+    rate_before: f64,
     /// Time of the rate that the next look adds.
     look: Duration,
     looked_at: Option<Instant>,
     /// Since when nothing was acknowledged, while something is under way.
     silent_since: Option<Instant>,
+    /// When the path was back after a black-out. What was sent before says nothing of it.
+    resumed_at: Option<Instant>,
     /// All that was ever sent.
     sent: u64,
 }
@@ -108,6 +116,8 @@ struct Round {
     samples: u32,
     /// The window was full at some time.
     full: bool,
+    /// Most bytes that were under way.
+    most: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,9 +150,12 @@ impl Control {
             round: Round::default(),
             phase: Phase::Startup { best: 0.0, flat: 0 },
             standing: 0,
+            drains: 0,
+            rate_before: 0.0,
             look: LOOK,
             looked_at: None,
             silent_since: None,
+            resumed_at: None,
             sent: 0,
         }
     }
@@ -163,6 +176,7 @@ impl Control {
         self.sent += bytes;
         let full = self.in_flight as f64 + 2.0 * self.packet >= self.window() as f64;
         self.round.full |= full;
+        self.round.most = self.round.most.max(self.in_flight);
         let sending = Sending {
             at: now,
             delivered: self.delivered,
@@ -195,6 +209,10 @@ impl Control {
     /// That was all that is acknowledged now; so many bytes are still under way.
     pub fn acknowledged(&mut self, in_flight: u64, now: Instant) {
         self.in_flight = in_flight;
+        let silence = self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if self.was_black_out(silence) {
+            self.resume(now);
+        }
         self.silent_since = (in_flight > 0).then_some(now);
         self.round.delivered += self.acks.bytes;
         let (newest, bytes, packets) = (
@@ -202,7 +220,7 @@ impl Control {
             std::mem::take(&mut self.acks.bytes),
             std::mem::take(&mut self.acks.packets),
         );
-        if let Some(sending) = newest {
+        if let Some(sending) = newest.filter(|sending| self.resumed_at.is_none_or(|at| sending.at >= at)) {
             self.train(sending.at, bytes, packets, now);
             self.sample(sending, packets, now);
             self.first_sent_at = Some(sending.at);
@@ -227,6 +245,25 @@ impl Control {
             self.phase = Phase::Startup { best: rate, flat: 0 };
             self.round = Round { began: Some(now), ends: self.delivered, ..Round::default() };
         }
+    }
+
+    /// The path is back after a black-out, as far as anybody knows as it was.
+    pub fn resume(&mut self, now: Instant) {
+        self.rates.set(self.rates.get(), now);
+        self.acks = Acks::default();
+        self.standing = 0;
+        self.resumed_at = Some(now);
+        self.next_round(now);
+    }
+
+    /// Whether so long a silence was none of the path's ordinary doings.
+    pub fn was_black_out(&self, silence: Duration) -> bool {
+        silence > BLACK_OUT + 4 * self.round_trip.get().unwrap_or(BLACK_OUT)
+    }
+
+    /// Something that stood in the way is gone: the path may carry more than it has shown.
+    pub fn start_again(&mut self) {
+        self.phase = Phase::Startup { best: self.rates.get(), flat: 0 };
     }
 
     /// Bytes that may be under way.
@@ -389,10 +426,15 @@ impl Control {
         };
         if growing && self.round.samples >= 4 && self.queue_shows() {
             self.look = LOOK;
+            // A burst that overran a short buffer delivered little, but has shown the narrowest link.
+            if let (Phase::Startup { .. }, Some(narrowest)) = (self.phase, self.acks.narrowest) {
+                let rate = self.rates.get();
+                self.rates.set(rate.max((0.9 * narrowest).min(4.0 * rate)), now);
+            }
             self.phase = Phase::Drain { empty: false };
             self.next_round(now);
         } else if over || late {
-            self.end_of_round(elapsed, over, now);
+            self.end_of_round(elapsed, now);
             self.next_round(now);
         } else if self.phase == Phase::Cruise && self.may_look(now) {
             self.looked_at = Some(now);
@@ -424,17 +466,21 @@ impl Control {
             >= 0.8 * self.rates.get() * self.round_trip.get().unwrap_or_default().as_secs_f64()
     }
 
-    fn end_of_round(&mut self, elapsed: Duration, over: bool, now: Instant) {
-        let Round { delivered, lost, quickest, full, samples, .. } = self.round;
+    fn end_of_round(&mut self, elapsed: Duration, now: Instant) {
+        let Round { delivered, lost, quickest, full, samples, most, .. } = self.round;
         let delivery = delivered as f64 / elapsed.as_secs_f64().max(1e-4);
         let all = (delivered + lost) as f64;
+        // Little under way makes no queue: what came late then was acknowledged late.
+        let round_trip = self.round_trip.get().unwrap_or_default().as_secs_f64();
+        let enough = samples > 1 && most as f64 >= 0.7 * self.rates.get() * round_trip;
+        let stands = enough && quickest.is_some_and(|quickest| self.excess(quickest) > self.may_stand());
         let draining = matches!(self.phase, Phase::Drain { .. });
         if lost as f64 > (LOSS_MAX * all).max(3.0 * self.packet) && !draining {
-            self.rates.set((0.9 * delivery).clamp(0.7 * self.rates.get(), self.rates.get()), now);
-            self.phase = Phase::Drain { empty: false };
+            // With a queue, what arrived is what the path carries; without one, most of it may still be ours to have.
+            let least = if stands { 0.0 } else { 0.7 * self.rates.get() };
+            self.slow_down((0.9 * delivery).max(least), now);
             return;
         }
-        let stands = samples > 1 && quickest.is_some_and(|quickest| self.excess(quickest) > self.may_stand());
         self.standing = if stands { self.standing + 1 } else { 0 };
         match self.phase {
             Phase::Startup { best, flat } => {
@@ -443,14 +489,15 @@ impl Control {
                 self.phase =
                     if flat >= 3 { Phase::Cruise } else { Phase::Startup { best: best.max(rate), flat } };
             }
-            Phase::Drain { empty: true } if over => self.drained(quickest, now),
-            Phase::Drain { .. } => {}
-            _ if self.standing >= 2 => {
-                self.standing = 0;
-                self.look = LOOK;
-                self.rates.set(delivery.min(self.rates.get()), now);
-                self.phase = Phase::Drain { empty: false };
+            Phase::Drain { empty: true }
+                if stands && delivery < 0.65 * self.rates.get() && self.drains < 2 =>
+            {
+                self.drains += 1;
+                self.slow_down(delivery, now);
             }
+            Phase::Drain { empty: true } => self.drained(quickest, now),
+            Phase::Drain { empty: false } => {}
+            _ if self.standing >= 2 || (stands && self.jammed()) => self.slow_down(delivery, now),
             _ if stands => {}
             Phase::Look { seen: false, before } => self.phase = Phase::Look { seen: true, before },
             Phase::Look { seen: true, before } => self.looked(before, quickest, now),
@@ -461,6 +508,22 @@ impl Control {
         }
     }
 
+    /// The path carries no more than this.
+    fn slow_down(&mut self, rate: f64, now: Instant) {
+        if self.drains == 0 {
+            self.rate_before = self.rates.get();
+        }
+        self.standing = 0;
+        self.look = LOOK;
+        self.rates.set(rate.min(self.rates.get()), now);
+        self.phase = Phase::Drain { empty: false };
+    }
+
+    /// Whether so much waits that one round is enough to believe it.
+    fn jammed(&self) -> bool {
+        self.recent.iter().all(|&rtt| self.excess(rtt) > 4 * self.may_stand())
+    }
+
     /// Longest wait in the path that is our own doing.
     fn may_stand(&self) -> Duration {
         let look = if matches!(self.phase, Phase::Look { .. }) { self.look } else { LOOK };
@@ -469,14 +532,21 @@ impl Control {
 
     /// The path had room for a round: what waits there now is not ours.
     fn drained(&mut self, quickest: Option<Duration>, now: Instant) {
-        if let Some(quickest) = quickest
-            && (self.excess(quickest) > self.may_stand() || self.round_trip.age(now) > ROUND_TRIP_LIFE)
-        {
-            self.round_trip.set(quickest, now);
-        }
-        self.standing = 0;
+        (self.standing, self.drains) = (0, 0);
         self.looked_at = Some(now);
         self.phase = Phase::Cruise;
+        let Some(quickest) = quickest else { return };
+        let packets = Duration::from_secs_f64(3.0 * self.packet / self.rate_before.max(self.packet));
+        let ours = 2 * AHEAD + LOOK + packets + self.round_trip.get().unwrap_or_default() / 16;
+        if self.excess(quickest) > ours {
+            // The way is longer now, and it was not our queue that we gave way to.
+            self.round_trip.set(quickest, now);
+            let rate = self.rates.get().max(0.5 * self.rate_before);
+            self.rates.set(rate, now);
+            self.phase = Phase::Startup { best: rate, flat: 0 };
+        } else if self.round_trip.age(now) > ROUND_TRIP_LIFE {
+            self.round_trip.set(quickest, now);
+        }
     }
 
     /// What the look has shown.

@@ -55,12 +55,15 @@ pub struct Bound {
     congestion: Congestion,
     control: Control,
     bucket: Bucket,
-    /// Ends of what was given to the kernel, and when; acknowledged ones are gone.
-    log: VecDeque<(u64, Instant)>,
+    /// Ends of what was given to the kernel, and when (`None`: before a black-out); acknowledged ones are gone.
+    log: VecDeque<(u64, Option<Instant>)>,
     /// As the kernel counts: given to it, and delivered.
     accepted: u64,
     delivered: u64,
     retransmitted: u32,
+    /// What was lost before this was delivered was lost in a black-out.
+    forgiven: u64,
+    looked: Option<Instant>,
     state: State,
     known: bool,
     lossy: bool,
@@ -75,14 +78,15 @@ struct Sample {
     held: u64,
     /// Bytes of these that were not sent.
     unsent: u64,
-    /// Segments acknowledged beyond a gap.
+    /// Segments under way, and those of them that were acknowledged beyond a gap.
+    under_way: u32,
     beyond: u32,
-    /// Bytes of a segment.
-    segment: u32,
     /// Segments sent again, ever.
     retransmitted: u32,
     /// Segments sent, ever.
     segments: u32,
+    /// How long ago an acknowledgement came, in ticks of the kernel's.
+    heard: Duration,
 }
 
 impl Bound {
@@ -96,6 +100,8 @@ impl Bound {
             accepted: 0,
             delivered: 0,
             retransmitted: 0,
+            forgiven: 0,
+            looked: None,
             state: State::default(),
             known: false,
             lossy: false,
@@ -109,7 +115,9 @@ impl Bound {
             self.take(sample, now);
             if self.changes_to_bbr(sample) {
                 // Not everybody may.
-                let _ = socket.set_tcp_congestion(b"bbr");
+                if socket.set_tcp_congestion(b"bbr").is_ok() {
+                    self.control.start_again();
+                }
             }
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -155,27 +163,46 @@ impl Bound {
 
     fn take(&mut self, sample: Sample, now: Instant) {
         let accepted = sample.acknowledged + sample.held;
-        let delivered = sample.acknowledged + u64::from(sample.beyond) * u64::from(sample.segment);
+        // Segments are as long as what was written at once: the kernel counts them, not their bytes.
+        let segment = sample.held.saturating_sub(sample.unsent) / u64::from(sample.under_way.max(1));
+        let delivered = sample.acknowledged + u64::from(sample.beyond) * segment;
         if !self.known {
             // Handshakes came before us.
             (self.accepted, self.delivered) = (accepted, delivered);
             self.retransmitted = sample.retransmitted;
             self.known = true;
         }
-        self.delivered(delivered.clamp(self.delivered, self.accepted), now);
+        // Where nobody has looked for a while, it was delivered before now.
+        let heard = now.checked_sub(sample.heard).unwrap_or(now).max(self.looked.unwrap_or(now));
+        let heard = if self.looked.is_some_and(|looked| now < looked + LOOK_MAX) { now } else { heard };
+        self.looked = Some(now);
+        self.forgive_black_out(delivered, now);
+        self.delivered(delivered.clamp(self.delivered, self.accepted), heard);
         if accepted > self.accepted {
             self.control.sent(accepted - self.accepted, now);
-            self.log.push_back((accepted, now));
+            self.log.push_back((accepted, Some(now)));
             self.accepted = accepted;
         }
         let again = sample.retransmitted.saturating_sub(self.retransmitted);
         if again > 0 {
             self.retransmitted = sample.retransmitted;
-            self.control.lost(u64::from(again) * u64::from(sample.segment), false, now);
+        }
+        if again > 0 && self.delivered >= self.forgiven {
+            self.control.lost(u64::from(again) * segment.min(SEGMENT.into()), false, now);
         }
         let held = self.accepted - self.delivered;
         let unsent = sample.unsent.min(held);
         self.state = State { unsent, in_flight: held - unsent, ..self.control.state() };
+    }
+
+    /// When something is delivered again after a black-out: what was lost in it says nothing of the path.
+    fn forgive_black_out(&mut self, delivered: u64, now: Instant) {
+        let since = self.control.state().silent_since.unwrap_or(now);
+        if delivered > self.delivered && self.control.was_black_out(now.saturating_duration_since(since)) {
+            self.forgiven = self.accepted;
+            self.log.iter_mut().for_each(|entry| entry.1 = None);
+            self.control.resume(now);
+        }
     }
 
     /// So much has been delivered.
@@ -183,8 +210,12 @@ impl Bound {
         if delivered <= self.delivered {
             return;
         }
-        while let Some(&(end, at)) = self.log.front() {
-            self.control.acknowledge(at, delivered.min(end) - self.delivered);
+        while self.delivered < delivered
+            && let Some(&(end, at)) = self.log.front()
+        {
+            if let Some(at) = at {
+                self.control.acknowledge(at, delivered.min(end) - self.delivered);
+            }
             self.delivered = delivered.min(end);
             if end > delivered {
                 break;
@@ -229,11 +260,12 @@ mod linux {
     struct Info {
         _state_to_flags: [u8; 8],
         _rto_ato: [u32; 2],
-        send_segment: u32,
-        _receive_segment: u32,
-        _unacknowledged: u32,
+        _segment_sizes: [u32; 2],
+        under_way: u32,
         beyond: u32,
-        _lost_to_receive_space: [u32; 17],
+        _lost_to_last_received: [u32; 6],
+        heard_ms_ago: u32,
+        _path_to_receive_space: [u32; 10],
         retransmitted: u32,
         _pacing: [u64; 2],
         acknowledged: u64,
@@ -269,10 +301,11 @@ mod linux {
             acknowledged: info.acknowledged,
             held: u64::try_from(held).unwrap_or(0),
             unsent: info.unsent.into(),
+            under_way: info.under_way,
             beyond: info.beyond,
-            segment: info.send_segment,
             retransmitted: info.retransmitted,
             segments: info.segments_out,
+            heard: Duration::from_millis(info.heard_ms_ago.into()),
         })
     }
 
@@ -313,11 +346,11 @@ mod tests {
         bound.look(&SockRef::from(&near), now + Duration::from_millis(1));
         let sample = linux::sample(&SockRef::from(&near)).unwrap();
         assert_eq!(sample.acknowledged + sample.held, bound.accepted);
-        assert!(sample.segment > 0);
+        assert!(sample.segments > 0);
     }
 
     fn given(acknowledged: u64, held: u64) -> Sample {
-        Sample { acknowledged, held, segment: 1000, ..Sample::default() }
+        Sample { acknowledged, held, under_way: (held / 1000) as u32, ..Sample::default() }
     }
 
     #[test]
@@ -333,6 +366,25 @@ mod tests {
         // Beyond a gap counts as arrived.
         bound.take(Sample { beyond: 10, ..given(90_000, 10_000) }, now + Duration::from_millis(1));
         assert_eq!(bound.state().in_flight, 0);
+    }
+
+    #[test]
+    fn a_black_out_changes_nothing_of_what_is_known() {
+        let mut bound = Bound::new(Congestion::default());
+        let mut now = Instant::now();
+        let mut given_bytes = 0;
+        for _ in 0..50 {
+            bound.take(given(given_bytes, 0), now);
+            bound.take(given(given_bytes, 10_000), now);
+            given_bytes += 10_000;
+            now += Duration::from_millis(50);
+        }
+        let known = bound.state();
+        assert!(known.rate > 100_000.0 && known.rtt_min == Duration::from_millis(50), "{known:?}");
+        // What is under way comes two seconds late, and half of it had to be sent again.
+        now += Duration::from_secs(2);
+        bound.take(Sample { retransmitted: 5, ..given(given_bytes, 0) }, now);
+        assert_eq!((bound.state().rate, bound.state().rtt_min), (known.rate, known.rtt_min));
     }
 
     #[test]
