@@ -54,10 +54,12 @@ fn records() -> Result<Vec<(LaneKind, Record)>, Failure> {
         draw(&mut picture, Rect { x: 300, y: 20, w: 343, h: 300 }, |x, y| text(x, y + line * 13));
         sender.send(&mut encoder, &picture, usize::MAX)?;
     }
-    // Those in step skip this key.
+    // Those in step keep this key until they know that they need none, and skip it then.
     let key = encoder.start_segment().ok_or("nothing to start from")?.encode()?;
-    sender.push(LaneKind::Key, ScreenKind::Key, sender.segment + 1, sender.seq - 1, &key);
+    let (segment, seq) = (sender.segment + 1, sender.seq - 1);
+    sender.push(LaneKind::Key, ScreenKind::Key, segment, seq, &key);
     sender.send(&mut encoder, &picture, usize::MAX)?;
+    sender.push(LaneKind::Key, ScreenKind::Key, segment, seq, &key);
 
     // Another epoch, another size, joined in mid-session: start and update are held for the key.
     let size = Size { w: 97, h: 33 };

@@ -111,8 +111,7 @@ impl Owed {
     pub(crate) fn by_age(&self, region: Region, parts: &mut Vec<Region>) {
         let first = parts.len();
         let ages = |(cell, units): (usize, Range<usize>)| self.cells[cell][units].iter().copied();
-        let mut owed = self.places(region.rect).flat_map(ages).filter(|&since| since != 0);
-        if owed.all(|since| since == region.since) {
+        if self.places(region.rect).flat_map(ages).all(|since| since == region.since) {
             return parts.push(region);
         }
         let (left, right) = (region.rect.x, region.rect.x + region.rect.w);
