@@ -65,6 +65,15 @@ impl Timers {
     }
 }
 
+/// Tells handles when the driver has ended, however it did.
+struct Over(Arc<Shared>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl Driver {
     pub(crate) fn new(options: Options, shared: Arc<Shared>, events: mpsc::Sender<Event>) -> Self {
         let attempt = AttemptId(rand::rng().random());
@@ -85,6 +94,7 @@ impl Driver {
 
     /// Runs until the session is over for us, or nobody listens.
     pub(crate) async fn run(mut self) {
+        let _over = Over(self.shared.clone());
         if let Join::Ticket(ticket) = &self.options.join {
             self.ticket = Some(ticket.clone());
         }
@@ -242,6 +252,7 @@ impl Driver {
         let sender = Sender(sender.ok_or_else(|| Lost::protocol("a welcome without a number"))?);
         let session = SessionId::try_from(&welcome.session_id[..]).map_err(Lost::protocol)?;
         let resumed = self.shared.outbox.lock().connected(sender, &welcome.received, Instant::now());
+        self.shared.room.notify_waiters();
         self.shared.acks.lock().reconnected();
         self.attempt = AttemptId(rand::rng().random());
         self.ticket = Some(Bytes::from(welcome.ticket.clone()));
@@ -363,7 +374,10 @@ impl Driver {
                     self.shared.outbox.lock().input_done(lane, ack.epoch, ack.received_next_seq);
                 }
             }
-            control::Message::Feedback(feedback) => self.shared.outbox.lock().feedback(feedback, now),
+            control::Message::Feedback(feedback) => {
+                let own = self.shared.path.read();
+                self.shared.outbox.lock().feedback(feedback, &own, now);
+            }
             control::Message::Reopen(reopen) => {
                 if let Some(lane) = reopen.lane.as_ref().and_then(|lane| LaneKey::try_from(lane).ok()) {
                     let dropped = self.shared.outbox.lock().reopen(lane, now);
@@ -403,7 +417,13 @@ impl Source for Shared {
     }
 
     fn next(&self, lane: LaneKey) -> Option<Bytes> {
-        self.outbox.lock().next(lane)
+        let mut outbox = self.outbox.lock();
+        let full = !outbox.has_room(lane);
+        let record = outbox.next(lane, Instant::now());
+        if full && outbox.has_room(lane) {
+            self.room.notify_waiters();
+        }
+        record
     }
 
     fn credit(&self, lane: LaneId, bytes: u64) {

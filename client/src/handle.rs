@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -25,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) path: Gauge,
     /// There is something to send.
     wake: Notify,
+    /// A lane has room again, or there is a connection again, or none will be.
+    pub(crate) room: Notify,
+    /// Nothing will be sent any more.
+    over: AtomicBool,
     /// The program wants to leave.
     leave: Mutex<Option<Close>>,
     left: Notify,
@@ -37,6 +42,8 @@ impl Shared {
             acks: Mutex::default(),
             path: Gauge::default(),
             wake: Notify::new(),
+            room: Notify::new(),
+            over: AtomicBool::new(false),
             leave: Mutex::new(None),
             left: Notify::new(),
         }
@@ -44,6 +51,12 @@ impl Shared {
 
     pub(crate) async fn notified(&self) {
         self.wake.notified().await;
+    }
+
+    /// The driver has ended.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.room.notify_waiters();
     }
 
     /// The code that the connection is to be closed with, if the program wants that.
@@ -83,6 +96,26 @@ impl Handle {
         sent
     }
 
+    /// Ends when a lane takes more: at once, or when no more than half of what may wait on it does. A file goes at full
+    /// speed when every [`SendError::Full`] is followed by this. Between two connections it waits for the next.
+    ///
+    /// # Errors
+    /// [`SendError::Offline`] once the session is over for us.
+    pub async fn ready(&self, lane: LaneKey) -> Result<(), SendError> {
+        loop {
+            let mut room = std::pin::pin!(self.0.room.notified());
+            // From here on no notification is missed.
+            room.as_mut().enable();
+            if self.0.over.load(Ordering::Acquire) {
+                return Err(SendError::Offline);
+            }
+            if self.0.outbox.lock().has_room(lane) {
+                return Ok(());
+            }
+            room.await;
+        }
+    }
+
     /// Ends a lane of ours after what waits on it.
     pub fn finish(&self, lane: LaneKey) {
         self.0.outbox.lock().finish(lane);
@@ -101,7 +134,8 @@ impl Handle {
 
     /// How much this screen's path takes now. Ask again after every `Feedback` and `Connected`.
     pub fn pace(&self, lane: LaneKey) -> Pace {
-        self.0.outbox.lock().pace(lane, Instant::now())
+        let own = self.0.path.read();
+        self.0.outbox.lock().pace(lane, &own, Instant::now())
     }
 
     /// A screen of somebody was decoded up to `applied` and drawn up to `drawn_seq`.

@@ -5,14 +5,22 @@
 //! else is refused ([`SendError::Full`]) beyond [`waiting_max`]. Unacknowledged input is kept up to 1 MiB, screens up to
 //! 8 MiB, for a resume.
 
+mod lane;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tandem_path::State;
 use tandem_protocol::message::{Control, Feedback, LanePosition, control, types};
-use tandem_protocol::{Flags, Header, LaneKey, LaneKind, ScreenHeader, ScreenKind, Sender, limits};
+use tandem_protocol::{
+    Flags, Header, LaneKey, LaneKind, Rendition, ScreenHeader, ScreenKind, Sender, limits,
+};
 
 use crate::pacer::{Pace, Pacer};
+use lane::{Kept, Lane, waiting_max};
 
 /// A body to be sent, with what its header says.
 #[derive(Clone, Copy, Debug)]
@@ -106,34 +114,6 @@ pub(crate) struct Outbox {
     commands: Vec<Command>,
 }
 
-#[derive(Debug, Default)]
-struct Lane {
-    open: bool,
-    next_seq: u64,
-    waiting: VecDeque<Kept>,
-    waiting_bytes: usize,
-    /// Sent and not acknowledged: input and screens.
-    kept: VecDeque<Kept>,
-    kept_bytes: usize,
-    /// The newest of each slot, for the next connection.
-    slots: BTreeMap<u8, Kept>,
-    /// Given to it since it opened on this connection.
-    bytes: u64,
-    pacer: Pacer,
-}
-
-#[derive(Clone, Debug)]
-struct Kept {
-    seq: u64,
-    /// The number that would have gone on from the record before it: `seq`, or less if numbers were left out.
-    follows: u64,
-    at: Instant,
-    /// The lane's bytes at its end.
-    end: u64,
-    slot: Option<u8>,
-    bytes: Bytes,
-}
-
 /// What a new connection cannot go on with.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resumed {
@@ -223,10 +203,11 @@ impl Outbox {
             segment,
             kind,
         });
-        let parts = len.div_ceil(limits::BODY_MAX).max(1);
+        let most = if key.kind == LaneKind::Key { KEY_PIECE } else { limits::BODY_MAX };
+        let parts = len.div_ceil(most).max(1);
         let mut seq = 0;
         for part in 0..parts {
-            let body = &out.body[part * limits::BODY_MAX..len.min((part + 1) * limits::BODY_MAX)];
+            let body = &out.body[part * most..len.min((part + 1) * most)];
             let mut flags = Flags::default();
             if out.latest {
                 flags = flags.with(Flags::LATEST);
@@ -262,10 +243,80 @@ impl Outbox {
         }
     }
 
-    /// How much the path of this screen takes now.
-    pub(crate) fn pace(&mut self, key: LaneKey, now: Instant) -> Pace {
+    /// How much the path of this screen takes now, of which `own` is our end.
+    pub(crate) fn pace(&mut self, key: LaneKey, own: &State, now: Instant) -> Pace {
         let Some(sender) = self.sender.filter(|_| self.online) else { return Pace::Wait(None) };
-        self.lanes.entry(LaneKey { sender, ..key }).or_default().pacer.pace(now)
+        let key = LaneKey { sender, ..key };
+        let rate = self.uplink_rate(own);
+        let share = self.share(key, rate, now);
+        let unsent = self.unsent(own);
+        let lane = self.lanes.entry(key).or_default();
+        lane.pacer.set_share(share, now);
+        lane.pacer.set_unsent(unsent);
+        let bytes = match lane.pacer.pace(now) {
+            Pace::Send(bytes) if rate > 0.0 => bytes,
+            pace => return pace,
+        };
+        // What waits at our own end waits for nothing: it is better encoded later.
+        let waits = own.waiting() + Duration::from_secs_f64((self.screens_waiting() as f64 / rate).min(60.0));
+        let (most, least) = if key.rendition == Rendition::LIVE {
+            (AHEAD_LIVE, false)
+        } else {
+            let lane = &self.lanes[&key];
+            let turn = Duration::from_secs_f64((lane.taken as f64 / (REDUCED_LEAST * rate)).min(60.0));
+            (AHEAD_REDUCED, lane.waiting.is_empty() && lane.moved.is_none_or(|moved| now >= moved + turn))
+        };
+        if waits <= most / 4 {
+            return Pace::Send(bytes);
+        }
+        let room = (rate * most.saturating_sub(waits).as_secs_f64()) as usize;
+        if room >= bytes.min(ROOM_LEAST) {
+            return Pace::Send(bytes.min(room));
+        }
+        if least {
+            return Pace::Send(bytes.min(ROOM_LEAST));
+        }
+        Pace::Wait(Some(now + waits.saturating_sub(most / 2).clamp(Duration::from_millis(1), GATE_MAX)))
+    }
+
+    /// The part of the path that a screen gets while others wait that come after it.
+    fn share(&self, key: LaneKey, rate: f64, now: Instant) -> f64 {
+        let waits = |kind: fn(&LaneKey) -> bool| {
+            self.lanes.iter().any(|(key, lane)| kind(key) && lane.waits(rate, now))
+        };
+        if waits(|key| key.kind == LaneKind::Key) {
+            SHARE_BESIDE_KEY
+        } else if waits(|key| key.kind.is_bulk())
+            || (key.rendition == Rendition::LIVE
+                && waits(|key| key.kind == LaneKind::Screen && key.rendition != Rendition::LIVE))
+        {
+            SHARE_BESIDE_BULK
+        } else {
+            1.0
+        }
+    }
+
+    /// The least that our own end is known to carry, bytes a second: every path that we pace begins with it. 0: unknown.
+    fn uplink_rate(&self, own: &State) -> f64 {
+        self.lanes.values().map(|lane| lane.pacer.rate()).fold(own.rate, f64::max)
+    }
+
+    /// Bytes of screens that wait for the connection.
+    fn screens_waiting(&self) -> usize {
+        let screens = self.lanes.iter().filter(|(key, _)| key.kind == LaneKind::Screen);
+        screens.map(|(_, lane)| lane.waiting_bytes).sum()
+    }
+
+    /// Bytes that have not left our own end.
+    fn unsent(&self, own: &State) -> u64 {
+        self.screens_waiting() as u64 + own.unsent
+    }
+
+    /// Whether a lane can take more without delay: no more waits than half of what may.
+    pub(crate) fn has_room(&self, key: LaneKey) -> bool {
+        let Some(sender) = self.sender.filter(|_| self.online) else { return false };
+        let lane = self.lanes.get(&LaneKey { sender, ..key });
+        lane.is_none_or(|lane| lane.waiting_bytes <= waiting_max(key.kind) / 2)
     }
 
     /// What the connection has to do before it asks for records.
@@ -274,13 +325,12 @@ impl Outbox {
     }
 
     /// The next record of a lane, to be sent now.
-    pub(crate) fn next(&mut self, key: LaneKey) -> Option<Bytes> {
+    pub(crate) fn next(&mut self, key: LaneKey, now: Instant) -> Option<Bytes> {
         if key.kind == LaneKind::Control {
             return self.control.pop_front();
         }
         let lane = self.lanes.get_mut(&key)?;
-        let record = lane.waiting.pop_front()?;
-        lane.waiting_bytes -= record.bytes.len();
+        let record = lane.pop(now)?;
         let bytes = record.bytes.clone();
         match key.kind {
             LaneKind::Input => lane.keep(record, limits::RESEND_INPUT),
@@ -298,13 +348,15 @@ impl Outbox {
     }
 
     /// The relay reports how a screen of ours gets through.
-    pub(crate) fn feedback(&mut self, feedback: &Feedback, now: Instant) {
+    pub(crate) fn feedback(&mut self, feedback: &Feedback, own: &State, now: Instant) {
+        let unsent = self.unsent(own);
         let of = |key: &LaneKey| {
             key.kind == LaneKind::Screen
                 && u32::from(key.display.0) == feedback.display
                 && u32::from(key.rendition.0) == feedback.rendition
         };
         if let Some((_, lane)) = self.lanes.iter_mut().find(|(key, _)| of(key)) {
+            lane.pacer.set_unsent(unsent);
             lane.pacer.on_feedback(feedback, now);
             lane.forget(|record| record.end <= feedback.relayed_bytes);
         }
@@ -367,271 +419,21 @@ impl Outbox {
     }
 }
 
+/// Bytes of a record of a key: keys go when nothing else does, one piece after the other.
+const KEY_PIECE: usize = 16 << 10;
+/// The part of the path that screens keep to while a key waits, and while files or the clipboard do.
+const SHARE_BESIDE_KEY: f64 = 0.75;
+const SHARE_BESIDE_BULK: f64 = 0.9;
+/// Time of our own end's rate that may wait there before more is encoded: live, a little more than the time between two
+/// pictures; reduced, next to nothing, for live comes first.
+const AHEAD_LIVE: Duration = Duration::from_millis(35);
+const AHEAD_REDUCED: Duration = Duration::from_millis(10);
+/// But reduced is never without this part of it.
+const REDUCED_LEAST: f64 = 0.1;
+/// Less than this is not worth encoding for.
+const ROOM_LEAST: usize = 2048;
+/// Our own end is looked at again after this time at the latest.
+const GATE_MAX: Duration = Duration::from_millis(50);
+
 /// Control messages that may wait: far more than a healthy connection ever has.
 const CONTROL_WAITING_MAX: usize = 4096;
-
-/// Bytes that may wait on a lane of this kind (of input: wait or be unacknowledged).
-fn waiting_max(kind: LaneKind) -> usize {
-    match kind {
-        LaneKind::Input => limits::RESEND_INPUT,
-        LaneKind::Screen | LaneKind::Key => limits::ASSEMBLED_MAX,
-        _ => 4 << 20,
-    }
-}
-
-impl Lane {
-    /// Bytes that count against the bound because they must not be lost.
-    fn kept_for_resume(&self, key: LaneKey) -> usize {
-        if key.kind == LaneKind::Input { self.kept_bytes + self.waiting_bytes } else { 0 }
-    }
-
-    fn push(&mut self, mut record: Kept) {
-        if let Some(slot) = record.slot {
-            if let Some(at) = self.waiting.iter().position(|waiting| waiting.slot == Some(slot)) {
-                let replaced = self.waiting.remove(at).expect("the position was just found");
-                self.waiting_bytes -= replaced.bytes.len();
-            }
-            self.slots.insert(slot, record.clone());
-        }
-        self.bytes += record.bytes.len() as u64;
-        record.end = self.bytes;
-        self.waiting_bytes += record.bytes.len();
-        self.waiting.push_back(record);
-    }
-
-    fn keep(&mut self, record: Kept, most: usize) {
-        self.kept_bytes += record.bytes.len();
-        self.kept.push_back(record);
-        while self.kept_bytes > most {
-            let oldest = self.kept.pop_front().expect("there are bytes, so there is a record");
-            self.kept_bytes -= oldest.bytes.len();
-        }
-    }
-
-    fn forget(&mut self, acknowledged: impl Fn(&Kept) -> bool) {
-        while let Some(record) = self.kept.front().filter(|record| acknowledged(record)) {
-            self.kept_bytes -= record.bytes.len();
-            self.kept.pop_front();
-        }
-    }
-
-    fn clear(&mut self) {
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        self.kept.clear();
-        self.kept_bytes = 0;
-    }
-
-    /// All that is kept and waits, in order, leaving neither.
-    fn take_all(&mut self) -> VecDeque<Kept> {
-        let mut all = std::mem::take(&mut self.kept);
-        all.append(&mut self.waiting);
-        self.kept_bytes = 0;
-        self.waiting_bytes = 0;
-        all
-    }
-
-    /// Input from `next_seq` on goes again unless it is old; what is before waits for its acknowledgement only.
-    fn resend_input(&mut self, next_seq: u64, now: Instant) -> u64 {
-        let mut dropped = 0;
-        for record in self.take_all() {
-            if record.seq < next_seq {
-                self.keep(record, limits::RESEND_INPUT);
-            } else if now.saturating_duration_since(record.at) > limits::INPUT_AGE_MAX {
-                dropped += 1;
-            } else {
-                self.push(record);
-            }
-        }
-        dropped
-    }
-
-    /// Updates from `next_seq` on go again. `false` when that cannot be: then nothing is left.
-    fn resend_screen(&mut self, next_seq: Option<u64>, now: Instant) -> bool {
-        let all = self.take_all();
-        if self.next_seq == 0 {
-            return true;
-        }
-        let Some(next_seq) = next_seq else { return false };
-        let missing: Vec<Kept> = all.into_iter().filter(|record| record.seq >= next_seq).collect();
-        if missing.first().map_or(self.next_seq, |record| record.follows) > next_seq
-            || next_seq > self.next_seq
-        {
-            return false;
-        }
-        missing.into_iter().for_each(|record| self.push(record));
-        self.pacer.on_sent(self.bytes, now);
-        true
-    }
-
-    /// The newest of each slot goes again; what never went still waits behind.
-    fn resend_slots(&mut self) {
-        let waiting: Vec<Kept> = self.take_all().into_iter().filter(|record| record.slot.is_none()).collect();
-        let slots: Vec<Kept> = self.slots.values().cloned().collect();
-        let mut all = [slots, waiting].concat();
-        all.sort_by_key(|record| record.seq);
-        all.into_iter().for_each(|record| self.push(record));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use tandem_protocol::{DisplayId, Point, Record, Rendition};
-
-    const ME: Sender = Sender(3);
-
-    fn parse(kind: LaneKind, bytes: &Bytes) -> Record {
-        Record::split_from(kind, &mut bytes::BytesMut::from(&bytes[..])).unwrap().unwrap()
-    }
-
-    fn input() -> LaneKey {
-        LaneKey::plain(LaneKind::Input, ME)
-    }
-
-    fn screen() -> LaneKey {
-        LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::LIVE, ME)
-    }
-
-    fn joined(now: Instant) -> Outbox {
-        let mut outbox = Outbox::new(77, now);
-        assert_eq!(outbox.connected(ME, &[], now), Resumed::default());
-        outbox
-    }
-
-    fn seqs(outbox: &mut Outbox, key: LaneKey) -> Vec<u64> {
-        std::iter::from_fn(|| outbox.next(key)).map(|bytes| parse(key.kind, &bytes).header.seq).collect()
-    }
-
-    fn has(key: LaneKey, next_seq: u64) -> [LanePosition; 1] {
-        [LanePosition { lane: Some(key.into()), epoch: 77, next_seq }]
-    }
-
-    fn type_key(outbox: &mut Outbox, now: Instant) {
-        outbox.send(input(), Outgoing::message(types::KEY, &[8, 4]), now).unwrap();
-    }
-
-    fn update(outbox: &mut Outbox, len: usize, now: Instant) -> Sent {
-        outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &vec![0; len]), now).unwrap()
-    }
-
-    #[test]
-    fn input_goes_again_after_a_reopen_but_not_when_it_is_old() {
-        let now = Instant::now();
-        let mut outbox = joined(now);
-        (0..4).for_each(|_| type_key(&mut outbox, now));
-        assert_eq!(seqs(&mut outbox, input()), [0, 1, 2, 3]);
-        outbox.input_done(input(), 77, 2);
-        outbox.input_done(input(), 78, 4);
-        let later = now + Duration::from_millis(900);
-        (0..2).for_each(|_| type_key(&mut outbox, later));
-        outbox.commands();
-        assert_eq!(outbox.reopen(input(), later), 0);
-        assert_eq!(outbox.commands(), [Command::Reset(input()), Command::Open(input())]);
-        assert_eq!(seqs(&mut outbox, input()), [2, 3, 4, 5]);
-        assert_eq!(outbox.reopen(input(), now + Duration::from_millis(1001)), 2);
-        assert_eq!(seqs(&mut outbox, input()), [4, 5], "numbers skip what was dropped");
-    }
-
-    #[test]
-    fn the_same_relay_is_not_sent_input_that_it_has() {
-        let now = Instant::now();
-        let mut outbox = joined(now);
-        (0..4).for_each(|_| type_key(&mut outbox, now));
-        assert_eq!(seqs(&mut outbox, input()), [0, 1, 2, 3]);
-        outbox.disconnected();
-        type_key(&mut outbox, now);
-        outbox.connected(ME, &has(input(), 3), now);
-        assert_eq!(seqs(&mut outbox, input()), [3, 4]);
-        // What the relay had may still be lost on its far side.
-        outbox.reopen(input(), now);
-        assert_eq!(seqs(&mut outbox, input()), [0, 1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn a_screen_goes_on_where_the_relay_lost_it_or_begins_anew() {
-        let now = Instant::now();
-        let mut outbox = joined(now);
-        let lengths: Vec<u64> = (0..4).map(|_| update(&mut outbox, 100, now).lane_bytes).collect();
-        assert_eq!(seqs(&mut outbox, screen()), [0, 1, 2, 3]);
-        let feedback = Feedback { relayed_bytes: lengths[1], subscriber: 1, ..Feedback::default() };
-        outbox.feedback(&feedback, now);
-        outbox.disconnected();
-        assert_eq!(
-            outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &[]), now),
-            Err(SendError::Offline)
-        );
-        assert_eq!(outbox.connected(ME, &has(screen(), 2), now).restart, []);
-        assert_eq!(seqs(&mut outbox, screen()), [2, 3]);
-        for received in [&has(screen(), 1)[..], &[]] {
-            outbox.disconnected();
-            assert_eq!(outbox.connected(ME, received, now).restart, [screen()]);
-            assert_eq!(seqs(&mut outbox, screen()), [0; 0]);
-            // Numbers go on, whatever was lost.
-            outbox.disconnected();
-            outbox.connected(ME, &has(screen(), 4), now);
-        }
-        assert_eq!(update(&mut outbox, 1, now).seq, 4);
-    }
-
-    #[test]
-    fn a_start_may_leave_a_number_out_and_a_resume_knows_it() {
-        let now = Instant::now();
-        let mut outbox = joined(now);
-        let start = |from| Outgoing::screen(1, ScreenKind::Start { from }, &[1]);
-        assert_eq!(
-            outbox.send(screen(), start(None).skipping(true), now).unwrap().seq,
-            0,
-            "the first of all"
-        );
-        update(&mut outbox, 10, now);
-        let from = Point { rendition: Rendition::LIVE, segment: 0, seq: 1 };
-        let sent = outbox.send(screen(), start(Some(from)).skipping(true), now).unwrap();
-        assert_eq!(sent.seq, 3);
-        assert_eq!(update(&mut outbox, 10, now).seq, 4);
-        assert_eq!(seqs(&mut outbox, screen()), [0, 1, 3, 4]);
-        outbox.disconnected();
-        // All before the gap has arrived: number 2 never was.
-        assert_eq!(outbox.connected(ME, &has(screen(), 2), now).restart, []);
-        assert_eq!(seqs(&mut outbox, screen()), [3, 4]);
-    }
-
-    #[test]
-    fn a_slot_replaces_what_waits_and_goes_again_on_the_next_connection() {
-        let now = Instant::now();
-        let mut outbox = joined(now);
-        let cursor = LaneKey::plain(LaneKind::Cursor, ME);
-        for n in 0..5 {
-            outbox.send(cursor, Outgoing::latest(types::CURSOR_POSITION, &[n]), now).unwrap();
-        }
-        outbox.send(cursor, Outgoing::latest(types::CURSOR_SHAPE, &[9]), now).unwrap();
-        assert_eq!(seqs(&mut outbox, cursor), [4, 5]);
-        outbox.disconnected();
-        outbox.send(cursor, Outgoing::latest(types::CURSOR_POSITION, &[6]), now).unwrap();
-        outbox.connected(ME, &[], now);
-        assert_eq!(seqs(&mut outbox, cursor), [5, 6]);
-    }
-
-    #[test]
-    fn a_large_body_is_split_and_a_large_backlog_refused() {
-        let now = Instant::now();
-        let mut outbox = joined(now);
-        let sent = update(&mut outbox, 2 * limits::BODY_MAX + 1, now);
-        assert_eq!(sent.seq, 2);
-        let parts: Vec<Record> = std::iter::from_fn(|| outbox.next(screen()))
-            .map(|bytes| parse(LaneKind::Screen, &bytes))
-            .collect();
-        let more: Vec<bool> = parts.iter().map(|part| part.header.flags.contains(Flags::MORE)).collect();
-        assert_eq!(more, [true, true, false]);
-        assert_eq!(parts[2].body().len(), 1);
-        let big = vec![0; 4000];
-        let full =
-            (0..1000).find_map(|_| outbox.send(input(), Outgoing::message(types::TEXT, &big), now).err());
-        assert_eq!(full, Some(SendError::Full));
-        let over = vec![0; 5000];
-        let result = outbox.send(input(), Outgoing::message(types::TEXT, &over), now);
-        assert_eq!(result, Err(SendError::TooLarge(5000)));
-    }
-}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, Relay};
-use tandem_client::{Binding, Event, Join, Options, Outgoing, Target, Transport};
+use tandem_client::{Binding, Event, Join, Options, Outgoing, SendError, Target, Transport};
 use tandem_protocol::message::{Feedback, Grants, Right, Role, Visible, Want, control, types};
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Point, Record, Rendition, ScreenKind, Sender};
 
@@ -186,4 +186,71 @@ async fn another_certificate_is_not_believed() {
             assert!(why.to_lowercase().contains("certificate"), "{why}");
         }
     }
+}
+
+/// As much as a file in each direction at once, on the bulk lane that every technician may have.
+async fn bulk_each_way(transport: Transport) {
+    const RECORDS: u64 = 200;
+    const RECORD: usize = 64 << 10;
+    let relay = Relay::start();
+    let mut customer = relay.join(transport, relay.code());
+    customer.connected().await;
+    let mut technician = relay.join(transport, relay.token());
+    let who = technician.connected().await.sender;
+    let rights = vec![Right::View.into(), Right::Control.into(), Right::Clipboard.into()];
+    let grants = Grants { participant: who.0.into(), rights, revision: 1, prompt_open: false };
+    customer.handle.control(control::Message::Grants(grants)).expect("connected");
+    let granted = |message: &control::Message| match message {
+        control::Message::Roster(roster) => {
+            roster.participants.iter().find(|who| who.rights.len() == 3).map(|who| who.sender)
+        }
+        _ => None,
+    };
+    technician.control("grant", granted).await;
+    let bulk = LaneKey::plain(LaneKind::Clipboard, Sender::RELAY);
+    let send = async |handle: tandem_client::Handle| {
+        let mut full = 0;
+        for n in 0..RECORDS {
+            let mut body = vec![n as u8; RECORD];
+            body[..8].copy_from_slice(&n.to_le_bytes());
+            while let Err(why) = handle.send(bulk, Outgoing::message(1, &body)) {
+                assert_eq!(why, SendError::Full);
+                full += 1;
+                handle.ready(bulk).await.expect("the session goes on");
+            }
+        }
+        full
+    };
+    let receive = async |client: &mut Client| {
+        for n in 0..RECORDS {
+            let (_, record) = next_record(client, LaneKind::Clipboard).await;
+            assert_eq!(record.header.seq, n);
+            assert_eq!(record.body()[..8], n.to_le_bytes());
+            assert_eq!(record.body().len(), RECORD);
+        }
+    };
+    let (from_customer, from_technician) = (customer.handle.clone(), technician.handle.clone());
+    let (up, down, (), ()) = tokio::join!(
+        send(from_customer),
+        send(from_technician),
+        receive(&mut customer),
+        receive(&mut technician)
+    );
+    assert!(up > 0 && down > 0, "more was offered than may wait");
+    let handle = customer.handle.clone();
+    customer.handle.leave();
+    let closed = customer.until("end", |event| matches!(event, Event::Closed { .. }).then_some(()));
+    closed.await;
+    drop(customer);
+    assert_eq!(handle.ready(bulk).await, Err(SendError::Offline), "nobody waits for ever");
+}
+
+#[tokio::test]
+async fn bulk_goes_both_ways_over_quic() {
+    bulk_each_way(Transport::Quic).await;
+}
+
+#[tokio::test]
+async fn bulk_goes_both_ways_over_websocket() {
+    bulk_each_way(Transport::WebSocket).await;
 }

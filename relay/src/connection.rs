@@ -11,6 +11,7 @@ use tandem_protocol::message::{Control, Hello, control};
 use tandem_protocol::record::RecordError;
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, limits};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -44,6 +45,11 @@ impl Signals {
     /// A lane's writer is gone.
     pub fn forget(&self, slot: Slot) {
         self.lanes.lock().remove(&slot);
+    }
+
+    /// Ends when there may be room again for records that found none.
+    pub fn room(&self) -> Notified<'_> {
+        self.room.notified()
     }
 
     /// Ends the connection; the first reason counts.
@@ -167,20 +173,25 @@ impl Connection {
     /// A [`Breach`].
     pub async fn record(&self, lane: LaneInstance, record: &Record) -> Result<(), Breach> {
         loop {
-            let room = self.signals.room.notified();
+            let room = self.signals.room();
             tokio::pin!(room);
             room.as_mut().enable();
-            let taken = {
-                let mut session = self.place.shared.session.lock();
-                let now = Instant::now();
-                session.heard(self.place.seat, now);
-                session.record(self.place.seat, lane, record, now)?
-            };
-            match taken {
+            match self.offer(lane, record)? {
                 Taken::Yes => return Ok(()),
                 Taken::NoRoom => room.await,
             }
         }
+    }
+
+    /// Hands in a record if its receiver has room. To be tried again after [`Signals::room`].
+    ///
+    /// # Errors
+    /// A [`Breach`].
+    pub fn offer(&self, lane: LaneInstance, record: &Record) -> Result<Taken, Breach> {
+        let mut session = self.place.shared.session.lock();
+        let now = Instant::now();
+        session.heard(self.place.seat, now);
+        session.record(self.place.seat, lane, record, now)
     }
 
     /// Hands in a control record. What is for the binding itself comes back.

@@ -34,9 +34,11 @@ pub use ledger::Account;
 pub use member::Who;
 use member::{Link, Member, Online};
 
-/// Most bytes of other records than screens that wait for one slow receiver. A sender of input waits at it; a subscriber
-/// that lets this much of anything else pile up is closed.
+/// Most bytes of other records than screens that wait for one slow receiver. A subscriber that lets this much of anything
+/// but bulk pile up is closed.
 const QUEUE_MAX: usize = 1 << 20;
+/// And that wait before the sender of input, files or the clipboard is held up.
+const BULK_MAX: usize = QUEUE_MAX / 4;
 
 /// A session of the relay.
 #[derive(Debug)]
@@ -246,7 +248,6 @@ impl Session {
         }
         self.refresh_wants(now);
         self.upkeep(now);
-        self.wake_senders();
         self.announce();
     }
 
@@ -325,7 +326,12 @@ impl Session {
         }
         match key.kind {
             LaneKind::Screen | LaneKind::Key => self.screen_record(key, record, now)?,
-            _ if self.is_publisher(seat.sender) => self.publish(seat.sender, key, record),
+            kind if self.is_publisher(seat.sender) => {
+                if kind.is_bulk() && !self.has_room(seat.sender, key, record.bytes.len()) {
+                    return Ok(Taken::NoRoom);
+                }
+                self.publish(seat.sender, key, record);
+            }
             _ => return Ok(self.submit(seat.sender, key, record)),
         }
         Ok(Taken::Yes)
@@ -340,6 +346,19 @@ impl Session {
         for to in receivers {
             self.forward(to, key, record);
         }
+    }
+
+    /// Whether so many bytes more of the publisher's bulk can wait for each who may have them. So files go as fast as the
+    /// slowest of their receivers, and none is closed for being slow.
+    fn has_room(&self, publisher: Sender, key: LaneKey, len: usize) -> bool {
+        let right = key.kind.right(true);
+        self.members.iter().filter(|&(&to, _)| to != publisher).all(|(_, member)| {
+            let Some(online) = member.online().filter(|_| right.is_none_or(|right| member.may(right))) else {
+                return true;
+            };
+            let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
+            waiting == 0 || waiting + len <= BULK_MAX
+        })
     }
 
     /// Queues a record for a participant, on the lane of this key, if its rights allow.
@@ -381,7 +400,8 @@ impl Session {
             return Taken::Yes;
         };
         let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
-        if waiting + len > QUEUE_MAX / 4 {
+        // A single record may be larger.
+        if waiting > 0 && waiting + len > BULK_MAX {
             return Taken::NoRoom;
         }
         self.forward(to, key, record);
@@ -457,11 +477,13 @@ impl Session {
         if online.outbox.is_screen(slot) {
             return self.pull_screen(seat, slot, now);
         }
+        let kind = online.outbox.key(slot).map(|key| key.kind);
         let pulled = online.outbox.pop(slot);
         if matches!(pulled, Pull::Record(_)) {
-            if self.is_publisher(seat.sender) {
-                self.wake_senders();
-            } else {
+            if kind.is_some_and(|kind| kind.is_bulk() || kind == LaneKind::Input) {
+                self.wake_senders(seat.sender);
+            }
+            if !self.is_publisher(seat.sender) {
                 self.key_taken(seat, slot, now);
             }
         }
@@ -551,6 +573,8 @@ impl Session {
         for member in self.members.values_mut() {
             if let Link::Online(online) = &mut member.link {
                 online.outbox.control(control::Message::Roster(roster.clone()));
+                // Whoever waited for room at somebody who has left need not any more.
+                online.outbox.wake_changed();
             }
         }
     }
@@ -561,9 +585,10 @@ impl Session {
         }
     }
 
-    /// Those whose input found no room may try again.
-    fn wake_senders(&self) {
-        for member in self.members.values().filter(|member| !member.is_publisher()) {
+    /// Something was taken by `receiver`: those whose records found no room there may try again.
+    fn wake_senders(&self, receiver: Sender) {
+        let to_publisher = self.is_publisher(receiver);
+        for member in self.members.values().filter(|member| member.is_publisher() != to_publisher) {
             if let Some(online) = member.online() {
                 online.outbox.wake_changed();
             }

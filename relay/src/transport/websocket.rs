@@ -4,7 +4,7 @@
 //! few milliseconds of the path's rate is written at a time, and only while the socket holds no more than the path does ([`Bound`]);
 //! control, input and cursors go at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::connection::{self, Connection, End};
 use crate::metrics::Binding;
 use crate::outbox::{Pull, Slot};
 use crate::relay::Relay;
-use crate::session::{Breach, LaneInstance};
+use crate::session::{Breach, LaneInstance, Taken};
 
 /// Cursors' priority: what is at least as urgent waits for no room.
 const URGENT: Priority = Priority(4);
@@ -148,71 +148,139 @@ async fn deadlines(connection: &Connection) {
 }
 
 async fn read(shared: &Shared, mut stream: SplitStream<WebSocket>, rest: BytesMut) -> End {
-    let mut incoming = Incoming::new(Side::Client);
-    let mut instances = HashMap::new();
+    let mut inbound = Inbound::new(shared);
     let mut message = rest.freeze();
     loop {
-        if let Err(end) = take(shared, &mut incoming, &mut instances, &message).await {
+        if let Err(end) = inbound.take(&message) {
             return end;
         }
-        message = match stream.next().await {
-            Some(Ok(Message::Binary(message))) => message,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Bytes::new(),
-            Some(Ok(Message::Text(_))) => return Breach::protocol("messages are binary").into(),
-            Some(Ok(Message::Close(frame))) => {
-                let code = frame.and_then(|frame| Close::from_websocket(frame.code));
-                return End::Transport(code.map_or("closed by the client", Close::name).to_owned());
+        message = loop {
+            let room = shared.connection.signals.room();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if let Err(end) = inbound.try_again() {
+                return end;
             }
-            Some(Err(error)) => return End::Transport(error.to_string()),
-            None => return End::Transport("the connection was lost".into()),
+            let next = tokio::select! {
+                next = stream.next() => next,
+                () = room, if !inbound.held.is_empty() => continue,
+            };
+            break match next {
+                Some(Ok(Message::Binary(message))) => message,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => Bytes::new(),
+                Some(Ok(Message::Text(_))) => return Breach::protocol("messages are binary").into(),
+                Some(Ok(Message::Close(frame))) => {
+                    let code = frame.and_then(|frame| Close::from_websocket(frame.code));
+                    return End::Transport(code.map_or("closed by the client", Close::name).to_owned());
+                }
+                Some(Err(error)) => return End::Transport(error.to_string()),
+                None => return End::Transport("the connection was lost".into()),
+            };
         };
     }
 }
 
-/// Hands in what a message completes, in order, and gives credit for it.
-async fn take(
-    shared: &Shared,
-    incoming: &mut Incoming,
-    instances: &mut HashMap<LaneId, LaneInstance>,
-    message: &[u8],
-) -> Result<(), End> {
-    let mut events = Vec::new();
-    let read = incoming.message(message, |event| events.push(event));
-    let connection = &shared.connection;
-    for event in events {
-        match event {
-            Event::Opened(id, key) => {
-                let lane = connection.instance();
-                instances.insert(id, lane);
-                connection.lane_opened(lane, key)?;
-            }
-            Event::Record(LaneId::CONTROL, _, record) => control(shared, &record)?,
-            Event::Record(id, _, record) => {
-                if let Some(&lane) = instances.get(&id) {
-                    connection.record(lane, &record).await?;
+/// The lanes from the client. A record whose receiver has no room is held, and what follows it on its lane; other lanes go
+/// on. Its credit bounds what a lane can send meanwhile.
+struct Inbound<'a> {
+    shared: &'a Shared,
+    incoming: Incoming,
+    instances: HashMap<LaneId, LaneInstance>,
+    held: BTreeMap<LaneId, VecDeque<Held>>,
+}
+
+enum Held {
+    Record(Record),
+    End,
+}
+
+impl<'a> Inbound<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let incoming = Incoming::new(Side::Client);
+        Self { shared, incoming, instances: HashMap::new(), held: BTreeMap::new() }
+    }
+
+    /// Hands in what a message completes, in order, and gives credit for it.
+    fn take(&mut self, message: &[u8]) -> Result<(), End> {
+        let mut events = Vec::new();
+        let read = self.incoming.message(message, |event| events.push(event));
+        let connection = &self.shared.connection;
+        for event in events {
+            match event {
+                Event::Opened(id, key) => {
+                    self.held.remove(&id);
+                    let lane = connection.instance();
+                    self.instances.insert(id, lane);
+                    connection.lane_opened(lane, key)?;
                 }
-                if let Some(bytes) = incoming.consumed(id, record.bytes.len()) {
-                    connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
-                }
-            }
-            Event::Finished(id, _) | Event::Reset(id, _) => {
-                if let Some(lane) = instances.remove(&id) {
-                    connection.lane_ended(lane);
+                Event::Record(LaneId::CONTROL, _, record) => control(self.shared, &record)?,
+                Event::Record(id, _, record) => self.pass(id, Held::Record(record))?,
+                Event::Finished(id, _) => self.pass(id, Held::End)?,
+                Event::Reset(id, _) => {
+                    self.held.remove(&id);
+                    self.pass(id, Held::End)?;
                 }
             }
         }
+        for (id, bytes) in self.incoming.overdue() {
+            connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
+        }
+        read.map_err(|error| {
+            let close = match error {
+                MuxError::Credit(_) | MuxError::Lanes | MuxError::Length(_) => Close::LIMIT,
+                MuxError::Record(error) => return End::from(error),
+                _ => Close::PROTOCOL,
+            };
+            End::Breach(Breach { close, reason: error.to_string() })
+        })
     }
-    for (id, bytes) in incoming.overdue() {
-        connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
+
+    /// Hands in what comes on a lane, or holds it behind what is held.
+    fn pass(&mut self, id: LaneId, what: Held) -> Result<(), End> {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.push_back(what);
+        } else if let Some(what) = self.hand_in(id, what)? {
+            self.held.insert(id, VecDeque::from([what]));
+        }
+        Ok(())
     }
-    read.map_err(|error| {
-        let close = match error {
-            MuxError::Credit(_) | MuxError::Lanes | MuxError::Length(_) => Close::LIMIT,
-            MuxError::Record(error) => return End::from(error),
-            _ => Close::PROTOCOL,
-        };
-        End::Breach(Breach { close, reason: error.to_string() })
-    })
+
+    /// Tries again to hand in what is held.
+    fn try_again(&mut self) -> Result<(), End> {
+        let ids: Vec<LaneId> = self.held.keys().copied().collect();
+        for id in ids {
+            let Some(mut held) = self.held.remove(&id) else { continue };
+            while let Some(what) = held.pop_front() {
+                if let Some(what) = self.hand_in(id, what)? {
+                    held.push_front(what);
+                    self.held.insert(id, held);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands it in; gives it back if there is no room.
+    fn hand_in(&mut self, id: LaneId, what: Held) -> Result<Option<Held>, End> {
+        let connection = &self.shared.connection;
+        let Some(&lane) = self.instances.get(&id) else { return Ok(None) };
+        match what {
+            Held::Record(record) => {
+                if matches!(connection.offer(lane, &record)?, Taken::NoRoom) {
+                    return Ok(Some(Held::Record(record)));
+                }
+                if let Some(bytes) = self.incoming.consumed(id, record.bytes.len()) {
+                    connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
+                }
+            }
+            Held::End => {
+                self.instances.remove(&id);
+                connection.lane_ended(lane);
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn control(shared: &Shared, record: &Record) -> Result<(), End> {

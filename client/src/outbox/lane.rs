@@ -1,0 +1,170 @@
+//! One lane of ours: what waits on it, and what has gone but may have to go again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tandem_protocol::{LaneKey, LaneKind, limits};
+
+use crate::pacer::Pacer;
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub open: bool,
+    pub next_seq: u64,
+    pub waiting: VecDeque<Kept>,
+    pub waiting_bytes: usize,
+    /// Sent and not acknowledged: input and screens.
+    pub kept: VecDeque<Kept>,
+    pub kept_bytes: usize,
+    /// The newest of each slot, for the next connection.
+    pub slots: BTreeMap<u8, Kept>,
+    /// Given to it since it opened on this connection.
+    pub bytes: u64,
+    pub pacer: Pacer,
+    /// When the connection last took a record, or something began to wait.
+    pub moved: Option<Instant>,
+    /// Bytes of the record that it took last.
+    pub taken: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub seq: u64,
+    /// The number that would have gone on from the record before it: `seq`, or less if numbers were left out.
+    pub follows: u64,
+    pub at: Instant,
+    /// The lane's bytes at its end.
+    pub end: u64,
+    pub slot: Option<u8>,
+    pub bytes: Bytes,
+}
+
+/// Bytes that may wait on a lane of this kind (of input: wait or be unacknowledged).
+pub(super) fn waiting_max(kind: LaneKind) -> usize {
+    match kind {
+        LaneKind::Input => limits::RESEND_INPUT,
+        LaneKind::Screen | LaneKind::Key => limits::ASSEMBLED_MAX,
+        _ => 4 << 20,
+    }
+}
+
+/// A lane that the connection has taken nothing of for so long, and for as long as a tenth of the path needs for the record
+/// before, is held up by its receiver.
+const HELD_UP: Duration = Duration::from_millis(500);
+/// What counts as held up however slow the path.
+const HELD_UP_MAX: Duration = Duration::from_secs(10);
+
+impl Lane {
+    /// Bytes that count against the bound because they must not be lost.
+    pub(super) fn kept_for_resume(&self, key: LaneKey) -> usize {
+        if key.kind == LaneKind::Input { self.kept_bytes + self.waiting_bytes } else { 0 }
+    }
+
+    /// Whether something waits here for its part of the path, of which `rate` is known, bytes a second.
+    pub(super) fn waits(&self, rate: f64, now: Instant) -> bool {
+        let Some(moved) = self.moved.filter(|_| self.open && !self.waiting.is_empty()) else { return false };
+        let slow = if rate > 0.0 { self.taken as f64 / (0.1 * rate) } else { 0.0 };
+        let patience = HELD_UP + Duration::from_secs_f64(slow.min(HELD_UP_MAX.as_secs_f64()));
+        now.saturating_duration_since(moved) < patience
+    }
+
+    /// Takes out the next record, to be sent now.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Kept> {
+        let record = self.waiting.pop_front()?;
+        self.waiting_bytes -= record.bytes.len();
+        (self.moved, self.taken) = (Some(now), record.bytes.len());
+        Some(record)
+    }
+
+    pub(super) fn push(&mut self, mut record: Kept) {
+        if self.waiting.is_empty() {
+            (self.moved, self.taken) = (Some(record.at), 0);
+        }
+        if let Some(slot) = record.slot {
+            if let Some(at) = self.waiting.iter().position(|waiting| waiting.slot == Some(slot)) {
+                let replaced = self.waiting.remove(at).expect("the position was just found");
+                self.waiting_bytes -= replaced.bytes.len();
+            }
+            self.slots.insert(slot, record.clone());
+        }
+        self.bytes += record.bytes.len() as u64;
+        record.end = self.bytes;
+        self.waiting_bytes += record.bytes.len();
+        self.waiting.push_back(record);
+    }
+
+    pub(super) fn keep(&mut self, record: Kept, most: usize) {
+        self.kept_bytes += record.bytes.len();
+        self.kept.push_back(record);
+        while self.kept_bytes > most {
+            let oldest = self.kept.pop_front().expect("there are bytes, so there is a record");
+            self.kept_bytes -= oldest.bytes.len();
+        }
+    }
+
+    pub(super) fn forget(&mut self, acknowledged: impl Fn(&Kept) -> bool) {
+        while let Some(record) = self.kept.front().filter(|record| acknowledged(record)) {
+            self.kept_bytes -= record.bytes.len();
+            self.kept.pop_front();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.kept.clear();
+        self.kept_bytes = 0;
+    }
+
+    /// All that is kept and waits, in order, leaving neither.
+    pub(super) fn take_all(&mut self) -> VecDeque<Kept> {
+        let mut all = std::mem::take(&mut self.kept);
+        all.append(&mut self.waiting);
+        self.kept_bytes = 0;
+        self.waiting_bytes = 0;
+        all
+    }
+
+    /// Input from `next_seq` on goes again unless it is old; what is before waits for its acknowledgement only.
+    pub(super) fn resend_input(&mut self, next_seq: u64, now: Instant) -> u64 {
+        let mut dropped = 0;
+        for record in self.take_all() {
+            if record.seq < next_seq {
+                self.keep(record, limits::RESEND_INPUT);
+            } else if now.saturating_duration_since(record.at) > limits::INPUT_AGE_MAX {
+                dropped += 1;
+            } else {
+                self.push(record);
+            }
+        }
+        dropped
+    }
+
+    /// Updates from `next_seq` on go again. `false` when that cannot be: then nothing is left.
+    pub(super) fn resend_screen(&mut self, next_seq: Option<u64>, now: Instant) -> bool {
+        let all = self.take_all();
+        if self.next_seq == 0 {
+            return true;
+        }
+        let Some(next_seq) = next_seq else { return false };
+        let missing: Vec<Kept> = all.into_iter().filter(|record| record.seq >= next_seq).collect();
+        if missing.first().map_or(self.next_seq, |record| record.follows) > next_seq
+            || next_seq > self.next_seq
+        {
+            return false;
+        }
+        missing.into_iter().for_each(|record| self.push(record));
+        self.pacer.on_sent(self.bytes, now);
+        true
+    }
+
+    /// The newest of each slot goes again; what never went still waits behind.
+    pub(super) fn resend_slots(&mut self) {
+        let waiting: Vec<Kept> = self.take_all().into_iter().filter(|record| record.slot.is_none()).collect();
+        let slots: Vec<Kept> = self.slots.values().cloned().collect();
+        let mut all = [slots, waiting].concat();
+        all.sort_by_key(|record| record.seq);
+        all.into_iter().for_each(|record| self.push(record));
+    }
+}

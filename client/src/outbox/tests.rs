@@ -1,0 +1,267 @@
+use std::time::Duration;
+
+use super::*;
+use tandem_protocol::{DisplayId, Point, Record, Rendition};
+
+const ME: Sender = Sender(3);
+
+fn parse(kind: LaneKind, bytes: &Bytes) -> Record {
+    Record::split_from(kind, &mut bytes::BytesMut::from(&bytes[..])).unwrap().unwrap()
+}
+
+fn input() -> LaneKey {
+    LaneKey::plain(LaneKind::Input, ME)
+}
+
+fn screen() -> LaneKey {
+    LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::LIVE, ME)
+}
+
+fn joined(now: Instant) -> Outbox {
+    let mut outbox = Outbox::new(77, now);
+    assert_eq!(outbox.connected(ME, &[], now), Resumed::default());
+    outbox
+}
+
+fn seqs(outbox: &mut Outbox, key: LaneKey) -> Vec<u64> {
+    std::iter::from_fn(|| outbox.next(key, Instant::now()))
+        .map(|bytes| parse(key.kind, &bytes).header.seq)
+        .collect()
+}
+
+fn has(key: LaneKey, next_seq: u64) -> [LanePosition; 1] {
+    [LanePosition { lane: Some(key.into()), epoch: 77, next_seq }]
+}
+
+fn type_key(outbox: &mut Outbox, now: Instant) {
+    outbox.send(input(), Outgoing::message(types::KEY, &[8, 4]), now).unwrap();
+}
+
+fn update(outbox: &mut Outbox, len: usize, now: Instant) -> Sent {
+    outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &vec![0; len]), now).unwrap()
+}
+
+#[test]
+fn input_goes_again_after_a_reopen_but_not_when_it_is_old() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    (0..4).for_each(|_| type_key(&mut outbox, now));
+    assert_eq!(seqs(&mut outbox, input()), [0, 1, 2, 3]);
+    outbox.input_done(input(), 77, 2);
+    outbox.input_done(input(), 78, 4);
+    let later = now + Duration::from_millis(900);
+    (0..2).for_each(|_| type_key(&mut outbox, later));
+    outbox.commands();
+    assert_eq!(outbox.reopen(input(), later), 0);
+    assert_eq!(outbox.commands(), [Command::Reset(input()), Command::Open(input())]);
+    assert_eq!(seqs(&mut outbox, input()), [2, 3, 4, 5]);
+    assert_eq!(outbox.reopen(input(), now + Duration::from_millis(1001)), 2);
+    assert_eq!(seqs(&mut outbox, input()), [4, 5], "numbers skip what was dropped");
+}
+
+#[test]
+fn the_same_relay_is_not_sent_input_that_it_has() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    (0..4).for_each(|_| type_key(&mut outbox, now));
+    assert_eq!(seqs(&mut outbox, input()), [0, 1, 2, 3]);
+    outbox.disconnected();
+    type_key(&mut outbox, now);
+    outbox.connected(ME, &has(input(), 3), now);
+    assert_eq!(seqs(&mut outbox, input()), [3, 4]);
+    // What the relay had may still be lost on its far side.
+    outbox.reopen(input(), now);
+    assert_eq!(seqs(&mut outbox, input()), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_screen_goes_on_where_the_relay_lost_it_or_begins_anew() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let lengths: Vec<u64> = (0..4).map(|_| update(&mut outbox, 100, now).lane_bytes).collect();
+    assert_eq!(seqs(&mut outbox, screen()), [0, 1, 2, 3]);
+    let feedback = Feedback { relayed_bytes: lengths[1], subscriber: 1, ..Feedback::default() };
+    outbox.feedback(&feedback, &State::default(), now);
+    outbox.disconnected();
+    assert_eq!(
+        outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &[]), now),
+        Err(SendError::Offline)
+    );
+    assert_eq!(outbox.connected(ME, &has(screen(), 2), now).restart, []);
+    assert_eq!(seqs(&mut outbox, screen()), [2, 3]);
+    for received in [&has(screen(), 1)[..], &[]] {
+        outbox.disconnected();
+        assert_eq!(outbox.connected(ME, received, now).restart, [screen()]);
+        assert_eq!(seqs(&mut outbox, screen()), [0; 0]);
+        // Numbers go on, whatever was lost.
+        outbox.disconnected();
+        outbox.connected(ME, &has(screen(), 4), now);
+    }
+    assert_eq!(update(&mut outbox, 1, now).seq, 4);
+}
+
+#[test]
+fn a_start_may_leave_a_number_out_and_a_resume_knows_it() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let start = |from| Outgoing::screen(1, ScreenKind::Start { from }, &[1]);
+    assert_eq!(outbox.send(screen(), start(None).skipping(true), now).unwrap().seq, 0, "the first of all");
+    update(&mut outbox, 10, now);
+    let from = Point { rendition: Rendition::LIVE, segment: 0, seq: 1 };
+    let sent = outbox.send(screen(), start(Some(from)).skipping(true), now).unwrap();
+    assert_eq!(sent.seq, 3);
+    assert_eq!(update(&mut outbox, 10, now).seq, 4);
+    assert_eq!(seqs(&mut outbox, screen()), [0, 1, 3, 4]);
+    outbox.disconnected();
+    // All before the gap has arrived: number 2 never was.
+    assert_eq!(outbox.connected(ME, &has(screen(), 2), now).restart, []);
+    assert_eq!(seqs(&mut outbox, screen()), [3, 4]);
+}
+
+#[test]
+fn a_slot_replaces_what_waits_and_goes_again_on_the_next_connection() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let cursor = LaneKey::plain(LaneKind::Cursor, ME);
+    for n in 0..5 {
+        outbox.send(cursor, Outgoing::latest(types::CURSOR_POSITION, &[n]), now).unwrap();
+    }
+    outbox.send(cursor, Outgoing::latest(types::CURSOR_SHAPE, &[9]), now).unwrap();
+    assert_eq!(seqs(&mut outbox, cursor), [4, 5]);
+    outbox.disconnected();
+    outbox.send(cursor, Outgoing::latest(types::CURSOR_POSITION, &[6]), now).unwrap();
+    outbox.connected(ME, &[], now);
+    assert_eq!(seqs(&mut outbox, cursor), [5, 6]);
+}
+
+#[test]
+fn a_large_body_is_split_and_a_large_backlog_refused() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let sent = update(&mut outbox, 2 * limits::BODY_MAX + 1, now);
+    assert_eq!(sent.seq, 2);
+    let parts: Vec<Record> = std::iter::from_fn(|| outbox.next(screen(), now))
+        .map(|bytes| parse(LaneKind::Screen, &bytes))
+        .collect();
+    let more: Vec<bool> = parts.iter().map(|part| part.header.flags.contains(Flags::MORE)).collect();
+    assert_eq!(more, [true, true, false]);
+    assert_eq!(parts[2].body().len(), 1);
+    let big = vec![0; 4000];
+    let full = (0..1000).find_map(|_| outbox.send(input(), Outgoing::message(types::TEXT, &big), now).err());
+    assert_eq!(full, Some(SendError::Full));
+    let over = vec![0; 5000];
+    let result = outbox.send(input(), Outgoing::message(types::TEXT, &over), now);
+    assert_eq!(result, Err(SendError::TooLarge(5000)));
+}
+
+/// What two seconds of feedback teach the pacer of a path of 1 MB/s and 40 ms.
+fn paced(outbox: &mut Outbox, key: LaneKey, start: Instant) -> Instant {
+    let mut now = start;
+    let (mut sent, mut due) = (0, VecDeque::new());
+    let mut free = start;
+    while now < start + Duration::from_secs(2) {
+        now += Duration::from_millis(1);
+        while let Some((_, delivered)) = due.pop_front_if(|&mut (at, _)| at <= now) {
+            let feedback = Feedback {
+                rendition: key.rendition.0.into(),
+                delivered_bytes: delivered,
+                subscriber: 2,
+                ..Feedback::default()
+            };
+            outbox.feedback(&feedback, &State::default(), now);
+        }
+        if let Pace::Send(bytes) = outbox.pace(key, &State::default(), now) {
+            let body = vec![0; bytes.saturating_sub(46).max(1)];
+            sent = outbox.send(key, Outgoing::screen(0, ScreenKind::Update, &body), now).unwrap().lane_bytes;
+            free = free.max(now) + Duration::from_micros(bytes as u64);
+            due.push_back((free + Duration::from_millis(40), sent));
+            while outbox.next(key, now).is_some() {}
+        }
+    }
+    // All of it arrives.
+    let feedback = Feedback {
+        rendition: key.rendition.0.into(),
+        delivered_bytes: sent,
+        subscriber: 2,
+        ..Feedback::default()
+    };
+    now += Duration::from_millis(200);
+    outbox.feedback(&feedback, &State::default(), now);
+    now + Duration::from_secs(1)
+}
+
+fn budget(outbox: &mut Outbox, key: LaneKey, own: &State, now: Instant) -> usize {
+    match outbox.pace(key, own, now) {
+        Pace::Send(bytes) => bytes,
+        Pace::Wait(_) => 0,
+    }
+}
+
+#[test]
+fn screens_make_room_for_a_key_and_for_files_while_these_wait() {
+    let start = Instant::now();
+    let mut outbox = joined(start);
+    let mut now = paced(&mut outbox, screen(), start);
+    let own = State::default();
+    let rate = outbox.uplink_rate(&own);
+    assert!((0.5e6..1.3e6).contains(&rate), "{rate}");
+    let key = LaneKey::screen(LaneKind::Key, DisplayId(0), Rendition::LIVE, ME);
+    let file = LaneKey::plain(LaneKind::File, ME);
+    assert_eq!(outbox.share(screen(), rate, now), 1.0);
+    outbox.send(file, Outgoing::message(1, &[0; 50_000]), now).unwrap();
+    outbox.send(file, Outgoing::message(1, &[0; 50_000]), now).unwrap();
+    assert_eq!(outbox.share(screen(), rate, now), 0.9);
+    outbox.send(key, Outgoing::key(1, 7, &[0; 100_000]), now).unwrap();
+    assert_eq!(outbox.share(screen(), rate, now), 0.75);
+    // A key goes in pieces, all with its number.
+    assert_eq!(seqs(&mut outbox, key), [7; 7]);
+    assert_eq!(outbox.share(screen(), rate, now), 0.9);
+    // A file that its receiver holds up takes nothing away, once it has had its time.
+    assert!(outbox.next(file, now).is_some());
+    now += Duration::from_millis(900);
+    assert_eq!(outbox.share(screen(), rate, now), 0.9);
+    now += Duration::from_millis(700);
+    assert_eq!(outbox.share(screen(), rate, now), 1.0);
+    assert!(outbox.next(file, now).is_some());
+    assert_eq!(outbox.share(screen(), rate, now), 1.0);
+}
+
+#[test]
+fn nothing_is_encoded_for_a_queue_at_our_own_end_and_live_comes_first() {
+    let start = Instant::now();
+    let mut outbox = joined(start);
+    let reduced = LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::REDUCED, ME);
+    let now = paced(&mut outbox, screen(), start);
+    let at_rest = State { rate: 1e6, window: 50_000, in_flight: 40_000, ..State::default() };
+    assert!(budget(&mut outbox, screen(), &at_rest, now) > 20_000);
+    assert!(budget(&mut outbox, reduced, &at_rest, now) > 10_000);
+    let some = State { in_flight: 50_000, unsent: 20_000, ..at_rest };
+    let live = budget(&mut outbox, screen(), &some, now);
+    assert!((10_000..16_000).contains(&live), "what 15 ms hold: {live}");
+    assert_eq!(budget(&mut outbox, reduced, &some, now), ROOM_LEAST, "nothing had its turn yet");
+    let sent = outbox.send(reduced, Outgoing::screen(0, ScreenKind::Update, &[0; 2000]), now).unwrap();
+    assert!(outbox.next(reduced, now).is_some());
+    assert_eq!(budget(&mut outbox, reduced, &some, now), 0);
+    let turn = Duration::from_secs_f64(sent.lane_bytes as f64 / 1e5);
+    assert_eq!(budget(&mut outbox, reduced, &some, now + turn), ROOM_LEAST, "a tenth is always there");
+    let much = State { unsent: 40_000, ..some };
+    assert_eq!(budget(&mut outbox, screen(), &much, now), 0);
+    assert!(matches!(outbox.pace(screen(), &much, now), Pace::Wait(Some(at)) if at <= now + GATE_MAX));
+}
+
+#[test]
+fn a_full_lane_has_room_again_when_half_of_it_is_gone() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let file = LaneKey::plain(LaneKind::File, ME);
+    let body = vec![0; 100_000];
+    while outbox.send(file, Outgoing::message(1, &body), now).is_ok() {}
+    let full = outbox.lanes[&file].waiting_bytes;
+    assert!(full > waiting_max(LaneKind::File) - 200_000 && !outbox.has_room(file));
+    while !outbox.has_room(file) {
+        assert!(outbox.next(file, now).is_some());
+    }
+    assert!(outbox.lanes[&file].waiting_bytes > full / 3);
+    outbox.disconnected();
+    assert!(!outbox.has_room(file), "without a connection it waits");
+}
