@@ -57,6 +57,8 @@ pub(super) struct Display {
 pub(super) struct Asked {
     /// Publish at all.
     pub(super) on: Both<bool>,
+    /// It was asked to publish this once, on whatever connection: that it should stop may not have reached it.
+    pub(super) ever_on: Both<bool>,
     /// It may publish this although it was not asked on this connection: it is to be told whether it should.
     pub(super) may_be_on: Both<bool>,
     /// A live start with its key.
@@ -88,6 +90,11 @@ impl Request {
         }
         self.made = Some(now);
         true
+    }
+
+    /// Whether its publisher seems not to know what to do about it.
+    pub(super) fn is_ignored(&self) -> bool {
+        self.unanswered >= 2
     }
 
     /// It was answered.

@@ -408,6 +408,11 @@ fn resume(
     let (Some(position), Some(reader)) = (position.flatten(), online.readers.get_mut(&id)) else {
         return false;
     };
+    let stops = rendition == Rendition::REDUCED && !display.asked.on[rendition];
+    if stops && display.crossing_ahead(rendition, position).is_none() {
+        // Its publisher was told to forget it.
+        return false;
+    }
     reader.target = rendition;
     reader.enter(rendition, position);
     let slot = *reader.slots[rendition].get_or_insert_with(|| {

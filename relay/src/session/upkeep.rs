@@ -16,6 +16,8 @@ use crate::metrics::{Skip, Stalled};
 /// How often subscribers are looked at while anything waits for anybody.
 pub(super) const EVERY: Duration = Duration::from_millis(100);
 
+/// Reduced is given up when nothing has come of it for this long while something came of live.
+const SILENT: Duration = Duration::from_secs(10);
 /// How long a subscriber may need to show what a key leads to, once that has come.
 const DOUBT: Duration = Duration::from_secs(2);
 
@@ -65,11 +67,16 @@ impl Session {
             now,
         };
         let even = display.balance.observe(counts);
+        let silent = reduced.arrived().is_none_or(|at| live.arrived().is_some_and(|live| live > at + SILENT));
+        let given_up = silent || display.asked.merge.is_ignored();
         let paces = display.pacing[Rendition::LIVE];
         for (&sender, member) in &mut self.members {
             let views = member.may(Right::View);
             let Some(online) = member.online_mut().filter(|_| views) else { continue };
             let forkable = online.sees(id) && paces != Some(sender);
+            if given_up && online.sees(id) {
+                leave_reduced(online, id, display, now);
+            }
             if let Some(of) = retarget_one(online, id, display, (forkable, claims == Some(sender), even), now)
             {
                 has_members |= of == Rendition::REDUCED;
@@ -123,6 +130,15 @@ impl Session {
     }
 }
 
+/// Takes a subscriber to live that has had all that came of reduced, since no more will.
+fn leave_reduced(online: &mut Online, id: DisplayId, display: &Display, now: Instant) {
+    let Some(reader) = online.readers.get_mut(&id) else { return };
+    let position = reader.position(Rendition::REDUCED);
+    if position.is_some_and(|at| at.ordinal() == display.streams[Rendition::REDUCED].head()) {
+        reader.lose(Skip::Key, 0, now);
+    }
+}
+
 /// Decides where one subscriber should read. `forkable`: it may be sent to reduced; `claims`: live is to be at its pace; `even`:
 /// reduced carries as much as live. The rendition that it reads, if any.
 fn retarget_one(
@@ -155,15 +171,4 @@ fn retarget_one(
         reader.target = Rendition::LIVE;
     }
     Some(of)
-}
-
-#[cfg(test)]
-impl Session {
-    /// Which rendition a subscriber reads, if any.
-    pub(super) fn reads(&self, sender: tandem_protocol::Sender, id: DisplayId) -> Option<Rendition> {
-        match self.members.get(&sender)?.online()?.readers.get(&id)?.place {
-            Place::Reading(of, _) => Some(of),
-            Place::Waiting { .. } => None,
-        }
-    }
 }

@@ -90,7 +90,8 @@ impl Session {
         for display in self.displays.values_mut() {
             let before = std::mem::take(&mut display.asked);
             for rendition in RENDITIONS {
-                display.asked.may_be_on[rendition] = before.on[rendition] || before.may_be_on[rendition];
+                display.asked.ever_on[rendition] = before.ever_on[rendition];
+                display.asked.may_be_on[rendition] = before.ever_on[rendition];
             }
         }
     }
@@ -136,6 +137,7 @@ impl Display {
                 want(on(rendition, needed));
             }
             asked.on[rendition] = needed;
+            asked.ever_on[rendition] |= needed;
         }
         if !needs.fork {
             asked.fork.answered();

@@ -17,8 +17,6 @@ use model::Model;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn everybody_shows_what_was_published_in_order_and_the_last_picture_at_rest(
         knows_renditions in prop::bool::weighted(0.9),

@@ -103,6 +103,10 @@ impl Viewer {
         } else if screen.kind == ScreenKind::Key {
             self.key = Some(whole);
         } else {
+            if whole.kind == (ScreenKind::Start { from: None }) {
+                // Whatever waits before it leads nowhere.
+                self.lanes[pipe].clear();
+            }
             self.lanes[pipe].push_back(whole);
         }
         self.go_on(published);
