@@ -257,7 +257,8 @@ impl WebSocketLink {
         let last = if open { Priority::LAST } else { URGENT };
         while self.message.len() < piece
             && self.out.fragment_of(last, piece, |_, key| source.next(key), &mut self.message).is_some()
-        {}
+        {
+        }
     }
 
     pub(crate) fn received(&self, lane: LaneKey) -> u64 {

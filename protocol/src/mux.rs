@@ -121,10 +121,10 @@ impl Outgoing {
         }
     }
 
-    /// Changes whether the receiver looks at a lane's display.
-    pub fn focus(&mut self, id: LaneId, focused: bool) {
+    /// Changes a lane's urgency: the receiver looks at another display.
+    pub fn prioritize(&mut self, id: LaneId, priority: Priority) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.id == id) {
-            lane.priority = lane.key.priority(focused);
+            lane.priority = priority;
         }
         self.lanes.sort_by_key(|lane| lane.priority);
     }

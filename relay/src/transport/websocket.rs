@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -108,6 +109,8 @@ async fn read_hello(
 struct Shared {
     connection: Connection,
     outgoing: Mutex<Lanes>,
+    /// The client may look at another display.
+    refocus: AtomicBool,
 }
 
 /// The lanes towards the client.
@@ -120,7 +123,7 @@ async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connecti
     let (sink, stream) = socket.split();
     let lanes =
         Lanes { mux: Outgoing::new(Side::Relay), slots: HashMap::from([(LaneId::CONTROL, Slot::CONTROL)]) };
-    let shared = Shared { connection, outgoing: Mutex::new(lanes) };
+    let shared = Shared { connection, outgoing: Mutex::new(lanes), refocus: AtomicBool::new(false) };
     let signals = shared.connection.signals.clone();
     let mut writer = Writer { shared: &shared, sink, tcp, bound };
     let end = tokio::select! {
@@ -128,7 +131,7 @@ async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connecti
         () = signals.stop.cancelled() => None,
         end = read(&shared, stream, rest) => Some(end),
         end = writer.write() => Some(end),
-        () = deadlines(&shared.connection) => None,
+        () = deadlines(&shared) => None,
     };
     let gone = matches!(end, Some(End::Transport(_)));
     let (close, reason) = shared.connection.ended(end);
@@ -138,11 +141,14 @@ async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connecti
 }
 
 /// Does what is due, for ever.
-async fn deadlines(connection: &Connection) {
+async fn deadlines(shared: &Shared) {
     loop {
         tokio::select! {
-            () = connection.deadline() => {}
-            () = connection.signals.changed.notified() => {}
+            () = shared.connection.deadline() => {}
+            () = shared.connection.signals.changed.notified() => {
+                shared.refocus.store(true, Ordering::Relaxed);
+                shared.connection.signals.any.notify_one();
+            }
         }
     }
 }
@@ -343,6 +349,13 @@ impl Writer<'_> {
         for (slot, key) in changes.opened {
             let focused = connection.is_focused(key.display);
             slots.insert(mux.open(key, focused), slot);
+        }
+        if self.shared.refocus.swap(false, Ordering::Relaxed) {
+            for (&id, &slot) in slots.iter() {
+                if let Some(priority) = connection.priority(slot) {
+                    mux.prioritize(id, priority);
+                }
+            }
         }
         let next = |id: LaneId, _: LaneKey| match slots.get(&id).map(|&slot| connection.pull(slot)) {
             Some(Pull::Record(bytes)) => Some(bytes),
