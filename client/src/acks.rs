@@ -56,8 +56,15 @@ impl Acks {
         }
     }
 
-    /// The program has decoded a screen up to here, and drawn it up to `drawn_seq`.
+    /// The program has decoded a screen up to here, and drawn it up to `drawn_seq`. A display shows one rendition at a time:
+    /// that of the point, whichever lane's record led there.
     pub(crate) fn applied(&mut self, key: LaneKey, point: Point, drawn_seq: u64, now: Instant) {
+        let key = LaneKey { rendition: point.rendition, ..key };
+        let other = |lane: &LaneKey| {
+            (lane.kind, lane.display, lane.sender) == (key.kind, key.display, key.sender)
+                && lane.rendition != key.rendition
+        };
+        self.lanes.iter_mut().filter(|(lane, _)| other(lane)).for_each(|(_, lane)| lane.applied = None);
         let lane = self.lanes.entry(key).or_default();
         lane.applied = Some(point);
         lane.drawn_seq = drawn_seq;
@@ -72,7 +79,7 @@ impl Acks {
         lane.news.get_or_insert(now);
     }
 
-    /// What the program shows of every rendition: `Hello.showing`.
+    /// What the program shows, a point for every display: `Hello.showing`.
     pub(crate) fn showing(&self) -> Vec<message::Applied> {
         let of = |(key, lane): (&LaneKey, &Lane)| {
             let point = lane.applied.filter(|_| key.kind == LaneKind::Screen)?;
@@ -151,5 +158,9 @@ mod tests {
         acks.reconnected();
         assert_eq!(acks.showing(), [message::Applied { display: 3, point: Some(point.into()) }]);
         assert_eq!(acks.due(), None);
+        // Crossed to the other rendition, by a record of the lane that it leaves.
+        let reduced = Point { rendition: Rendition::REDUCED, segment: 1, seq: 2 };
+        acks.applied(key, reduced, 2, now);
+        assert_eq!(acks.showing(), [message::Applied { display: 3, point: Some(reduced.into()) }]);
     }
 }

@@ -125,7 +125,7 @@ impl Decoder {
             (Base::Shadow, state) => {
                 // The old windows go before the new ones come.
                 drop(state);
-                Arc::from(self.history())
+                Arc::new(self.history())
             }
         };
         let mut streams = Streams::new(&header, history)?;

@@ -138,7 +138,7 @@ impl Encoder {
     /// what this one owes.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let history = Arc::from(pack_history(&self.shadow));
+        let history = Arc::new(pack_history(&self.shadow));
         Self {
             options: self.options,
             shadow: self.shadow.clone(),
@@ -190,7 +190,7 @@ impl Encoder {
         let history: History = match &self.segment {
             Segment::Due { base: Base::Black, .. } => return None,
             Segment::Due { history, .. } => Arc::clone(history),
-            Segment::Running(_) => Arc::from(pack_history(&self.shadow)),
+            Segment::Running(_) => Arc::new(pack_history(&self.shadow)),
         };
         if let Segment::Running(_) = self.segment {
             let history = Arc::clone(&history);

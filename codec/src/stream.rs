@@ -11,8 +11,9 @@ use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, get_err
 
 use crate::error::{DecodeError, StreamError};
 
-/// Bytes that may stand before a segment's first: shared between its streams, its key and its owner.
-pub(crate) type History = Arc<[u8]>;
+/// Bytes that may stand before a segment's first: shared between its streams, its key and its owner. Not a slice: making one
+/// would copy a picture once more.
+pub(crate) type History = Arc<Vec<u8>>;
 
 /// Smallest window that zstd knows.
 pub(crate) const WINDOW_LOG_MIN: u8 = 10;
