@@ -2,10 +2,12 @@
 //!
 //! [`start`] gives two ends: a [`Handle`] to send with and [`Events`] to read. One task in between owns the connection and
 //! replaces it when it is lost. Both roles use it: who publishes a screen asks [`Handle::pace`] before encoding; who
-//! watches one reports what it [`applied`](Handle::applied).
+//! watches one reports what it [`applied`](Handle::applied). Whoever sends files waits for [`Handle::ready`] where
+//! [`Handle::send`] says that a lane is full.
 //!
 //! - [`target`], `tls`: whom to reach, whom to believe; `race`, `link`, `quic`, `websocket`: how;
-//! - `outbox`: what waits and what is kept for a resume; `acks`: what is acknowledged and when; `backoff`;
+//! - `outbox`: what waits, what is kept for a resume, and how lanes share our own end of the path; `acks`: what is acknowledged
+//!   and when; `backoff`;
 //! - [`pacer`]: how much screen the path takes. Pure, like the three before it.
 #![forbid(unsafe_code)]
 

@@ -58,8 +58,9 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 const VAIN_MAX: u32 = 5;
 /// A look that takes longer found nothing to send.
 const PROBE_RTTS: u32 = 4;
-/// At least this long without news before a byte is risked on a path that may be dead.
-const SILENCE_MIN: Duration = Duration::from_secs(1);
+/// At least this long without news before a byte is risked on a path that may be dead. A transport sends again what was
+/// lost long before that, and after a black-out every byte that is old already makes the first new picture later.
+const SILENCE_MIN: Duration = Duration::from_secs(3);
 
 /// What the pacer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,7 +263,7 @@ impl Pacer {
 
     /// How long the path may be silent before it is probed.
     fn silence(&self) -> Duration {
-        SILENCE_MIN.max(4 * self.rtts.latest().min(SILENCE_MIN))
+        SILENCE_MIN.max(2 * self.rtts.latest().min(SILENCE_MIN))
     }
 
     /// Bytes that should be under way.

@@ -44,7 +44,7 @@ fn silence_stops_the_flow_but_not_for_ever() {
             pacer.on_sent(sent, now);
         }
     }
-    assert_eq!(sent, INITIAL as u64 + 9 * FLOOR as u64, "one small probe a second");
+    assert_eq!(sent, INITIAL as u64 + 3 * FLOOR as u64, "one small probe in three seconds");
 }
 
 #[test]
