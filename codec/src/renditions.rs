@@ -287,9 +287,11 @@ impl Renditions {
 
     /// Live begins from black, which takes everybody there. Whoever cannot follow leaves it anew.
     fn restart_all(&mut self) {
+        let forks = matches!(self.meeting, Some(Meeting::Fork | Meeting::Forking(_)));
+        let is_asked = forks || self.reduced.due().is_some();
         self.restart(Rendition::LIVE);
         self.reduced.end();
-        self.meeting = self.meeting.filter(|&meeting| meeting == Meeting::Fork);
+        self.meeting = is_asked.then_some(Meeting::Fork);
     }
 
     /// Live's next record starts a segment, perhaps with a key. One start answers all who want one.

@@ -538,3 +538,16 @@ fn one_start_answers_a_merge_and_a_key() {
     assert_eq!(starts.count(), 1);
     assert_eq!(scene.members.len(), 2, "the second entered by the key");
 }
+
+#[test]
+fn what_was_asked_for_before_another_layout_comes_after_it() {
+    let mut scene = scene();
+    scene.publisher.want(Want { rendition: REDUCED, on: true, start: true, ..Want::default() });
+    scene.step(Step::Key);
+    scene.step(Step::Layout(2));
+    scene.publisher.rest();
+    let live = scene.publisher.lanes[0].last().unwrap();
+    assert_eq!((live.kind, live.point.segment), (ScreenKind::Start { from: None }, 3), "2 was the key's");
+    let [.., (kind, _)] = kinds(&scene, REDUCED)[..] else { panic!("there is no fork") };
+    assert_eq!(kind, ScreenKind::Start { from: Some(live.point) });
+}

@@ -64,6 +64,8 @@ impl Coder {
 
     /// Forgets all but numbers: a reduced rendition then waits for a fork, live begins from black.
     pub(super) fn end(&mut self) {
+        // A key of the start that will not come may be out: its segment's number is not used again.
+        self.segment += u32::from(self.due.is_some());
         (self.encoder, self.last, self.due) = (None, None, None);
         self.from_black = self.rendition == Rendition::LIVE;
     }
