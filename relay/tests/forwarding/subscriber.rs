@@ -127,6 +127,10 @@ impl Viewer {
                     Verdict::Apply => self.apply(&body, published),
                     Verdict::ApplyKeyFirst => {
                         let key = self.key.take().unwrap();
+                        if self.shown.is_some_and(|(_, shown)| shown.rendition != key.point.rendition) {
+                            // Renditions are not in step with one another: a key of the other may be a little behind.
+                            self.order = 0;
+                        }
                         self.picture = key.picture(0);
                         self.apply(&body, published);
                     }
@@ -162,12 +166,13 @@ impl Viewer {
             return Verdict::Apply;
         }
         if let Some(key) = key.filter(|key| key.point.rendition == body.point.rendition) {
-            // A start that it was not made for is not waited for any more.
-            return if key.point.segment == body.point.segment {
-                Verdict::ApplyKeyFirst
-            } else {
-                Verdict::Skip
-            };
+            if key.point.segment == body.point.segment {
+                return Verdict::ApplyKeyFirst;
+            }
+            // One that the key leads past is not waited for any more.
+            if body.first <= key.point.seq {
+                return Verdict::Skip;
+            }
         }
         match shown {
             Some(shown) if shown.rendition == body.point.rendition && body.point.seq <= shown.seq => {
