@@ -117,6 +117,12 @@ impl Cell {
             Behind::Customer => (Place::Behind(0), Place::Near),
             Behind::Both => (Place::Behind(0), Place::Behind(1)),
         };
-        Scene { plan, customer, technicians: vec![Seat::at(technician)], blackout: true }
+        Scene {
+            plan,
+            customer,
+            technicians: vec![Seat::at(technician)],
+            blackout: true,
+            lead: Duration::ZERO,
+        }
     }
 }

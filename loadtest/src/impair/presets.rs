@@ -1,14 +1,13 @@
 //! Sessions with several technicians, and the slow pair that others are compared with.
 
-use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::cell::Settings;
-use super::report::{Conditions, Line, Quantiles, change, mbit, quantiles};
+use super::report::{Conditions, Line, Quantiles, change, quantiles};
 use super::scene::{Network, Place, Played, Scene, Seat};
 use super::{Behind, PICTURE_BYTES, Show};
 use crate::link::way::{Buffer, Rate, Shape};
@@ -18,6 +17,9 @@ use crate::run::report::rounded;
 
 /// Pictures of noise a second.
 const PICTURES: f64 = 15.0;
+/// From the first picture to the window: time for everybody to show one.
+const LEAD: Duration = Duration::from_secs(4);
+const LEAD_EIGHT: Duration = Duration::from_secs(8);
 /// When somebody joins: this part of the window has passed.
 const JOINS_AFTER: f64 = 0.4;
 
@@ -92,7 +94,8 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn scene(&self, customer: Place, technicians: Vec<Seat>) -> Scene {
         let plan = self.settings.plan(self.binding, self.show, None);
-        Scene { plan, customer, technicians, blackout: false }
+        let lead = if self.preset == Preset::Eight { LEAD_EIGHT } else { LEAD };
+        Scene { plan, customer, technicians, blackout: false, lead }
     }
 
     async fn play(&self, scene: &Scene) -> anyhow::Result<(Network, Played)> {
@@ -122,13 +125,7 @@ impl Stage<'_> {
         let fast = vec![Seat::at(Place::Near); count - 1];
         let (network, without) = self.play(&self.scene(Place::Near, fast.clone())).await?;
         let slow = [fast, vec![Seat::at(Place::Behind(0))]].concat();
-        let mut blamed = Line::new(
-            Conditions::new(self.binding, Behind::Technician, &self.preset.shape(), &self.show.name),
-            self.settings.window,
-            &Figures::default(),
-            &Figures::default(),
-            None,
-        );
+        let mut blamed = self.line(Behind::Technician, &Figures::default(), &Figures::default());
         blamed.blame(&network, &without)?;
         drop(network);
         let (network, with) = self.play(&self.scene(Place::Near, slow)).await?;
@@ -151,42 +148,40 @@ impl Stage<'_> {
         Ok(line)
     }
 
+    /// A controller beside the relay and a customer that is not, somebody who joins them; and the same without.
     async fn joiner(&self) -> anyhow::Result<Line> {
         let joins = self.settings.window.mul_f64(JOINS_AFTER);
         let late = Seat { place: Place::Near, joins: Some(joins) };
-        let (network, played) =
-            self.play(&self.scene(Place::Behind(0), vec![Seat::at(Place::Near), late])).await?;
-        let [controller, joiner] = &played.technicians[..] else { anyhow::bail!("not two technicians") };
-        let mut line = self.line(Behind::Customer, controller, &played.customer);
-        line.blame(&network, &played)?;
-        let joined = played.window.start + joins;
-        let (before, with) = (played.window.start..joined, joined..played.window.end);
-        line.more = joined_figures(controller, joiner, &played, &before, &with);
+        let controller = Seat::at(Place::Near);
+        let (network, without) = self.play(&self.scene(Place::Behind(0), vec![controller])).await?;
+        let mut blamed = self.line(Behind::Customer, &Figures::default(), &Figures::default());
+        blamed.blame(&network, &without)?;
+        drop(network);
+        let (network, with) = self.play(&self.scene(Place::Behind(0), vec![controller, late])).await?;
+        let [controller, joiner] = &with.technicians[..] else { anyhow::bail!("not two technicians") };
+        let mut line = self.line(Behind::Customer, controller, &with.customer);
+        line.blame(&network, &with)?;
+        line.failures.extend(blamed.failures);
+        line.bottlenecks.extend(blamed.bottlenecks);
+
+        let since = |played: &Played| played.window.start + joins..played.window.end;
+        let alone = without.technicians.first().and_then(|alone| quantiles(&alone.ages, &since(&without)));
+        let beside = quantiles(&controller.ages, &since(&with));
+        let uploaded = [&without, &with].map(|played| played.journal.lock().uploaded(&since(played)));
+        let first = joiner.first_picture.map(|time| rounded(time.as_secs_f64() * 1e3, 1e1));
+        line.more = object(json!({
+            "joiner_first_picture_ms": first,
+            "joiner_screen_age_ms": Quantiles::of(&joiner.ages),
+            // Beside what the controller gets anyway.
+            "customer_bytes_for_it": uploaded[1].keys + uploaded[1].reduced,
+            "customer_bytes": { "with": uploaded[1].all(), "alone": uploaded[0].all() },
+            // Of the controller, in the time in which the joiner is there.
+            "screen_age_alone_ms": alone,
+            "screen_age_with_ms": beside,
+            "screen_p99_change_percent": change(p99(alone), p99(beside)),
+        }));
         Ok(line)
     }
-}
-
-/// What a joiner saw, what it cost the customer, and what the controller noticed.
-fn joined_figures(
-    controller: &Figures,
-    joiner: &Figures,
-    played: &Played,
-    before: &Range<Instant>,
-    with: &Range<Instant>,
-) -> Map<String, Value> {
-    let ages = [before, with].map(|time| quantiles(&controller.ages, time));
-    let uploaded = played.journal.lock().uploaded(with);
-    let first = joiner.first_picture.map(|time| rounded(time.as_secs_f64() * 1e3, 1e1));
-    object(json!({
-        "joiner_first_picture_ms": first,
-        "joiner_screen_age_ms": Quantiles::of(&joiner.ages),
-        // Beside what the controller gets anyway.
-        "customer_bytes_for_it": uploaded.keys + uploaded.reduced,
-        "customer_mbit": mbit(uploaded.all() as u64, with.end - with.start),
-        "screen_age_before_ms": ages[0],
-        "screen_age_with_ms": ages[1],
-        "screen_p99_change_percent": change(p99(ages[0]), p99(ages[1])),
-    }))
 }
 
 /// What technicians see that keep up.

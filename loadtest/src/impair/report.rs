@@ -15,9 +15,10 @@ use crate::run::figures::{Figures, Samples};
 use crate::run::report::rounded;
 use crate::run::transfer::Direction;
 
-/// Part of the window that an end may spend working before it is a bottleneck itself, and all ends together of each core.
+/// Part of the window that an end may spend working before it is a bottleneck itself.
 const BUSY_MAX: f64 = 0.7;
-const BUSY_TOGETHER_MAX: f64 = 0.4;
+/// Part of the computer that this program may keep busy, so that enough is left for the relay.
+const COMPUTER_MAX: f64 = 0.6;
 
 /// Where two values of a distribution are, in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,19 +134,16 @@ impl Line {
         self.failures.extend(failures.cloned());
         let window = played.window.end - played.window.start;
         let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-        let mut together = 0.0;
         for (number, end) in ends().enumerate() {
             let share = end.busy.as_secs_f64() / window.as_secs_f64();
-            together += share;
             if share > BUSY_MAX {
                 let who =
                     if number == 0 { "the customer".into() } else { format!("technician {}", number - 1) };
                 self.bottlenecks.push(format!("{who} was at work for {:.0} % of the time", share * 100.0));
             }
         }
-        if together > BUSY_TOGETHER_MAX * cores {
-            let why = format!("both ends together kept {together:.1} of {cores} cores busy");
-            self.bottlenecks.push(why);
+        if played.cores > COMPUTER_MAX * cores {
+            self.bottlenecks.push(format!("the ends kept {:.1} of {cores} cores busy", played.cores));
         }
         self.bottlenecks.extend(network.bottlenecks()?);
         Ok(())

@@ -54,6 +54,9 @@ pub(super) struct Scene {
     pub(super) technicians: Vec<Seat>,
     /// Whether the window is followed by a black-out of all links.
     pub(super) blackout: bool,
+    /// The window begins so long after the first picture, if everybody is ready by then: sessions that are compared with one another
+    /// show the same in it.
+    pub(super) lead: Duration,
 }
 
 /// Where a technician is and when it comes: from the beginning, or so long after the window has begun.
@@ -77,6 +80,8 @@ pub(super) struct Played {
     /// In the scene's order.
     pub(super) technicians: Vec<Figures>,
     pub(super) journal: Arc<Mutex<Journal>>,
+    /// Cores that this program kept busy in the window.
+    pub(super) cores: f64,
 }
 
 type End = oneshot::Receiver<anyhow::Result<Figures>>;
@@ -141,8 +146,9 @@ impl Network {
         }
         drop((ready, recovered));
 
-        let start = settled(&mut readies).await;
+        let start = settled(&mut readies).await.max(stage.schedule.first + scene.lead);
         let window = stage.open(start, scene.blackout)?;
+        let worked = tokio::spawn(worked(window));
         for (joins, number, place, part, duty) in late {
             sleep_until(start + joins).await;
             ends[number] = Some(self.spawn_technician(place, part, duty)?);
@@ -168,7 +174,9 @@ impl Network {
             figures.push(end.await.context("a technician failed")??);
         }
         let customer = customer.await.context("the customer failed")??;
-        Ok(Played { window, customer, technicians: figures, journal: stage.journal })
+        let worked = worked.await.context("the work was not counted")??;
+        let cores = worked.as_secs_f64() / scene.plan.window.as_secs_f64();
+        Ok(Played { window, customer, technicians: figures, journal: stage.journal, cores })
     }
 
     async fn black_out(&self, from: Instant, to: Instant) {
@@ -272,7 +280,42 @@ impl Stage {
     }
 }
 
+/// What this program works during the window, on all cores.
+async fn worked(window: Window) -> anyhow::Result<Duration> {
+    sleep_until(window.start).await;
+    let before = processor_time()?;
+    sleep_until(window.end).await;
+    Ok(processor_time()?.saturating_sub(before))
+}
+
+/// What this program has worked so far.
+fn processor_time() -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    processor_time_in(&stat).context("no times in /proc/self/stat")
+}
+
+/// In a line of `/proc/PID/stat`: the twelfth and thirteenth field after the name, in hundredths of a second.
+fn processor_time_in(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis((ticks()? + ticks()?) * 10))
+}
+
 /// Whether an error is that links are not permitted here.
 pub(super) fn is_not_permitted(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(|error| matches!(error, LinkError::NotPermitted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_s_work_is_read_from_the_kernel_s_line() {
+        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0 100";
+        assert_eq!(processor_time_in(stat), Some(Duration::from_millis(1750)));
+        assert_eq!(processor_time_in("7 (a) S 1 7"), None);
+        assert!(processor_time().is_ok());
+    }
 }

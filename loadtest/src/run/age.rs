@@ -64,7 +64,7 @@ impl Age {
             if std::mem::replace(&mut self.shown[cell], content) == content {
                 continue;
             }
-            self.lacking[cell] = match self.source.lacks(pixels, cell, self.captured) {
+            self.lacking[cell] = match self.source.lacks(pixels, cell, content, self.captured) {
                 Some(lacks) => lacks.unwrap_or(NONE),
                 // It is half of something that was not on the screen for long: the oldest part is as old as before.
                 None => self.lacking[cell].min(self.captured),
@@ -82,9 +82,9 @@ impl Age {
     fn capture(&mut self, newest: u32) {
         while self.captured < newest {
             self.captured += 1;
-            for cell in self.source.changed(self.captured) {
+            for (cell, content) in self.source.changed(self.captured) {
                 let lacking = &mut self.lacking[cell];
-                if self.source.shows(cell, self.shown[cell], self.captured) {
+                if self.source.is_as_new(self.shown[cell], content) {
                     *lacking = NONE;
                 } else {
                     *lacking = (*lacking).min(self.captured);
@@ -149,7 +149,7 @@ mod tests {
         for number in 2..=5 {
             screen.advance(&source, number);
             if number > 2 {
-                let rect = rect(&source, source.changed(number)[0]);
+                let rect = rect(&source, source.changed(number)[0].0);
                 copy(&mut picture, screen.picture(), rect);
                 age.changed(picture.bytes(), &[rect], number);
             }

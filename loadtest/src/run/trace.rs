@@ -42,8 +42,9 @@ pub(crate) struct Trace {
     runs: Vec<Vec<Run>>,
     /// The colours of every piece that there is, by its hash: what scrolls is there once.
     contents: HashMap<u64, Box<[u32]>>,
-    /// For each picture of the recording: the pieces that it changes. Of the first: those that differ from the last one's.
-    changed: Vec<Vec<u32>>,
+    /// For each picture of the recording: the pieces that it changes, and what they then are. Of the first: those that differ from
+    /// the last one's.
+    changed: Vec<Vec<(u32, u64)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,15 +86,16 @@ impl Trace {
                 if runs[piece].last().is_none_or(|run| run.hash != hash) {
                     contents.entry(hash).or_insert_with(|| colours(pixels).collect());
                     runs[piece].push(Run { from: number, hash });
-                    changes.push(piece as u32);
+                    changes.push((piece as u32, hash));
                 }
             }
             changed.push(changes);
         }
-        let differs = |piece: &usize| {
-            runs[*piece].first().map(|run| run.hash) != runs[*piece].last().map(|run| run.hash)
+        let again = |(piece, runs): (usize, &Vec<Run>)| {
+            let (first, last) = (runs.first()?, runs.last()?);
+            (first.hash != last.hash).then_some((piece as u32, first.hash))
         };
-        changed[0] = (0..runs.len()).filter(differs).map(|piece| piece as u32).collect();
+        changed[0] = runs.iter().enumerate().filter_map(again).collect();
         Ok(Self { name, bytes, size, fps, pictures, runs, contents, changed })
     }
 
@@ -124,17 +126,17 @@ impl Trace {
         (at % self.pictures, at - at % self.pictures)
     }
 
-    /// The pieces that a picture changes: all of them the first.
-    pub(crate) fn changed(&self, number: u32) -> Vec<usize> {
+    /// The pieces that a picture changes and the hashes of what they then are: all of them the first.
+    pub(crate) fn changed(&self, number: u32) -> Vec<(usize, u64)> {
         if number <= 1 {
-            return (0..self.pieces()).collect();
+            return (0..self.pieces()).map(|piece| (piece, self.hash_at(piece, 1))).collect();
         }
         let (at, _) = self.place(number);
-        self.changed[at as usize].iter().map(|&piece| piece as usize).collect()
+        self.changed[at as usize].iter().map(|&(piece, hash)| (piece as usize, hash)).collect()
     }
 
     /// The hash of a piece in a picture.
-    pub(crate) fn hash_at(&self, piece: usize, number: u32) -> u64 {
+    fn hash_at(&self, piece: usize, number: u32) -> u64 {
         self.runs[piece][self.run_at(piece, self.place(number).0)].hash
     }
 
@@ -145,8 +147,8 @@ impl Trace {
 
     /// The first picture up to `newest` that a piece of these pixels lacks: the one that changed a pixel of it after the latest that
     /// shows that pixel so (`Some(None)`: it lacks nothing). `None`: a pixel is as in no picture of this time through the
-    /// recording or the one before.
-    pub(crate) fn lacks(&self, pixels: &[u8], piece: usize, newest: u32) -> Option<Option<u32>> {
+    /// recording or the one before. `hash` is theirs.
+    pub(crate) fn lacks(&self, pixels: &[u8], piece: usize, hash: u64, newest: u32) -> Option<Option<u32>> {
         let (at, begin) = self.place(newest);
         let shown = piece_of(self.size, pixels, piece);
         let runs = &self.runs[piece];
@@ -155,7 +157,6 @@ impl Trace {
         let now = runs[..=self.run_at(piece, at)].iter().map(|run| (begin, run));
         let newest_first = before.chain(now).rev();
         // As a whole, which is quick, or else pixel by pixel.
-        let hash = hash(shown);
         let all = all_of(shown.len() / PIXEL);
         let whole = lacking(newest_first.clone(), all, |run| if run.hash == hash { all } else { 0 });
         whole.or_else(|| lacking(newest_first, all, |run| self.same(run.hash, shown)))
@@ -473,10 +474,14 @@ pub(crate) mod tests {
     fn a_piece_is_as_new_as_the_latest_picture_that_shows_it_so() {
         let trace = trace();
         let left = 2 * 2;
-        assert_eq!(trace.changed(2), [left, left + 2, left + 4]);
+        let changed = |number| trace.changed(number).iter().map(|&(piece, _)| piece).collect::<Vec<_>>();
+        assert_eq!(changed(2), [left, left + 2, left + 4]);
         let right = 10 * 2 + 1;
-        assert_eq!(trace.changed(5), [right], "the last picture and the first differ there only");
-        let lacks = |of: u32, piece, newest| trace.lacks(shown(&trace, of).bytes(), piece, newest);
+        assert_eq!(changed(5), [right], "the last picture and the first differ there only");
+        let of_pixels = |picture: &Picture, piece, newest| {
+            trace.lacks(picture.bytes(), piece, trace.content(picture.bytes(), piece), newest)
+        };
+        let lacks = |of: u32, piece, newest| of_pixels(&shown(&trace, of), piece, newest);
         // Grey is lacking while picture 2 is the newest, and as good as new after that.
         assert_eq!(lacks(1, left, 1), Some(None));
         assert_eq!(lacks(1, left, 2), Some(Some(2)));
@@ -489,7 +494,7 @@ pub(crate) mod tests {
         assert_eq!(lacks(4, right, 4), Some(None));
         assert_eq!(lacks(4, right, 6), Some(Some(5)));
         let black = Picture::black(SIZE);
-        assert_eq!(trace.lacks(black.bytes(), left, 6), None, "nothing is ever black");
+        assert_eq!(of_pixels(&black, left, 6), None, "nothing is ever black");
     }
 
     #[test]
@@ -499,17 +504,20 @@ pub(crate) mod tests {
         pictures.extend([10, 20, 30, 40].map(colour));
         let trace = Trace::index("t".into(), file(0, &pictures).into()).unwrap();
         let mut picture = shown(&trace, 5);
-        assert_eq!(trace.lacks(picture.bytes(), 0, 5), Some(None));
+        let lacks = |picture: &Picture, newest| {
+            trace.lacks(picture.bytes(), 0, trace.content(picture.bytes(), 0), newest)
+        };
+        assert_eq!(lacks(&picture, 5), Some(None));
         let older = |number, picture: &mut Picture, pixels: std::ops::Range<usize>| {
             let bytes = pixels.start * PIXEL..pixels.end * PIXEL;
             picture.bytes_mut()[bytes.clone()].copy_from_slice(&shown(&trace, number).bytes()[bytes]);
         };
         older(4, &mut picture, 10..20);
-        assert_eq!(trace.lacks(picture.bytes(), 0, 5), Some(Some(5)));
+        assert_eq!(lacks(&picture, 5), Some(Some(5)));
         older(2, &mut picture, 63..64);
-        assert_eq!(trace.lacks(picture.bytes(), 0, 5), Some(Some(3)));
+        assert_eq!(lacks(&picture, 5), Some(Some(3)));
         // The other pixels are newer than that: they do not count.
-        assert_eq!(trace.lacks(picture.bytes(), 0, 3), None);
+        assert_eq!(lacks(&picture, 3), None);
     }
 
     #[test]
