@@ -178,7 +178,7 @@ impl Pacer {
         // What goes out before anything has come back says little of the rate.
         let limited = self.resumed_at.is_some()
             || room < 0.75 * self.target() && self.bucket.tokens() > 0.25 * self.depth();
-        self.ledger.send(total, limited, self.share, now);
+        self.ledger.send(total, limited, self.part(), now);
         self.last_news = Some(now);
     }
 
@@ -266,6 +266,12 @@ impl Pacer {
         SILENCE_MIN.max(2 * self.rtts.latest().min(SILENCE_MIN))
     }
 
+    /// The part of the path that is used now. A look for more takes all of it: else what others take would hide a rate that
+    /// is too low.
+    fn part(&self) -> f64 {
+        if matches!(self.phase, Phase::Probe { .. }) { 1.0 } else { self.share }
+    }
+
     /// Bytes that should be under way.
     fn target(&self) -> f64 {
         let (Some(rtt), rate) = (self.rtts.min(), self.rates.get()) else { return INITIAL };
@@ -280,7 +286,7 @@ impl Pacer {
             Phase::Cruise { .. } => needed + self.standing(),
             Phase::Probe { more, .. } => needed + self.standing() + more,
         };
-        (self.share * target).max(FLOOR)
+        (self.part() * target).max(FLOOR)
     }
 
     /// Bytes that may wait on the way.
@@ -310,7 +316,7 @@ impl Pacer {
                 (SPREAD - 0.2 * beyond).max(0.8)
             }
         };
-        self.share * part * self.rates.get()
+        self.part() * part * self.rates.get()
     }
 
     /// Bytes that may be handed out at once.
@@ -375,7 +381,7 @@ impl Pacer {
     fn look_for_more(&mut self, now: Instant) {
         let (rate, rtt) = (self.rates.get(), self.rtts.min().unwrap_or_default());
         match self.phase {
-            Phase::Cruise { since } if self.share == 1.0 => {
+            Phase::Cruise { since } => {
                 let every = PROBE_EVERY.max(PROBE_EVERY_RTTS * rtt) * (1 + self.vain);
                 if now.saturating_duration_since(since) >= every {
                     let quarter = 0.25 * rate * (rtt + STANDING).as_secs_f64();
