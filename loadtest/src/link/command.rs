@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 
 use super::way::{Buffer, Rate, Shape};
 use super::{FAR_IP, Kept, Link, LinkConfig, LinkError, NEAR_IP, Side, units};
+use crate::shell::own_command;
 
 /// Exit code when the system does not allow a link.
 const NOT_PERMITTED: u8 = 2;
@@ -104,8 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let link = match Link::start(args.link()) {
         Ok(link) => link,
         Err(error @ LinkError::NotPermitted) => {
-            let words: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
-            eprintln!("link: {error}. Run it as root:\n  sudo {}", words.join(" "));
+            eprintln!("link: {error}. Run it as root:\n  sudo {}", own_command());
             return Ok(ExitCode::from(NOT_PERMITTED));
         }
         Err(error) => return Err(error.into()),
@@ -200,15 +200,6 @@ fn forward_signals(events: Sender<Event>) -> io::Result<()> {
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
-}
-
-/// A word that a shell reads back as it is.
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:,%+@".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Where JSON lines go; progress goes to stderr in any case.
@@ -316,14 +307,6 @@ fn shape_json(shape: &Shape) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_line_is_printed_so_that_a_shell_reads_it_back() {
-        assert_eq!(quoted("--rate=20mbit"), "--rate=20mbit");
-        assert_eq!(quoted("ping -c 1 x"), "'ping -c 1 x'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn a_status_becomes_the_code_that_a_shell_would_show() {
