@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 /// Time of the rate that one piece takes.
-const PIECE: Duration = Duration::from_millis(5);
+const PIECE: Duration = Duration::from_millis(6);
 /// Time of the rate that may be caught up on after a pause of whoever calls.
 const BURST: Duration = Duration::from_millis(4);
 /// Bounds of a piece.

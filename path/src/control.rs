@@ -23,7 +23,7 @@ pub const AHEAD: Duration = Duration::from_millis(4);
 /// Time of the path's rate that a look for a faster path adds at first.
 pub const LOOK: Duration = Duration::from_millis(5);
 /// Part of the rate that is used while nothing is looked for, so that what waits leaves.
-const CRUISE: f64 = 0.97;
+const CRUISE: f64 = 0.96;
 /// Packets in the first window.
 const INITIAL_PACKETS: f64 = 10.0;
 /// Packets that the window always has room for.
@@ -33,6 +33,8 @@ const ROUND_TRIP_LIFE: Duration = Duration::from_secs(10);
 /// Shortest time between two looks for a faster path, and the round trips between them.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LOOK_ROUNDS: u32 = 6;
+/// Shortest time that a look takes, and that is then looked at.
+const LOOK_TIME: Duration = Duration::from_millis(40);
 /// Share of a round's bytes whose loss means congestion.
 const LOSS_MAX: f64 = 0.1;
 /// Packets of a train that tells the rate of the narrowest link.
@@ -49,8 +51,9 @@ const LOG_MAX: usize = 16384;
 pub struct Control {
     /// Largest packet.
     packet: f64,
-    /// Bytes of a packet that are no payload.
+    /// Bytes of a packet that are no payload; those of them that are not in what is called its bytes here.
     overhead: f64,
+    below: u64,
     in_flight: u64,
     delivered: u64,
     delivered_at: Option<Instant>,
@@ -133,11 +136,13 @@ enum Phase {
 }
 
 impl Control {
-    /// An unknown path, with packets of this many bytes at most, so many of which are no payload.
-    pub fn new(packet: u16, overhead: u16) -> Self {
+    /// An unknown path, with packets of this many bytes at most, so many of which are no payload. `below` are bytes that the path
+    /// carries beside each packet: they are in its rate.
+    pub fn new(packet: u16, overhead: u16, below: u16) -> Self {
         Self {
             packet: f64::from(packet),
-            overhead: f64::from(overhead),
+            overhead: f64::from(overhead + below),
+            below: below.into(),
             in_flight: 0,
             delivered: 0,
             delivered_at: None,
@@ -195,9 +200,9 @@ impl Control {
 
     /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are.
     pub fn acknowledge(&mut self, sent: Instant, bytes: u64) {
-        self.delivered += bytes;
+        self.delivered += bytes + self.below;
         self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.acks.bytes += bytes;
+        self.acks.bytes += bytes + self.below;
         self.acks.packets += 1;
         let at = self.log.partition_point(|sending| sending.at < sent);
         let Some(&sending) = self.log.get(at).filter(|sending| sending.at == sent) else { return };
@@ -292,13 +297,13 @@ impl Control {
     /// as the window allows.
     pub fn pace(&self) -> Option<f64> {
         let rate = Some(self.rates.get()).filter(|&rate| rate > 0.0)?;
-        let round_trip = self.round_trip.get()?.as_secs_f64().max(1e-3);
+        self.round_trip.get()?;
         let gain = match self.phase {
             Phase::Startup { .. } => self.growth() + 0.4,
             Phase::Drain { empty: false } => 0.5,
             Phase::Drain { empty: true } => 0.75,
             Phase::Cruise => CRUISE,
-            Phase::Look { seen: false, .. } => 1.0 + (self.look.as_secs_f64() / round_trip).min(1.0),
+            Phase::Look { seen: false, .. } => 1.0 + self.look_share().min(1.0),
             Phase::Look { seen: true, .. } => 1.0,
         };
         let payload = (bucket::piece(gain * rate) as f64).min(self.packet);
@@ -416,7 +421,9 @@ impl Control {
             self.phase = Phase::Drain { empty: true };
             return self.next_round(now);
         }
-        let over = sending.delivered >= self.round.ends;
+        // Over a few packets a look shows nothing.
+        let short = matches!(self.phase, Phase::Look { .. }) && elapsed < LOOK_TIME;
+        let over = sending.delivered >= self.round.ends && !short;
         // Where a queue makes rounds longer, what it says is heard before they end.
         let late = elapsed >= round_trip.mul_f64(1.5) + Duration::from_millis(20) && self.round.samples >= 4;
         let growing = match self.phase {
@@ -462,8 +469,9 @@ impl Control {
     fn may_look(&self, now: Instant) -> bool {
         let every = LOOK_EVERY.max(LOOK_ROUNDS * self.round_trip.get().unwrap_or_default());
         let due = self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= every);
-        due && self.in_flight as f64
-            >= 0.8 * self.rates.get() * self.round_trip.get().unwrap_or_default().as_secs_f64()
+        // Just before acknowledgements came, not after.
+        let most = self.round.most.max(self.in_flight) as f64;
+        due && most >= 0.7 * self.rates.get() * self.round_trip.get().unwrap_or_default().as_secs_f64()
     }
 
     fn end_of_round(&mut self, elapsed: Duration, now: Instant) {
@@ -475,7 +483,9 @@ impl Control {
         let enough = samples > 1 && most as f64 >= 0.7 * self.rates.get() * round_trip;
         let stands = enough && quickest.is_some_and(|quickest| self.excess(quickest) > self.may_stand());
         let draining = matches!(self.phase, Phase::Drain { .. });
-        if lost as f64 > (LOSS_MAX * all).max(3.0 * self.packet) && !draining {
+        // A round of start-up has few packets, of which chance may take three.
+        let most = if matches!(self.phase, Phase::Startup { .. }) { 2.5 * LOSS_MAX } else { LOSS_MAX };
+        if lost as f64 > (most * all).max(3.0 * self.packet) && !draining {
             // With a queue, what arrived is what the path carries; without one, most of it may still be ours to have.
             let least = if stands { 0.0 } else { 0.7 * self.rates.get() };
             self.slow_down((0.9 * delivery).max(least), now);
@@ -547,6 +557,12 @@ impl Control {
         } else if self.round_trip.age(now) > ROUND_TRIP_LIFE {
             self.round_trip.set(quickest, now);
         }
+    }
+
+    /// The part of the rate that a look asks for beyond it.
+    fn look_share(&self) -> f64 {
+        let time = self.round_trip.get().unwrap_or_default().max(LOOK_TIME);
+        self.look.as_secs_f64() / time.as_secs_f64()
     }
 
     /// What the look has shown.

@@ -81,7 +81,7 @@ struct Delay;
 
 impl ControllerFactory for Delay {
     fn build(self: Arc<Self>, _now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(DelayController { control: Control::new(mtu, OVERHEAD), mtu, path: Arc::default() })
+        Box::new(DelayController { control: Control::new(mtu, OVERHEAD, BELOW), mtu, path: Arc::default() })
     }
 }
 
@@ -95,6 +95,9 @@ struct DelayController {
 
 /// Bytes of a packet that are no stream's: headers of QUIC and of the frame, and the authentication tag.
 const OVERHEAD: u16 = 36;
+
+/// Headers of UDP and IP (version 4; with 6 it is 20 more, and matters less than it would if it were left out).
+const BELOW: u16 = 28;
 
 /// What a controller shares with the connection's owner.
 #[derive(Debug, Default)]
@@ -216,7 +219,7 @@ impl Controller for DelayController {
     }
 
     fn initial_window(&self) -> u64 {
-        Control::new(self.mtu, OVERHEAD).window()
+        Control::new(self.mtu, OVERHEAD, BELOW).window()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

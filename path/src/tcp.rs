@@ -27,6 +27,9 @@ const LOSSY_PACKETS: u32 = 3;
 /// Shortest and longest wait before a full socket is looked at again.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(8);
+/// Bytes of a message that it does not know of: the WebSocket's frame, the TLS record, and the headers of TCP and IP, which the
+/// rate that a socket tells leaves out, about.
+const MESSAGE_OVERHEAD: usize = 60;
 /// Largest piece before the path's rate is known.
 const FIRST_PIECE: usize = 4096;
 
@@ -94,7 +97,7 @@ impl Bound {
     pub fn new(congestion: Congestion) -> Self {
         Self {
             congestion,
-            control: Control::new(SEGMENT, 0),
+            control: Control::new(SEGMENT, 0, 0),
             bucket: Bucket::default(),
             log: VecDeque::new(),
             accepted: 0,
@@ -151,9 +154,9 @@ impl Bound {
         }
     }
 
-    /// Bytes that are not urgent were written.
+    /// A message of so many bytes, not all of it urgent, was written.
     pub fn wrote(&mut self, bytes: usize) {
-        self.bucket.take(bytes);
+        self.bucket.take(bytes + MESSAGE_OVERHEAD);
     }
 
     /// What is known of the path.

@@ -71,7 +71,7 @@ impl Run {
             shape,
             now: Instant::now(),
             dice: StdRng::seed_from_u64(seed),
-            control: Control::new(PACKET as u16, OVERHEAD as u16),
+            control: Control::new(PACKET as u16, OVERHEAD as u16, 0),
             bucket: Bucket::default(),
             next: 0,
             outstanding: BTreeMap::new(),
