@@ -461,17 +461,18 @@ impl Stream {
         start.is_some_and(|start| start.from.is_none() || start.from == shows)
     }
 
-    /// Moves a position that stands before the newest start from black to it, unless it must first end a body. Says how
-    /// many records were left out.
-    pub fn skip_to_black(&self, position: &mut Position) -> u64 {
+    /// Moves a position that has not passed the newest start from black to it, unless it must first end a body: what it shows is
+    /// of no more account, and may be of another epoch. How many records were left out, if it was moved.
+    pub fn skip_to_black(&self, position: &mut Position) -> Option<u64> {
         let black = self.starts.iter().rev().find(|start| start.from.is_none()).map(|start| start.at);
-        let Some(black) = black.filter(|&at| at > position.at && at >= self.first()) else { return 0 };
-        if position.inside && position.at >= self.first() {
-            return 0;
+        let black = black.filter(|&at| at >= position.at && at >= self.first())?;
+        let must_end = position.inside && (self.first()..black).contains(&position.at);
+        if must_end || (black == position.at && position.entering) {
+            return None;
         }
         let skipped = black - position.at;
         *position = Position::entering(black);
-        skipped
+        Some(skipped)
     }
 
     /// The update that a position shows, or else the record that it needs next: no way out of this rendition from before it can

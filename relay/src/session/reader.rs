@@ -150,9 +150,7 @@ impl Reader {
     pub(super) fn restart(&mut self, display: &Display, rendition: Rendition) -> Option<Skipped> {
         let Place::Reading(of, mut position) = self.place else { return None };
         if of == rendition {
-            if display.streams[of].skip_to_black(&mut position) == 0 {
-                return None;
-            }
+            display.streams[of].skip_to_black(&mut position)?;
             return self.enter(of, position);
         }
         None

@@ -133,6 +133,9 @@ impl Session {
                 reader.lose(Skip::Restarted, 0, now);
             }
             let missed = reader.restart(display, rendition);
+            if let Some(slot) = reader.key_slot {
+                online.outbox.drop_unbegun(slot);
+            }
             let screen = (id, reader.publisher);
             tell_skipped(online, screen, missed, &self.metrics);
         }

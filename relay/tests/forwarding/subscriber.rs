@@ -28,6 +28,9 @@ pub struct Viewer {
     lanes: [VecDeque<Body>; 2],
     parts: [Option<Body>; 3],
     key: Option<Body>,
+    epoch: Option<u64>,
+    /// Epochs that are over.
+    left: Vec<u64>,
 }
 
 enum Verdict {
@@ -67,7 +70,8 @@ impl Viewer {
 
     /// The connection is gone, with all that was on its way. Who cannot go on where it was may be shown the past again.
     pub fn disconnected(&mut self) {
-        *self = Self { shown: self.shown, picture: self.picture, ..Self::default() };
+        let (epoch, left) = (self.epoch, std::mem::take(&mut self.left));
+        *self = Self { shown: self.shown, picture: self.picture, epoch, left, ..Self::default() };
     }
 
     /// A record arrived on a lane.
@@ -76,6 +80,18 @@ impl Viewer {
         let screen = header.screen.unwrap();
         let point = Point { rendition: screen.rendition, segment: screen.segment, seq: header.seq };
         let more = header.flags.contains(Flags::MORE);
+        if self.left.contains(&header.epoch) {
+            return;
+        }
+        if self.epoch != Some(header.epoch) && screen.kind != ScreenKind::Key {
+            // The publisher began anew: nothing of before counts.
+            self.left.extend(self.epoch.replace(header.epoch));
+            self.lanes = Default::default();
+            for part in &mut self.parts {
+                part.take_if(|part| part.epoch != header.epoch);
+            }
+            self.key.take_if(|key| key.epoch != header.epoch);
+        }
         // A start that does not go on with an unfinished body makes it void.
         let goes_on = |begun: &Body| {
             begun.epoch == header.epoch && (begun.kind, begun.point.segment) == (screen.kind, point.segment)
