@@ -135,6 +135,8 @@ fn serve(
                     window.reshape(place.x + (place.width - width) / 2, place.y, (width, height))?;
                 }
                 Order::Where(answer) => {
+                    // Only now it is there: a click that comes before would be another place of the window.
+                    window.sync()?;
                     let buttons = bar.buttons.iter().map(|button| (button.action, window.area(button.rect)));
                     // Nobody waits any more if this fails.
                     let _ = answer.send(buttons.collect());

@@ -242,6 +242,11 @@ impl Window {
         self.place
     }
 
+    /// Waits until the display has done all that it was told.
+    pub(super) fn sync(&self) -> Result<(), PromptError> {
+        x(self.conn.sync())
+    }
+
     /// Shows a picture: the rows of it that are others than those shown.
     pub(super) fn paint(&mut self, canvas: Canvas) -> Result<(), PromptError> {
         let stride = canvas.width as usize * 4;
