@@ -235,7 +235,6 @@ impl Model {
             (subscriber.taken, subscriber.skipped) = ([0; 2], [0; 2]);
             subscriber.pipes = Default::default();
             subscriber.received.clear();
-            subscriber.viewer.lose_step();
             subscriber.viewer.disconnected();
         }
     }

@@ -57,9 +57,9 @@ impl Viewer {
         self.shown
     }
 
-    /// Bodies that wait.
+    /// Bodies that wait for something of this epoch.
     pub fn held(&self) -> usize {
-        self.lanes.iter().map(VecDeque::len).sum()
+        self.lanes.iter().flatten().filter(|body| Some(body.epoch) == self.epoch).count()
     }
 
     /// Forgets what it shows: a body was damaged.
@@ -83,14 +83,16 @@ impl Viewer {
         if self.left.contains(&header.epoch) {
             return;
         }
-        if self.epoch != Some(header.epoch) && screen.kind != ScreenKind::Key {
-            // The publisher began anew: nothing of before counts.
+        if self.epoch != Some(header.epoch) && pipe == 0 {
+            // The publisher began anew: nothing of before counts. On other lanes what is new may come sooner.
             self.left.extend(self.epoch.replace(header.epoch));
-            self.lanes = Default::default();
-            for part in &mut self.parts {
-                part.take_if(|part| part.epoch != header.epoch);
+            for lane in &mut self.lanes {
+                lane.retain(|body| body.epoch == header.epoch);
             }
-            self.key.take_if(|key| key.epoch != header.epoch);
+            for part in &mut self.parts {
+                part.take_if(|part| self.left.contains(&part.epoch));
+            }
+            self.key.take_if(|key| self.left.contains(&key.epoch));
         }
         // A start that does not go on with an unfinished body makes it void.
         let goes_on = |begun: &Body| {
@@ -133,6 +135,14 @@ impl Viewer {
             let mut moved = false;
             for lane in 0..2 {
                 let Some(next) = self.lanes[lane].front() else { continue };
+                if Some(next.epoch) != self.epoch {
+                    // Of an epoch to come, or of one that is over without ever having been seen: then others follow.
+                    if self.lanes[lane].iter().any(|body| Some(body.epoch) == self.epoch) {
+                        self.lanes[lane].pop_front();
+                        moved = true;
+                    }
+                    continue;
+                }
                 let verdict = self.judge(next);
                 if matches!(verdict, Verdict::Wait) {
                     continue;
