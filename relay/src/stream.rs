@@ -401,7 +401,7 @@ impl Stream {
 
     /// About how large a key is: as the last one, else as the first picture was.
     pub fn key_estimate(&self) -> Option<u64> {
-        self.key_bytes.or(self.first_picture.map(|(_, bytes)| bytes)).map(|bytes| bytes as u64)
+        self.key_bytes.or_else(|| self.first_picture.map(|(_, bytes)| bytes)).map(|bytes| bytes as u64)
     }
 
     /// The start by which who shows `from` enters here, if it is held.
