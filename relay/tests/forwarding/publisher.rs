@@ -255,8 +255,8 @@ impl Publisher {
     pub fn resume(&mut self, next_seq: [u64; 2]) {
         self.requests.clear();
         self.pipes[KEYS].clear();
-        for which in 0..2 {
-            let missing = self.log[which].iter().filter(|record| record.header.seq >= next_seq[which]);
+        for (which, next_seq) in next_seq.into_iter().enumerate() {
+            let missing = self.log[which].iter().filter(|record| record.header.seq >= next_seq);
             self.pipes[which] = missing.cloned().collect();
         }
     }
