@@ -357,6 +357,8 @@ impl Session {
         let id = DisplayId(u16::try_from(want.display).map_err(no_such)?);
         let head = self.displays.get(&id).map_or(0, |display| display.streams[Rendition::LIVE].head());
         let Some(online) = self.online(seat) else { return Ok(()) };
+        // What it showed when it came is of no more account.
+        online.showing.retain(|shown| shown.display != id);
         let Some(reader) = online.readers.get_mut(&id) else { return Ok(()) };
         if online.outbox.is_under_way(reader.key_slot) {
             reader.doubt.get_or_insert(now);

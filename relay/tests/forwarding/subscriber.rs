@@ -25,6 +25,8 @@ pub struct Viewer {
     shown: Option<(u64, Point)>,
     picture: u64,
     order: u64,
+    /// The rendition of the last update that it showed.
+    read_last: Option<Rendition>,
     lanes: [VecDeque<Body>; 2],
     parts: [Option<Body>; 3],
     key: Option<Body>,
@@ -87,7 +89,7 @@ impl Viewer {
             // The publisher began anew: nothing of before counts. On other lanes what is new may come sooner.
             self.left.extend(self.epoch.replace(header.epoch));
             for lane in &mut self.lanes {
-                lane.retain(|body| body.epoch == header.epoch);
+                lane.retain(|body| !self.left.contains(&body.epoch));
             }
             for part in &mut self.parts {
                 part.take_if(|part| self.left.contains(&part.epoch));
@@ -153,7 +155,7 @@ impl Viewer {
                     Verdict::Apply => self.apply(&body, published),
                     Verdict::ApplyKeyFirst => {
                         let key = self.key.take().unwrap();
-                        if self.shown.is_some_and(|(_, shown)| shown.rendition != key.point.rendition) {
+                        if self.read_last != Some(key.point.rendition) {
                             // Renditions are not in step with one another: a key of the other may be a little behind.
                             self.order = 0;
                         }
@@ -219,6 +221,7 @@ impl Viewer {
         assert_eq!(self.picture, picture);
         assert!(order > self.order, "it shows something that is older than what it showed");
         self.order = order;
+        self.read_last = Some(body.point.rendition);
         self.shown = Some((body.epoch, body.point));
     }
 }
