@@ -1,90 +1,24 @@
 //! What a transport's tasks share about one connection: their way into the session, and how the session wakes them.
 
-use std::collections::HashMap;
+mod signals;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
 use tandem_protocol::message::{Control, Hello, control};
 use tandem_protocol::record::RecordError;
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, limits};
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::admission::Refusal;
 use crate::metrics::{Binding, Connected};
-use crate::outbox::{Changes, Outbox, Pull, Slot, Wake};
+use crate::outbox::{Changes, Outbox, Pull, Slot};
 use crate::relay::{Place, Relay};
 use crate::session::{Breach, LaneInstance, Taken};
 
-/// How the session reaches a connection's tasks.
-#[derive(Debug, Default)]
-pub struct Signals {
-    /// Lanes were opened or given up, or a deadline moved.
-    pub changed: Notify,
-    /// There is something to take from a lane that has no waker of its own.
-    pub any: Notify,
-    /// There may be room again for records that found none.
-    room: Notify,
-    lanes: Mutex<HashMap<Slot, Arc<Notify>>>,
-    closing: OnceLock<(Close, String)>,
-    /// The connection must end.
-    pub stop: CancellationToken,
-}
-
-impl Signals {
-    /// A waker of a lane's own.
-    pub fn waker(&self, slot: Slot) -> Arc<Notify> {
-        self.lanes.lock().entry(slot).or_default().clone()
-    }
-
-    /// A lane's writer is gone.
-    pub fn forget(&self, slot: Slot) {
-        self.lanes.lock().remove(&slot);
-    }
-
-    /// Ends when there may be room again for records that found none.
-    pub fn room(&self) -> Notified<'_> {
-        self.room.notified()
-    }
-
-    /// Ends the connection; the first reason counts.
-    pub fn end(&self, close: Close, reason: &str) {
-        let _ = self.closing.set((close, reason.to_owned()));
-        self.stop.cancel();
-    }
-
-    /// Why the connection ends.
-    pub fn reason(&self) -> (Close, String) {
-        self.closing
-            .get()
-            .cloned()
-            .unwrap_or_else(|| (Close::GOING_AWAY, "the relay is leaving service".into()))
-    }
-}
-
-impl Wake for Signals {
-    fn lane(&self, slot: Slot) {
-        match self.lanes.lock().get(&slot) {
-            Some(waker) => waker.notify_one(),
-            None => self.any.notify_one(),
-        }
-    }
-
-    fn changed(&self) {
-        self.changed.notify_one();
-        self.any.notify_one();
-        self.room.notify_waiters();
-    }
-
-    fn close(&self, close: Close, reason: &str) {
-        self.end(close, reason);
-    }
-}
+pub use signals::Signals;
 
 /// An admitted connection.
 #[derive(Debug)]
