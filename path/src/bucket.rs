@@ -12,6 +12,8 @@ const BURST: Duration = Duration::from_millis(4);
 /// Bounds of a piece.
 const PIECE_MIN: f64 = 512.0;
 const PIECE_MAX: f64 = 16384.0;
+/// Most bytes that a piece waits for beside the one before it.
+const OWED_MAX: f64 = 4096.0;
 
 /// What may be handed over now. A rate of 0 is no limit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +48,11 @@ impl Bucket {
     /// Bytes were handed over.
     pub fn take(&mut self, bytes: usize) {
         self.tokens -= bytes as f64;
+    }
+
+    /// Bytes went past the bucket over the same path: the next piece waits for them too, but not for many.
+    pub fn owe(&mut self, bytes: usize) {
+        self.tokens = (self.tokens - bytes as f64).max(self.tokens.min(-OWED_MAX));
     }
 
     /// When the next piece may go.

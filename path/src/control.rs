@@ -24,6 +24,8 @@ pub const AHEAD: Duration = Duration::from_millis(4);
 pub const LOOK: Duration = Duration::from_millis(5);
 /// Part of the rate that is used while nothing is looked for, so that what waits leaves.
 const CRUISE: f64 = 0.96;
+/// Most of the rate that is given up for what waits.
+const GIVE_WAY_MAX: f64 = 0.15;
 /// Packets in the first window.
 const INITIAL_PACKETS: f64 = 10.0;
 /// Packets that the window always has room for.
@@ -279,7 +281,9 @@ impl Control {
         };
         let rate = self.rates.get();
         let of = |time: Duration| rate * time.as_secs_f64();
-        let held = of(round_trip + AHEAD) + PACKETS_MIN * self.packet;
+        // Small pieces make small packets, and acknowledgements of pairs of these are sooner.
+        let pair = PACKETS_MIN * self.paced_packet(rate);
+        let held = of(round_trip + AHEAD) + pair;
         let window = match self.phase {
             Phase::Startup { .. } => {
                 let narrowest = self.acks.narrowest.unwrap_or(f64::INFINITY);
@@ -302,12 +306,27 @@ impl Control {
             Phase::Startup { .. } => self.growth() + 0.4,
             Phase::Drain { empty: false } => 0.5,
             Phase::Drain { empty: true } => 0.75,
-            Phase::Cruise => CRUISE,
+            Phase::Cruise => CRUISE - self.give_way(),
             Phase::Look { seen: false, .. } => 1.0 + self.look_share().min(1.0),
             Phase::Look { seen: true, .. } => 1.0,
         };
         let payload = (bucket::piece(gain * rate) as f64).min(self.packet);
         Some(gain * rate * payload / (payload + self.overhead))
+    }
+
+    /// A packet that carries one piece at this rate.
+    fn paced_packet(&self, rate: f64) -> f64 {
+        (bucket::piece(rate) as f64 + self.overhead).min(self.packet)
+    }
+
+    /// The part of the rate that is left to what waits in the path, so that it leaves: the more, the longer it takes. A rate that is
+    /// taken for a little more than it is would else keep the window full, and a queue with it.
+    fn give_way(&self) -> f64 {
+        let round_trip = self.round_trip.get().unwrap_or_default();
+        let quickest = self.recent.iter().min().copied().unwrap_or_default();
+        let packet = self.paced_packet(self.rates.get()) / self.rates.get().max(1.0);
+        let beyond = self.excess(quickest).as_secs_f64() - AHEAD.as_secs_f64() / 2.0 - packet;
+        (0.7 * beyond / round_trip.as_secs_f64().max(0.02)).clamp(0.0, GIVE_WAY_MAX)
     }
 
     /// By how much a round of start-up asks for more: what is sent now is heard of two rounds later, so doubling takes more than

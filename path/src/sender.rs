@@ -93,6 +93,8 @@ const URGENT: Priority = Priority(4);
 /// Time of the path's rate that may be unsent, and the least that may be.
 const UNSENT: Duration = Duration::from_millis(3);
 const UNSENT_MIN: u64 = 4096;
+/// Bytes beside what is written that a packet of its own carries.
+const HEADERS: usize = 64;
 /// After this long with nothing under way nothing is unsent.
 const SETTLED: Duration = Duration::from_millis(20);
 
@@ -276,7 +278,11 @@ impl<Id: Copy + Eq, S: Stream> Sender<Id, S> {
                     path.urge(lane.rest.len() as u64);
                 }
                 match lane.write(cx, usize::MAX)? {
-                    Poll::Ready(bytes) => self.unsent += bytes as u64,
+                    Poll::Ready(bytes) => {
+                        self.unsent += bytes as u64;
+                        // It takes its part of the path from what is not urgent.
+                        self.bucket.owe(bytes + HEADERS);
+                    }
                     Poll::Pending => break,
                 }
             }
