@@ -19,6 +19,8 @@ use crate::run::screen::Schedule;
 use crate::run::technician::Duty;
 use crate::run::{Part, Plan, Window, customer, settled, sleep_until, start_beating, technician};
 
+/// What was sent in the window arrives before links are dark, also what is lost on the way a time or two.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Length of a black-out.
 const DARK: Duration = Duration::from_secs(2);
 /// How long after it a new picture is waited for.
@@ -154,7 +156,7 @@ impl Network {
             ends[number] = Some(self.spawn_technician(place, part, duty)?);
         }
         if let Some(light) = window.light {
-            self.black_out(window.end, light).await;
+            self.black_out(light - DARK, light).await;
             let all = async { while recoveries.recv().await.is_some() {} };
             // Whoever does not recover says so by having no figure.
             let _ = tokio::time::timeout_at(window.last.into(), all).await;
@@ -271,7 +273,7 @@ impl Stage {
     /// Tells everybody the window.
     fn open(&self, start: Instant, blackout: bool) -> anyhow::Result<Window> {
         let end = start + self.plan.window;
-        let light = blackout.then(|| end + DARK);
+        let light = blackout.then(|| end + SETTLE + DARK);
         let last = light.map_or(end, |light| light + RECOVERY_MAX);
         let window = Window { start, end, last, light };
         start_beating(self.plan.clone(), window, vec![self.beat.clone()])?;
