@@ -71,7 +71,11 @@ impl LaneKind {
 
     /// Receiver credit when a lane of this kind opens.
     pub fn credit(self) -> u64 {
-        if self.is_screen() { limits::CREDIT_SCREEN } else { limits::CREDIT }
+        match self {
+            _ if self.is_screen() => limits::CREDIT_SCREEN,
+            _ if self.is_bulk() => limits::CREDIT_BULK,
+            _ => limits::CREDIT,
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub const MESSAGE_MAX: usize = 64 << 10;
 pub const CREDIT: u64 = 64 << 10;
 /// Credit of a screen or key lane when it opens.
 pub const CREDIT_SCREEN: u64 = 4 << 20;
+/// Credit of a file or clipboard lane when it opens: 80 Mbit/s across a round trip of 200 ms.
+pub const CREDIT_BULK: u64 = 2 << 20;
 /// Bytes of unacknowledged input kept for a resume.
 pub const RESEND_INPUT: usize = 1 << 20;
 /// Bytes of unacknowledged screen kept for a resume.

@@ -64,7 +64,8 @@ export function bodyMax(kind: LaneKind): number {
 
 /** Receiver credit when such a lane opens. */
 export function firstCredit(kind: LaneKind): number {
-  return isScreen(kind) ? limits.CREDIT_SCREEN : limits.CREDIT;
+  if (isScreen(kind)) return limits.CREDIT_SCREEN;
+  return isBulk(kind) ? limits.CREDIT_BULK : limits.CREDIT;
 }
 
 /** Order of sending: the lowest goes first. `focused` is whether the receiver works in this display. */

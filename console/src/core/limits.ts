@@ -29,6 +29,8 @@ export const MESSAGE_MAX = 64 << 10;
 export const CREDIT = 64 << 10;
 /** Credit of a screen or key lane when it opens. */
 export const CREDIT_SCREEN = 4 << 20;
+/** Credit of a file or clipboard lane when it opens: 80 Mbit/s across a round trip of 200 ms. */
+export const CREDIT_BULK = 2 << 20;
 /** Bytes of unacknowledged input kept for a resume. */
 export const RESEND_INPUT = 1 << 20;
 /** Input older than this after an outage is dropped, counted and shown, ms. */
