@@ -1,5 +1,5 @@
 //! QUIC and WebTransport: a stream per lane. `web_transport_quinn::Session` speaks both. One task writes all lanes, in the order
-//! of their urgency: see [`writer`].
+//! of their urgency: see `writer`.
 
 mod writer;
 
