@@ -259,6 +259,7 @@ fn a_new_rate_counts_from_now_on() {
     let sent = Instant::now();
     near.send(&[0; 1250 - UDP_HEADERS]).expect("send");
     far.recv(&mut [0; 1500]).expect("it arrives");
+    // At the rate before it takes a thousandth of that. How much later it is read is the machine's affair.
     let took = sent.elapsed().as_secs_f64() * 1e3;
-    assert!((100.0..101.0).contains(&took), "10 000 bits at 100 kbit/s took {took} ms");
+    assert!(took >= 100.0, "10 000 bits at 100 kbit/s took {took} ms");
 }
