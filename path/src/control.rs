@@ -11,27 +11,20 @@
 //!   and the window is drained. A queue that stays after that is not ours: the round trip is longer now.
 //! - **What left room** in the window can only raise the rate.
 
-use std::collections::VecDeque;
+mod allowance;
+mod delivery;
+
 use std::time::{Duration, Instant};
 
-use crate::bucket;
 use crate::state::State;
-use crate::windowed::{Max, Min};
+
+use allowance::PACKETS_MIN;
+use delivery::{Delivery, ROUND_TRIP_LIFE, Sending};
 
 /// Time of the path's rate beyond its round trip that may be under way.
 pub const AHEAD: Duration = Duration::from_millis(4);
 /// Time of the path's rate that a look for a faster path adds at first.
 pub const LOOK: Duration = Duration::from_millis(5);
-/// Part of the rate that is used while nothing is looked for, so that what waits leaves.
-const CRUISE: f64 = 0.96;
-/// Most of the rate that is given up for what waits.
-const GIVE_WAY_MAX: f64 = 0.15;
-/// Packets in the first window.
-const INITIAL_PACKETS: f64 = 10.0;
-/// Packets that the window always has room for.
-const PACKETS_MIN: f64 = 2.0;
-/// A shortest round trip that was not seen for so long is looked at again, with the path drained.
-const ROUND_TRIP_LIFE: Duration = Duration::from_secs(10);
 /// Shortest time between two looks for a faster path, and the round trips between them.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LOOK_ROUNDS: u32 = 6;
@@ -39,14 +32,8 @@ const LOOK_ROUNDS: u32 = 6;
 const LOOK_TIME: Duration = Duration::from_millis(40);
 /// Share of a round's bytes whose loss means congestion.
 const LOSS_MAX: f64 = 0.1;
-/// Packets of a train that tells the rate of the narrowest link.
-const TRAIN_PACKETS: f64 = 5.0;
-/// Round trips whose shortest tells whether something waits now.
-const RECENT: usize = 5;
 /// Silence beyond four round trips that is a black-out.
 const BLACK_OUT: Duration = Duration::from_millis(300);
-/// Sendings remembered.
-const LOG_MAX: usize = 16384;
 
 /// What one end knows of the path of one connection.
 #[derive(Clone, Debug)]
@@ -55,17 +42,8 @@ pub struct Control {
     packet: f64,
     /// Bytes of a packet that are no payload; those of them that are not in what is called its bytes here.
     overhead: f64,
-    below: u64,
     in_flight: u64,
-    delivered: u64,
-    delivered_at: Option<Instant>,
-    first_sent_at: Option<Instant>,
-    log: VecDeque<Sending>,
-    rates: Max,
-    round_trip: Min,
-    /// The last few round trips.
-    recent: [Duration; RECENT],
-    acks: Acks,
+    delivery: Delivery,
     round: Round,
     phase: Phase,
     /// Rounds in a row with a queue that stood.
@@ -83,29 +61,6 @@ pub struct Control {
     resumed_at: Option<Instant>,
     /// All that was ever sent.
     sent: u64,
-}
-
-/// Bytes that were sent at one moment, and what was known then.
-#[derive(Clone, Copy, Debug)]
-struct Sending {
-    at: Instant,
-    delivered: u64,
-    delivered_at: Instant,
-    first_sent_at: Instant,
-    /// There was room for more.
-    limited: bool,
-}
-
-/// The acknowledgements that are being taken in, and the trains of late ones.
-#[derive(Clone, Debug, Default)]
-struct Acks {
-    newest: Option<Sending>,
-    bytes: u64,
-    packets: u32,
-    /// When acknowledgements came, when what they acknowledge was sent, and bytes.
-    train: VecDeque<(Instant, Instant, u64)>,
-    /// The rate of the narrowest link, as the newest train had it.
-    narrowest: Option<f64>,
 }
 
 /// What was seen since the round began.
@@ -144,16 +99,8 @@ impl Control {
         Self {
             packet: f64::from(packet),
             overhead: f64::from(overhead + below),
-            below: below.into(),
             in_flight: 0,
-            delivered: 0,
-            delivered_at: None,
-            first_sent_at: None,
-            log: VecDeque::new(),
-            rates: Max::default(),
-            round_trip: Min::default(),
-            recent: [Duration::ZERO; RECENT],
-            acks: Acks::default(),
+            delivery: Delivery::new(below.into()),
             round: Round::default(),
             phase: Phase::Startup { best: 0.0, flat: 0 },
             standing: 0,
@@ -175,8 +122,7 @@ impl Control {
     /// Bytes were sent.
     pub fn sent(&mut self, bytes: u64, now: Instant) {
         if self.in_flight == 0 {
-            (self.first_sent_at, self.delivered_at) = (Some(now), Some(now));
-            self.acks.train.clear();
+            self.delivery.begin(now);
             self.silent_since = Some(now);
         }
         self.in_flight += bytes;
@@ -184,33 +130,13 @@ impl Control {
         let full = self.in_flight as f64 + 2.0 * self.packet >= self.window() as f64;
         self.round.full |= full;
         self.round.most = self.round.most.max(self.in_flight);
-        let sending = Sending {
-            at: now,
-            delivered: self.delivered,
-            delivered_at: self.delivered_at.unwrap_or(now),
-            first_sent_at: self.first_sent_at.unwrap_or(now),
-            limited: !full,
-        };
-        match self.log.back_mut().filter(|last| last.at == now) {
-            Some(last) => last.limited &= sending.limited,
-            None => self.log.push_back(sending),
-        }
-        if self.log.len() > LOG_MAX {
-            self.log.pop_front();
-        }
+        self.delivery.sent(!full, now);
     }
 
     /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are.
     pub fn acknowledge(&mut self, sent: Instant, bytes: u64) {
-        self.delivered += bytes + self.below;
+        self.delivery.acknowledge(sent, bytes);
         self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.acks.bytes += bytes + self.below;
-        self.acks.packets += 1;
-        let at = self.log.partition_point(|sending| sending.at < sent);
-        let Some(&sending) = self.log.get(at).filter(|sending| sending.at == sent) else { return };
-        if self.acks.newest.is_none_or(|newest| newest.at < sent) {
-            self.acks.newest = Some(sending);
-        }
     }
 
     /// That was all that is acknowledged now; so many bytes are still under way.
@@ -221,23 +147,16 @@ impl Control {
             self.resume(now);
         }
         self.silent_since = (in_flight > 0).then_some(now);
-        self.round.delivered += self.acks.bytes;
-        let (newest, bytes, packets) = (
-            self.acks.newest.take(),
-            std::mem::take(&mut self.acks.bytes),
-            std::mem::take(&mut self.acks.packets),
-        );
-        if let Some(sending) = newest.filter(|sending| self.resumed_at.is_none_or(|at| sending.at >= at)) {
-            self.train(sending.at, bytes, packets, now);
-            self.sample(sending, packets, now);
-            self.first_sent_at = Some(sending.at);
-            let remembered = 2 * self.round_trip.get().unwrap_or_default() + Duration::from_secs(1);
-            while self.log.front().is_some_and(|old| old.at + remembered < sending.at) {
-                self.log.pop_front();
-            }
+        let acks = self.delivery.take();
+        self.round.delivered += acks.bytes;
+        if let Some(sending) = acks.newest.filter(|sending| self.resumed_at.is_none_or(|at| sending.at >= at))
+        {
+            let rtt = self.delivery.learn(sending, acks, self.packet, now);
+            self.round.samples += acks.packets;
+            self.round.quickest = Some(self.round.quickest.map_or(rtt, |quickest| quickest.min(rtt)));
             self.advance(sending, now);
         }
-        self.delivered_at = Some(now);
+        self.delivery.heard(now);
     }
 
     /// Bytes were lost. `all`: everything that was sent over a longer time.
@@ -246,18 +165,18 @@ impl Control {
         self.round.lost += bytes;
         if all {
             // The path was gone. What it carries now is anybody's guess, but hardly more than before.
-            let rate = self.rates.get() / 2.0;
-            self.rates.set(rate, now);
-            self.acks = Acks::default();
+            let rate = self.rate() / 2.0;
+            self.delivery.rates.set(rate, now);
+            self.delivery.forget_acks();
             self.phase = Phase::Startup { best: rate, flat: 0 };
-            self.round = Round { began: Some(now), ends: self.delivered, ..Round::default() };
+            self.round = Round { began: Some(now), ends: self.delivery.delivered(), ..Round::default() };
         }
     }
 
     /// The path is back after a black-out, as far as anybody knows as it was.
     pub fn resume(&mut self, now: Instant) {
-        self.rates.set(self.rates.get(), now);
-        self.acks = Acks::default();
+        self.delivery.rates.set(self.rate(), now);
+        self.delivery.forget_acks();
         self.standing = 0;
         self.resumed_at = Some(now);
         self.next_round(now);
@@ -265,88 +184,22 @@ impl Control {
 
     /// Whether so long a silence was none of the path's ordinary doings.
     pub fn was_black_out(&self, silence: Duration) -> bool {
-        silence > BLACK_OUT + 4 * self.round_trip.get().unwrap_or(BLACK_OUT)
+        silence > BLACK_OUT + 4 * self.rtt_min().unwrap_or(BLACK_OUT)
     }
 
     /// Something that stood in the way is gone: the path may carry more than it has shown.
     pub fn start_again(&mut self) {
-        self.phase = Phase::Startup { best: self.rates.get(), flat: 0 };
-    }
-
-    /// Bytes that may be under way.
-    pub fn window(&self) -> u64 {
-        let least = PACKETS_MIN * self.packet;
-        let (Some(round_trip), true) = (self.round_trip.get(), self.rates.get() > 0.0) else {
-            return (INITIAL_PACKETS * self.packet) as u64;
-        };
-        let rate = self.rates.get();
-        let of = |time: Duration| rate * time.as_secs_f64();
-        // Small pieces make small packets, and acknowledgements of pairs of these are sooner.
-        let pair = PACKETS_MIN * self.paced_packet(rate);
-        let held = of(round_trip + AHEAD) + pair;
-        let window = match self.phase {
-            Phase::Startup { .. } => {
-                let narrowest = self.acks.narrowest.unwrap_or(f64::INFINITY);
-                let most = narrowest * (round_trip + AHEAD + LOOK).as_secs_f64() + 2.0 * least;
-                (self.growth() * held).min(most).max(held)
-            }
-            Phase::Drain { .. } => 0.75 * of(round_trip),
-            Phase::Cruise => held,
-            Phase::Look { .. } => held + of(self.look).min(held) + self.packet,
-        };
-        window.max(least) as u64
-    }
-
-    /// Payload bytes a second at which new data should be handed over, in pieces as [`bucket::piece`] has them; `None`: as fast
-    /// as the window allows.
-    pub fn pace(&self) -> Option<f64> {
-        let rate = Some(self.rates.get()).filter(|&rate| rate > 0.0)?;
-        self.round_trip.get()?;
-        let gain = match self.phase {
-            Phase::Startup { .. } => self.growth() + 0.4,
-            Phase::Drain { empty: false } => 0.5,
-            Phase::Drain { empty: true } => 0.75,
-            Phase::Cruise => CRUISE - self.give_way(),
-            Phase::Look { seen: false, .. } => 1.0 + self.look_share().min(1.0),
-            Phase::Look { seen: true, .. } => 1.0,
-        };
-        let payload = (bucket::piece(gain * rate) as f64).min(self.packet);
-        Some(gain * rate * payload / (payload + self.overhead))
-    }
-
-    /// A packet that carries one piece at this rate.
-    fn paced_packet(&self, rate: f64) -> f64 {
-        (bucket::piece(rate) as f64 + self.overhead).min(self.packet)
-    }
-
-    /// The part of the rate that is left to what waits in the path, so that it leaves: the more, the longer it takes. A rate that is
-    /// taken for a little more than it is would else keep the window full, and a queue with it.
-    fn give_way(&self) -> f64 {
-        let round_trip = self.round_trip.get().unwrap_or_default();
-        let quickest = self.recent.iter().min().copied().unwrap_or_default();
-        let packet = self.paced_packet(self.rates.get()) / self.rates.get().max(1.0);
-        let beyond = self.excess(quickest).as_secs_f64() - AHEAD.as_secs_f64() / 2.0 - packet;
-        (0.7 * beyond / round_trip.as_secs_f64().max(0.02)).clamp(0.0, GIVE_WAY_MAX)
-    }
-
-    /// By how much a round of start-up asks for more: what is sent now is heard of two rounds later, so doubling takes more than
-    /// twice; and more still where a train has shown that there is room.
-    fn growth(&self) -> f64 {
-        if self.acks.narrowest.is_some_and(|narrowest| narrowest > 5.0 * self.rates.get()) {
-            4.0
-        } else {
-            2.6
-        }
+        self.phase = Phase::Startup { best: self.rate(), flat: 0 };
     }
 
     /// Bytes a second that the path has shown to carry; 0: unknown.
     pub fn rate(&self) -> f64 {
-        self.rates.get()
+        self.delivery.rate()
     }
 
     /// The shortest round trip of late.
     pub fn rtt_min(&self) -> Option<Duration> {
-        self.round_trip.get()
+        self.delivery.round_trip.get()
     }
 
     /// Bytes under way.
@@ -368,62 +221,9 @@ impl Control {
         }
     }
 
-    /// Follows how packets that left together arrive apart: the narrowest link's rate, whatever waits before it.
-    fn train(&mut self, sent: Instant, bytes: u64, packets: u32, now: Instant) {
-        let train = &mut self.acks.train;
-        if packets < 2 {
-            // It may have been delayed, which says nothing of the link.
-            return train.clear();
-        }
-        train.push_back((now, sent, bytes));
-        let mut sum: u64 = train.iter().skip(1).map(|&(_, _, bytes)| bytes).sum();
-        while train.len() > 2 && (sum - train[1].2) as f64 >= TRAIN_PACKETS * self.packet {
-            sum -= train[1].2;
-            train.pop_front();
-        }
-        if (sum as f64) < TRAIN_PACKETS * self.packet {
-            return;
-        }
-        let (first, last) = (train[0], train[train.len() - 1]);
-        let (arrived, left) = (last.0 - first.0, last.1.saturating_duration_since(first.1));
-        if arrived.as_secs_f64() > 1.5 * left.as_secs_f64() && arrived > Duration::from_micros(200) {
-            self.acks.narrowest = Some(sum as f64 / arrived.as_secs_f64());
-        } else {
-            self.acks.narrowest = None;
-        }
-    }
-
-    fn sample(&mut self, sending: Sending, packets: u32, now: Instant) {
-        let rtt = now.saturating_duration_since(sending.at);
-        self.recent.rotate_right(1);
-        self.recent[0] = rtt;
-        let before = self.round_trip.get();
-        // A lone packet's acknowledgement may have been delayed: such a round trip can be too long, not too short.
-        if packets > 1 || before.is_none_or(|before| rtt < before) {
-            self.round_trip.add(rtt, now);
-        }
-        self.round.samples += packets;
-        self.round.quickest = Some(self.round.quickest.map_or(rtt, |quickest| quickest.min(rtt)));
-        let round_trip = self.round_trip.get().unwrap_or(rtt);
-        let to_deliver = now.saturating_duration_since(sending.delivered_at);
-        let to_send = sending.at.saturating_duration_since(sending.first_sent_at);
-        let elapsed = to_deliver.max(to_send).max(round_trip.mul_f64(0.9)).max(Duration::from_micros(100));
-        let rate = (self.delivered - sending.delivered) as f64 / elapsed.as_secs_f64();
-        if sending.limited && rate <= self.rates.get() {
-            return;
-        }
-        let window = (10 * round_trip).clamp(Duration::from_millis(200), ROUND_TRIP_LIFE);
-        self.rates.add(rate, now, window);
-    }
-
-    /// How much longer than the shortest round trip this one is.
-    fn excess(&self, rtt: Duration) -> Duration {
-        rtt.saturating_sub(self.round_trip.get().unwrap_or(rtt))
-    }
-
     /// Time that so many packets take.
     fn time_of(&self, packets: f64) -> Duration {
-        let rate = self.rates.get();
+        let rate = self.rate();
         if rate > 0.0 {
             Duration::from_secs_f64((packets * self.packet / rate).min(10.0))
         } else {
@@ -434,7 +234,7 @@ impl Control {
     /// Moves on, after acknowledgements.
     fn advance(&mut self, sending: Sending, now: Instant) {
         let began = *self.round.began.get_or_insert(now);
-        let round_trip = self.round_trip.get().unwrap_or_default();
+        let round_trip = self.rtt_min().unwrap_or_default();
         let elapsed = now.saturating_duration_since(began);
         if self.phase == (Phase::Drain { empty: false }) && self.in_flight <= self.window() {
             self.phase = Phase::Drain { empty: true };
@@ -453,9 +253,9 @@ impl Control {
         if growing && self.round.samples >= 4 && self.queue_shows() {
             self.look = LOOK;
             // A burst that overran a short buffer delivered little, but has shown the narrowest link.
-            if let (Phase::Startup { .. }, Some(narrowest)) = (self.phase, self.acks.narrowest) {
-                let rate = self.rates.get();
-                self.rates.set(rate.max((0.9 * narrowest).min(4.0 * rate)), now);
+            if let (Phase::Startup { .. }, Some(narrowest)) = (self.phase, self.delivery.narrowest()) {
+                let rate = self.rate();
+                self.delivery.rates.set(rate.max((0.9 * narrowest).min(4.0 * rate)), now);
             }
             self.phase = Phase::Drain { empty: false };
             self.next_round(now);
@@ -464,33 +264,32 @@ impl Control {
             self.next_round(now);
         } else if self.phase == Phase::Cruise && self.may_look(now) {
             self.looked_at = Some(now);
-            self.phase = Phase::Look { seen: false, before: self.rates.get() };
+            self.phase = Phase::Look { seen: false, before: self.rate() };
             self.next_round(now);
         }
     }
 
     fn next_round(&mut self, now: Instant) {
-        self.round = Round { began: Some(now), ends: self.delivered, ..Round::default() };
+        self.round = Round { began: Some(now), ends: self.delivery.delivered(), ..Round::default() };
     }
 
     /// Whether all of the last few acknowledgements came late, by more than what is sent at once explains.
     fn queue_shows(&self) -> bool {
-        let round_trip = self.round_trip.get().unwrap_or_default();
+        let round_trip = self.rtt_min().unwrap_or_default();
         let explained = match self.phase {
             Phase::Startup { .. } => AHEAD.max(round_trip / 8).min(Duration::from_millis(15)),
             _ => AHEAD + LOOK + self.time_of(1.0),
         };
-        let quickest = self.recent.iter().min().copied().unwrap_or_default();
-        self.excess(quickest) > explained + self.time_of(PACKETS_MIN)
+        self.delivery.recent_excess() > explained + self.time_of(PACKETS_MIN)
     }
 
     /// Whether it is time, and the window is what holds us back.
     fn may_look(&self, now: Instant) -> bool {
-        let every = LOOK_EVERY.max(LOOK_ROUNDS * self.round_trip.get().unwrap_or_default());
+        let every = LOOK_EVERY.max(LOOK_ROUNDS * self.rtt_min().unwrap_or_default());
         let due = self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= every);
         // Just before acknowledgements came, not after.
         let most = self.round.most.max(self.in_flight) as f64;
-        due && most >= 0.7 * self.rates.get() * self.round_trip.get().unwrap_or_default().as_secs_f64()
+        due && most >= 0.7 * self.rate() * self.rtt_min().unwrap_or_default().as_secs_f64()
     }
 
     fn end_of_round(&mut self, elapsed: Duration, now: Instant) {
@@ -498,29 +297,28 @@ impl Control {
         let delivery = delivered as f64 / elapsed.as_secs_f64().max(1e-4);
         let all = (delivered + lost) as f64;
         // Little under way makes no queue: what came late then was acknowledged late.
-        let round_trip = self.round_trip.get().unwrap_or_default().as_secs_f64();
-        let enough = samples > 1 && most as f64 >= 0.7 * self.rates.get() * round_trip;
-        let stands = enough && quickest.is_some_and(|quickest| self.excess(quickest) > self.may_stand());
+        let round_trip = self.rtt_min().unwrap_or_default().as_secs_f64();
+        let enough = samples > 1 && most as f64 >= 0.7 * self.rate() * round_trip;
+        let stands =
+            enough && quickest.is_some_and(|quickest| self.delivery.excess(quickest) > self.may_stand());
         let draining = matches!(self.phase, Phase::Drain { .. });
         // A round of start-up has few packets, of which chance may take three.
         let most = if matches!(self.phase, Phase::Startup { .. }) { 2.5 * LOSS_MAX } else { LOSS_MAX };
         if lost as f64 > (most * all).max(3.0 * self.packet) && !draining {
             // With a queue, what arrived is what the path carries; without one, most of it may still be ours to have.
-            let least = if stands { 0.0 } else { 0.7 * self.rates.get() };
+            let least = if stands { 0.0 } else { 0.7 * self.rate() };
             self.slow_down((0.9 * delivery).max(least), now);
             return;
         }
         self.standing = if stands { self.standing + 1 } else { 0 };
         match self.phase {
             Phase::Startup { best, flat } => {
-                let rate = self.rates.get();
+                let rate = self.rate();
                 let flat = if rate >= 1.2 * best { 0 } else { flat + u8::from(full) };
                 self.phase =
                     if flat >= 3 { Phase::Cruise } else { Phase::Startup { best: best.max(rate), flat } };
             }
-            Phase::Drain { empty: true }
-                if stands && delivery < 0.65 * self.rates.get() && self.drains < 2 =>
-            {
+            Phase::Drain { empty: true } if stands && delivery < 0.65 * self.rate() && self.drains < 2 => {
                 self.drains += 1;
                 self.slow_down(delivery, now);
             }
@@ -530,7 +328,7 @@ impl Control {
             _ if stands => {}
             Phase::Look { seen: false, before } => self.phase = Phase::Look { seen: true, before },
             Phase::Look { seen: true, before } => self.looked(before, quickest, now),
-            Phase::Cruise if self.round_trip.age(now) > ROUND_TRIP_LIFE => {
+            Phase::Cruise if self.delivery.round_trip.age(now) > ROUND_TRIP_LIFE => {
                 self.phase = Phase::Drain { empty: false };
             }
             Phase::Cruise => {}
@@ -540,23 +338,23 @@ impl Control {
     /// The path carries no more than this.
     fn slow_down(&mut self, rate: f64, now: Instant) {
         if self.drains == 0 {
-            self.rate_before = self.rates.get();
+            self.rate_before = self.rate();
         }
         self.standing = 0;
         self.look = LOOK;
-        self.rates.set(rate.min(self.rates.get()), now);
+        self.delivery.rates.set(rate.min(self.rate()), now);
         self.phase = Phase::Drain { empty: false };
     }
 
     /// Whether so much waits that one round is enough to believe it.
     fn jammed(&self) -> bool {
-        self.recent.iter().all(|&rtt| self.excess(rtt) > 4 * self.may_stand())
+        self.delivery.recent_excess() > 4 * self.may_stand()
     }
 
     /// Longest wait in the path that is our own doing.
     fn may_stand(&self) -> Duration {
         let look = if matches!(self.phase, Phase::Look { .. }) { self.look } else { LOOK };
-        2 * AHEAD + look + self.time_of(3.0) + self.round_trip.get().unwrap_or_default() / 16
+        2 * AHEAD + look + self.time_of(3.0) + self.rtt_min().unwrap_or_default() / 16
     }
 
     /// The path had room for a round: what waits there now is not ours.
@@ -566,34 +364,27 @@ impl Control {
         self.phase = Phase::Cruise;
         let Some(quickest) = quickest else { return };
         let packets = Duration::from_secs_f64(3.0 * self.packet / self.rate_before.max(self.packet));
-        let ours = 2 * AHEAD + LOOK + packets + self.round_trip.get().unwrap_or_default() / 16;
-        if self.excess(quickest) > ours {
+        let ours = 2 * AHEAD + LOOK + packets + self.rtt_min().unwrap_or_default() / 16;
+        if self.delivery.excess(quickest) > ours {
             // The way is longer now, and it was not our queue that we gave way to.
-            self.round_trip.set(quickest, now);
-            let rate = self.rates.get().max(0.5 * self.rate_before);
-            self.rates.set(rate, now);
+            self.delivery.round_trip.set(quickest, now);
+            let rate = self.rate().max(0.5 * self.rate_before);
+            self.delivery.rates.set(rate, now);
             self.phase = Phase::Startup { best: rate, flat: 0 };
-        } else if self.round_trip.age(now) > ROUND_TRIP_LIFE {
-            self.round_trip.set(quickest, now);
+        } else if self.delivery.round_trip.age(now) > ROUND_TRIP_LIFE {
+            self.delivery.round_trip.set(quickest, now);
         }
-    }
-
-    /// The part of the rate that a look asks for beyond it.
-    fn look_share(&self) -> f64 {
-        let time = self.round_trip.get().unwrap_or_default().max(LOOK_TIME);
-        self.look.as_secs_f64() / time.as_secs_f64()
     }
 
     /// What the look has shown.
     fn looked(&mut self, before: f64, quickest: Option<Duration>, now: Instant) {
-        let waits = quickest.map_or(Duration::ZERO, |quickest| self.excess(quickest));
-        let gained = self.rates.get() / before.max(1.0) - 1.0;
-        let hoped =
-            self.look.as_secs_f64() / self.round_trip.get().unwrap_or_default().as_secs_f64().max(1e-3);
+        let waits = quickest.map_or(Duration::ZERO, |quickest| self.delivery.excess(quickest));
+        let gained = self.rate() / before.max(1.0) - 1.0;
+        let hoped = self.look.as_secs_f64() / self.rtt_min().unwrap_or_default().as_secs_f64().max(1e-3);
         let found = gained > 0.5 * hoped.min(0.25) && waits < AHEAD + self.look / 2 + self.time_of(1.0);
         if found {
             self.look *= 2;
-            self.phase = Phase::Look { seen: false, before: self.rates.get() };
+            self.phase = Phase::Look { seen: false, before: self.rate() };
         } else {
             self.look = LOOK;
             self.looked_at = Some(now);
