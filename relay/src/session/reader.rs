@@ -22,6 +22,9 @@ pub(super) struct Reader {
     pub(super) place: Place,
     /// The rendition that it should read. It gets there where a start of the one names an update of the other.
     pub(super) target: Rendition,
+    /// Nobody paces the rendition that it should read, and the start by which it gets there is still to come: it is sent at
+    /// this one's pace.
+    awaits_start: bool,
     /// Its screen lanes.
     pub(super) slots: Both<Option<Slot>>,
     pub(super) key_slot: Option<Slot>,
@@ -61,6 +64,7 @@ impl Reader {
             publisher,
             place: Place::Waiting { not_before: 0, since: now },
             target: Rendition::LIVE,
+            awaits_start: false,
             slots: Both::default(),
             key_slot: None,
             ledgers: Both::default(),
@@ -86,17 +90,27 @@ impl Reader {
         matches!(self.place, Place::Waiting { .. })
     }
 
-    /// Whether it is a member of this rendition: who waits is one of live.
+    /// Whether it is a member of this rendition: who waits is one of live. Who should go over to the other one is a member of
+    /// that too where there is none: a publisher need not send what nobody sees, not even the start that leads there.
     pub(super) fn is_member(&self, rendition: Rendition) -> bool {
         match self.place {
             Place::Waiting { .. } => rendition == Rendition::LIVE,
-            Place::Reading(of, _) => of == rendition,
+            Place::Reading(of, _) => of == rendition || (self.awaits_start && self.target == rendition),
         }
+    }
+
+    /// Looks whether the start by which it gets where it should be is there, and if not, whether somebody else paces that
+    /// rendition. `sender` is the subscriber itself.
+    pub(super) fn look_ahead(&mut self, display: &Display, sender: Sender) {
+        let paced = display.pacing[self.target].is_some_and(|paces| paces != sender);
+        self.awaits_start =
+            self.position(self.target).is_none() && !self.is_waiting() && !paced && !self.will_cross(display);
     }
 
     /// Begins to read here. What it has missed of this rendition since it was last here.
     pub(super) fn enter(&mut self, rendition: Rendition, position: Position) -> Option<Skipped> {
         self.place = Place::Reading(rendition, position);
+        self.awaits_start = false;
         let missed = self.ledgers[rendition].enter(position.ordinal());
         missed.map(|(skip, count)| (rendition, skip, count))
     }
@@ -111,6 +125,7 @@ impl Reader {
         let not_before = not_before.max(self.ledgers[Rendition::LIVE].settled());
         self.place = Place::Waiting { not_before, since: now };
         self.doubt = None;
+        self.awaits_start = false;
         self.target = Rendition::LIVE;
         self.lag.reset();
     }

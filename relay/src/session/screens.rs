@@ -102,12 +102,17 @@ impl Session {
             Rendition::LIVE => display.asked.merge.answered(),
             _ => display.asked.fork.answered(),
         }
-        for online in self.members.values_mut().filter_map(Member::online_mut) {
+        for (&sender, member) in &mut self.members {
+            let Some(online) = member.online_mut() else { continue };
             cross(online, id, display, &self.metrics, now);
+            if let Some(reader) = online.readers.get_mut(&id) {
+                reader.look_ahead(display, sender);
+            }
         }
         if display.streams[rendition].has_key() {
             self.key_came(id, now);
         }
+        self.elect(id, now);
         self.refresh_wants(now);
     }
 
@@ -271,6 +276,7 @@ impl Session {
         let Some(key) = online.outbox.key(slot) else { return Pull::Reset };
         let Some(display) = self.displays.get(&key.display).filter(|_| views) else { return Pull::Nothing };
         if cross(online, key.display, display, &self.metrics, now) {
+            self.elect(key.display, now);
             self.refresh_wants(now);
             return Pull::Nothing;
         }

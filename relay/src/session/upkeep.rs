@@ -29,8 +29,11 @@ impl Session {
             self.end_doubts(id, now);
             self.elect(id, now);
             self.retarget(id, now);
+            self.elect(id, now);
             self.enter_waiting(id, false, now);
         }
+        // Whoever is asked for a start must know at whose pace.
+        self.send_feedback(now);
         self.refresh_wants(now);
         self.end_stalled(now);
         let busy =
@@ -80,6 +83,9 @@ impl Session {
             if let Some(of) = retarget_one(online, id, display, (forkable, claims == Some(sender), even), now)
             {
                 has_members |= of == Rendition::REDUCED;
+            }
+            if let Some(reader) = online.readers.get_mut(&id) {
+                reader.look_ahead(display, sender);
             }
         }
         if !has_members {

@@ -46,6 +46,24 @@ fn a_slow_subscriber_is_forked_and_comes_back_without_a_key() {
     assert_eq!(model.metric("tandem_relay_keys_wanted_total"), 0);
 }
 
+/// Whoever comes back and falls behind again is forked again, although nobody has seen reduced meanwhile.
+#[test]
+fn who_falls_behind_again_is_forked_again() {
+    let mut model = Model::new(true);
+    let [_fast, slow] = [model.join(), model.join()];
+    for forks in 1..=3 {
+        for round in 0..400 {
+            model.paint();
+            model.publish();
+            model.settle_but(slow, round % 10 == 0);
+            model.pass(50);
+        }
+        assert_eq!(model.metric("tandem_relay_forks_total"), forks);
+        model.rest();
+        assert_eq!(model.metric("tandem_relay_merges_total"), forks);
+    }
+}
+
 /// Sixteen subscribers cost the publisher as much as one.
 #[test]
 fn many_subscribers_are_served_from_one_upload() {

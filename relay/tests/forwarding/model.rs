@@ -246,23 +246,21 @@ impl Model {
         let join = Join { epoch: self.publisher.epoch, ..Join::default() };
         let mut link = self.attach(PUBLISHER, Role::Customer, join);
         let mut next_seq = [0; 2];
-        let mut wants = Vec::new();
+        let mut heard = Vec::new();
         for message in self.messages(&mut link) {
-            if let control::Message::Want(want) = message {
-                wants.push(want);
-            } else if let control::Message::Welcome(welcome) = message {
+            if let control::Message::Welcome(welcome) = message {
                 for position in welcome.received {
                     let key = LaneKey::try_from(position.lane.as_ref().unwrap()).unwrap();
                     if position.epoch == self.publisher.epoch {
                         next_seq[usize::from(key.rendition.0)] = position.next_seq;
                     }
                 }
+            } else {
+                heard.push(message);
             }
         }
         self.publisher.resume(next_seq);
-        for want in &wants {
-            self.publisher.want(want);
-        }
+        heard.iter().for_each(|message| self.publisher.hear(message));
         self.instances = [None; 3];
         self.link = Some(link);
         for at in 0..self.subscribers.len() {
@@ -311,9 +309,7 @@ impl Model {
     fn answer(&mut self) {
         let Some(mut link) = self.link.take() else { return };
         for message in self.messages(&mut link) {
-            if let control::Message::Want(want) = message {
-                self.publisher.want(&want);
-            }
+            self.publisher.hear(&message);
         }
         self.link = Some(link);
     }

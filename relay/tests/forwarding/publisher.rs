@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use tandem_protocol::message::{Want, types};
+use tandem_protocol::message::{Want, control, types};
 use tandem_protocol::{
     DisplayId, Flags, Header, LaneKey, LaneKind, Point, Record, Rendition, ScreenHeader, ScreenKind, Sender,
 };
@@ -21,6 +21,37 @@ struct Coder {
     segment: u32,
     next_seq: u64,
     last: Option<Point>,
+    /// The next record is a start that goes on from a shadow.
+    due: Option<Due>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    from: Point,
+    /// It does not go on from the record before it.
+    skips: bool,
+}
+
+impl Coder {
+    /// Forgets all but numbers.
+    fn end(&mut self) {
+        // The key of the start that will not come may be out.
+        self.segment += u32::from(self.due.is_some());
+        (self.shadow, self.last, self.due) = (None, None, None);
+    }
+
+    /// Makes the next record a start from the last one, or from one of the other rendition with the same shadow.
+    fn start(&mut self, other: Option<Point>) {
+        let due = self.due.or_else(|| self.last.map(|from| Due { from, skips: false }));
+        self.due = due.map(|due| Due { from: other.unwrap_or(due.from), ..due });
+    }
+}
+
+/// Why reduced's shadow is to be brought to live's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    Fork,
+    Merge,
 }
 
 /// What was shown by whom: of every point of an epoch its picture, and when in the order of all.
@@ -34,6 +65,9 @@ pub struct Publisher {
     screen: u64,
     pictures: u64,
     on: [bool; 2],
+    /// Somebody sees a rendition, as far as the relay has said: else nothing is sent of it.
+    seen: [bool; 2],
+    meeting: Option<Meeting>,
     coders: [Coder; 2],
     requests: Vec<u32>,
     /// Records on their way to the relay, by lane.
@@ -62,6 +96,8 @@ impl Publisher {
             screen: 1,
             pictures: 1,
             on: [false; 2],
+            seen: [true; 2],
+            meeting: None,
             coders: Default::default(),
             requests: Vec::new(),
             pipes: Default::default(),
@@ -93,24 +129,66 @@ impl Publisher {
 
     /// Encodes the screen, or only a part of what changed; in so many records of so many bytes.
     pub fn encode(&mut self, which: usize, partly: bool, parts: usize, len: usize) {
-        let coder = &self.coders[which];
-        if !self.on[which] || (which == 1 && coder.shadow.is_none()) || coder.shadow == Some(self.screen) {
+        if !self.on[which] || !self.seen[which] || (which == 1 && (self.is_merging() || self.meets(parts))) {
             return;
         }
+        let Coder { shadow, due, .. } = &self.coders[which];
+        if due.is_none() && *shadow == Some(self.screen) || (which == 1 && shadow.is_none()) {
+            return;
+        }
+        let (due, shadow) = (*due, *shadow);
         let to = if partly { self.new_picture() } else { self.screen };
-        match self.coders[which].shadow {
-            Some(_) => self.update(which, to, parts, len),
-            None => self.start(which, None, to, false, parts),
+        match (due, shadow) {
+            (Some(due), Some(_)) => self.start(which, Some(due.from), to, due.skips, parts),
+            (None, Some(_)) => self.send(which, ScreenKind::Update, to, parts, len),
+            (_, None) => self.start(which, None, to, false, parts),
         }
     }
 
-    fn update(&mut self, which: usize, to: u64, parts: usize, len: usize) {
-        self.send(which, ScreenKind::Update, to, parts, len);
+    /// Live's start from reduced is still to come: until then reduced does not go on.
+    fn is_merging(&self) -> bool {
+        self.on[0] && self.coders[0].due.is_some_and(|due| due.from.rendition == Rendition::REDUCED)
+    }
+
+    /// Does what reduced was brought together with live for, or does that first. Whether a record was sent for it.
+    fn meets(&mut self, parts: usize) -> bool {
+        self.fork();
+        let (Some(meeting), Some(own)) = (self.meeting, self.coders[1].shadow) else { return false };
+        let (Some(shadow), Some(shown)) = (self.coders[0].shadow, self.coders[0].last) else { return false };
+        let differs = own != shadow || self.coders[1].last.is_none();
+        if differs {
+            match self.coders[1].due {
+                Some(due) => self.start(1, Some(due.from), shadow, due.skips, parts),
+                None => self.send(1, ScreenKind::Update, shadow, parts, 24),
+            }
+        }
+        self.meeting = None;
+        match meeting {
+            Meeting::Fork => self.coders[1].start(Some(shown)),
+            Meeting::Merge => {
+                let last = self.coders[1].last;
+                self.coders[0].start(last);
+            }
+        }
+        differs
+    }
+
+    /// If there is no reduced rendition: makes it out of live, as soon as there is a shadow of live that somebody may hold.
+    fn fork(&mut self) {
+        let [live, reduced] = &mut self.coders;
+        if let (Some(Meeting::Fork), None, Some(shadow), Some(from)) =
+            (self.meeting, reduced.shadow, live.shadow, live.last)
+        {
+            (reduced.shadow, reduced.last) = (Some(shadow), None);
+            reduced.due = Some(Due { from, skips: reduced.next_seq > 0 });
+            self.meeting = None;
+        }
     }
 
     fn start(&mut self, which: usize, from: Option<Point>, to: u64, skips: bool, parts: usize) {
         let coder = &mut self.coders[which];
         coder.segment += 1;
+        coder.due = None;
         if skips {
             coder.next_seq += 1;
         }
@@ -160,40 +238,56 @@ impl Publisher {
         Record::new(header, body)
     }
 
-    /// The relay asks.
-    pub fn want(&mut self, want: &Want) {
+    /// The relay asks for something, or says who sees it.
+    pub fn hear(&mut self, message: &control::Message) {
+        match message {
+            control::Message::Want(want) => self.want(want),
+            control::Message::Feedback(feedback) => {
+                self.seen[feedback.rendition as usize] = feedback.subscriber != 0;
+            }
+            _ => {}
+        }
+    }
+
+    fn want(&mut self, want: &Want) {
         if want.rendition == 1 && !self.knows_renditions {
             return;
         }
         let which = want.rendition as usize;
         self.on[which] = want.on;
-        if !want.on {
-            if which == 1 {
-                self.coders[1].shadow = None;
-            }
-            return;
+        if which == 1 && !want.on {
+            self.coders[1].end();
+            self.meeting = None;
         }
-        if self.requests.contains(&want.request_id) {
+        if !want.on || self.requests.contains(&want.request_id) {
             return;
         }
         self.requests.push(want.request_id);
-        let Some((shadow, last)) = self.coders[0].shadow.zip(self.coders[0].last) else { return };
         match (which, want.start, want.merge_into) {
-            (0, true, _) => {
-                self.start(0, Some(last), shadow, false, 1);
-                if want.key {
-                    self.key(shadow, last);
-                }
+            (0, true, _) => self.start_live(want.key),
+            (1, true, _) if self.coders[1].due.is_none() => {
+                self.meeting = Some(Meeting::Fork);
+                self.fork();
             }
-            (1, true, _) => self.fork(shadow, last),
-            (1, false, Some(0)) => self.merge(shadow),
+            (1, false, Some(0)) => {
+                self.meeting = Some(Meeting::Merge).filter(|_| self.coders[1].shadow.is_some());
+            }
             _ => {}
+        }
+    }
+
+    /// Live's next record begins a segment, whose key goes ahead of it.
+    fn start_live(&mut self, key: bool) {
+        let (Some(shadow), Some(last)) = (self.coders[0].shadow, self.coders[0].last) else { return };
+        self.coders[0].start(None);
+        if key {
+            self.key(shadow, last);
         }
     }
 
     /// A key in two parts.
     fn key(&mut self, shadow: u64, shows: Point) {
-        let point = Point { segment: self.coders[0].segment, ..shows };
+        let point = Point { segment: self.coders[0].segment + 1, ..shows };
         let body = [shadow.to_le_bytes(), [0; 8]].concat();
         for (at, part) in body.chunks(8).enumerate() {
             let record = self.record(point, ScreenKind::Key, at == 0, part);
@@ -201,50 +295,22 @@ impl Publisher {
         }
     }
 
-    fn fork(&mut self, shadow: u64, last: Point) {
-        match self.coders[1].shadow {
-            None => {
-                self.coders[1].shadow = Some(shadow);
-                let skips = self.coders[1].next_seq > 0;
-                self.start(1, Some(last), shadow, skips, 1);
-            }
-            Some(own) => {
-                if own != shadow {
-                    self.update(1, shadow, 1, 24);
-                }
-                self.start(1, Some(last), shadow, false, 1);
-            }
-        }
-    }
-
-    fn merge(&mut self, shadow: u64) {
-        let Some(own) = self.coders[1].shadow else { return };
-        if own != shadow {
-            self.update(1, shadow, 1, 24);
-        }
-        let from = self.coders[1].last;
-        self.start(0, from, shadow, false, 1);
-    }
-
-    /// The screen has another size: everything begins from black.
+    /// The screen has another size: everything begins from black, and who cannot follow leaves live anew.
     pub fn resize(&mut self) {
         self.paint();
         if self.coders[0].shadow.is_none() {
             return;
         }
-        self.start(0, None, self.screen, false, 2);
-        if self.coders[1].shadow.take().is_some() {
-            let Some(last) = self.coders[0].last else { return };
-            self.coders[1].shadow = Some(self.screen);
-            self.start(1, Some(last), self.screen, true, 1);
-        }
+        let forked = self.coders[1].shadow.is_some() || self.meeting == Some(Meeting::Fork);
+        self.coders.iter_mut().for_each(Coder::end);
+        self.meeting = forked.then_some(Meeting::Fork);
     }
 
     /// The program starts anew.
     pub fn restart(&mut self) {
         self.epoch += 1;
         self.coders = Default::default();
-        self.on = [false; 2];
+        (self.on, self.seen, self.meeting) = ([false; 2], [true; 2], None);
         self.requests.clear();
         self.pipes = Default::default();
         self.log = Default::default();
@@ -254,6 +320,7 @@ impl Publisher {
     /// It comes back: what the relay lacks is sent again; keys are not kept.
     pub fn resume(&mut self, next_seq: [u64; 2]) {
         self.requests.clear();
+        self.seen = [true; 2];
         self.pipes[KEYS].clear();
         for (which, next_seq) in next_seq.into_iter().enumerate() {
             let missing = self.log[which].iter().filter(|record| record.header.seq >= next_seq);
