@@ -107,6 +107,18 @@ impl Decoder {
         self.picture.bytes()
     }
 
+    /// Memory that it holds: its picture, and the contexts of its streams with their history.
+    pub fn memory_bytes(&self) -> usize {
+        let streams = match &self.state {
+            State::Running(Streams { plain, edge }) => {
+                plain.memory_bytes() + edge.as_ref().map_or(0, Decompressor::memory_bytes)
+            }
+            State::Nothing | State::Shadow => 0,
+        };
+        let buffers = [&self.plain, &self.edge, &self.scratch].map(Vec::capacity);
+        self.picture.bytes().len() + buffers.iter().sum::<usize>() + streams
+    }
+
     /// Applies a segment's start and returns what changed.
     ///
     /// # Errors

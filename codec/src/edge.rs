@@ -21,8 +21,8 @@ fn predict(a: u8, b: u8, c: u8) -> u8 {
     }
 }
 
-/// Appends the residuals of `rect` to `out`.
-pub(crate) fn filter(picture: PictureRef<'_>, rect: Rect, out: &mut Vec<u8>) {
+/// Appends the residuals of `rect` to `out`. `spare` is for a row.
+pub(crate) fn filter(picture: PictureRef<'_>, rect: Rect, out: &mut Vec<u8>, spare: &mut Vec<u8>) {
     let (w, h) = (usize::from(rect.w), usize::from(rect.h));
     let start = out.len();
     out.resize(start + w * h * PACKED, 0);
@@ -38,12 +38,12 @@ pub(crate) fn filter(picture: PictureRef<'_>, rect: Rect, out: &mut Vec<u8>) {
             (*to_g, *to_b, *to_r) = (*g, b.wrapping_sub(*g), r.wrapping_sub(*g));
         }
     }
-    [green, blue, red].into_iter().for_each(|plane| filter_plane(plane, w));
+    [green, blue, red].into_iter().for_each(|plane| filter_plane(plane, w, spare));
 }
 
 /// In place, from the last row up: a row's residuals need only the rows above it as they were.
-fn filter_plane(plane: &mut [u8], w: usize) {
-    let mut original = vec![0; w];
+fn filter_plane(plane: &mut [u8], w: usize, original: &mut Vec<u8>) {
+    original.resize(w, 0);
     for y in (0..plane.len() / w).rev() {
         let (above, row) = plane.split_at_mut(y * w);
         let row = &mut row[..w];
@@ -124,7 +124,7 @@ mod tests {
                 *byte = (state >> 56) as u8;
             }
             let mut planes = Vec::new();
-            filter(picture.borrow(), picture.size().rect(), &mut planes);
+            filter(picture.borrow(), picture.size().rect(), &mut planes, &mut Vec::new());
             unfilter(&mut planes, usize::from(w));
             let area = picture.size().pixels();
             for (i, pixel) in picture.bytes().chunks(4).enumerate() {

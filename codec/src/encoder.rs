@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::EncodeError;
 use crate::key::KeyJob;
-use crate::lossless::{Streams, Writer};
+use crate::lossless::{Pixels, Streams, Writer};
 use crate::motion::Motion;
 use crate::owed::{Owed, Region};
 use crate::picture::{Picture, PictureRef, Rect, Size, pack_history};
@@ -34,6 +34,19 @@ impl EncoderOptions {
     /// The defaults for pictures of `size`: one stream for everything with a window of 8 MB, level 5.
     pub fn new(size: Size) -> Self {
         Self { size, layout_generation: 0, plain_window_log: 23, edge_window_log: 0, level: 5 }
+    }
+
+    /// As these, for slow processors: half of the time for a third more bytes. Fewer pictures a second save more than that.
+    #[must_use]
+    pub fn low_power(self) -> Self {
+        Self { level: 3, ..self }
+    }
+
+    /// As these, for computers with little memory: one stream, whose window is about a picture.
+    #[must_use]
+    pub fn low_memory(self) -> Self {
+        let picture = (self.size.pixels() * 5 / 2).max(1).next_power_of_two().ilog2();
+        Self { plain_window_log: picture.clamp(17, 23) as u8, edge_window_log: 0, ..self }
     }
 
     fn checked(self) -> Result<Self, EncodeError> {
@@ -77,6 +90,8 @@ pub struct Update {
     pub complete: bool,
     /// Set if this is the start of a segment: what it builds on. [`Base::Black`] goes without `from`.
     pub start: Option<Base>,
+    /// How many pixels went which way.
+    pub pixels: Pixels,
 }
 
 /// Codes pictures against a shadow of what subscribers show.
@@ -166,6 +181,17 @@ impl Encoder {
     /// What subscribers in step show: blue, green, red and a byte without meaning.
     pub fn shadow(&self) -> &Picture {
         &self.shadow
+    }
+
+    /// Memory that it holds: its shadow, and the contexts of its streams with their history.
+    pub fn memory_bytes(&self) -> usize {
+        let streams = match &self.segment {
+            Segment::Running(streams) | Segment::Due { streams: Ready::Yes(streams), .. } => {
+                streams.memory_bytes()
+            }
+            Segment::Due { history, .. } => history.len(),
+        };
+        self.shadow.bytes().len() + streams
     }
 
     /// Whether damage was reported or cut off that no update has carried yet. Without it there is nothing to do until
@@ -262,15 +288,19 @@ impl Encoder {
         }
         self.mark(hints.damage);
         self.now += 1;
-        let mut regions = self.owed.compare(picture, &self.shadow);
-        let copies = self.motion.find(picture, &self.shadow, &regions);
-        if !copies.is_empty() {
-            self.shadow.copy(&copies, &mut Vec::new());
-            regions = self.owed.compare(picture, &self.shadow);
-        }
         let mut body = Vec::new();
         let start = self.begin(&mut body)?;
         let Segment::Running(streams) = &mut self.segment else { unreachable!("begin leaves it running") };
+        let mut regions = self.owed.compare(picture, &self.shadow);
+        let copies = self.motion.find(picture, &self.shadow, &regions);
+        if !copies.is_empty() {
+            for copy in copies {
+                // What it brings was found to be the picture's.
+                self.shadow.paint(picture, copy.to);
+                self.owed.settle(copy.to);
+            }
+            regions = self.owed.compare(picture, &self.shadow);
+        }
         if regions.is_empty() && copies.is_empty() && start.is_none() {
             return Ok(None);
         }
@@ -281,9 +311,9 @@ impl Encoder {
         let Order { first, then } = slice::arrange(&self.owed, picture, regions, hints.pointer, budget);
         let left = sending.send(first, budget / 2)?;
         let left = sending.send(Order::merge(left, then), budget)?;
-        sending.writer.finish(&mut body);
+        let pixels = sending.writer.finish(&mut body);
         self.owed.keep(&left);
-        Ok(Some(Update { body, complete: left.is_empty(), start }))
+        Ok(Some(Update { body, complete: left.is_empty(), start, pixels }))
     }
 
     /// If a segment is due: its header and streams.

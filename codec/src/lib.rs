@@ -58,6 +58,7 @@ pub use decoder::{Decoder, DecoderLimits, PixelOrder};
 pub use encoder::{Encoder, EncoderOptions, Hints, Update};
 pub use error::{DecodeError, EncodeError, StreamError};
 pub use key::KeyJob;
+pub use lossless::Pixels;
 pub use picture::{PIXEL, Picture, PictureRef, Rect, Size};
 pub use prepare::{Prepared, StreamsJob};
 pub use renditions::{Job, KeyTask, Renditions, ScreenRecord, Want};

@@ -1,5 +1,7 @@
 //! Boxes of pixels into the streams of a segment: plain strips, and median-edge strips where they look like photographs.
 
+use std::ops::AddAssign;
+
 use crate::edge;
 use crate::error::StreamError;
 use crate::picture::{Copy, PACKED, PIXEL, PictureRef, Rect, pack_row};
@@ -8,12 +10,49 @@ use crate::wire::{LENGTH_LEN, Patch, SegmentHeader};
 
 /// Level of the median-edge stream: residuals of photographs gain nothing from searching longer.
 const EDGE_LEVEL: i32 = 3;
+/// Bytes that a buffer may keep from update to update.
+const BUFFER_MAX: usize = 1 << 18;
+
+/// How many pixels went which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pixels {
+    /// Copied within the shadow.
+    pub copied: u64,
+    /// In plain strips.
+    pub plain: u64,
+    /// In median-edge strips.
+    pub edge: u64,
+    /// As video.
+    pub video: u64,
+}
+
+impl AddAssign for Pixels {
+    fn add_assign(&mut self, more: Self) {
+        self.copied += more.copied;
+        self.plain += more.plain;
+        self.edge += more.edge;
+        self.video += more.video;
+    }
+}
 
 /// The compressing ends of a segment's streams.
 pub(crate) struct Streams {
     plain: Compressor,
     /// `None`: median-edge strips go through the plain stream.
     edge: Option<Compressor>,
+    buffers: Buffers,
+}
+
+/// Kept from update to update, so that none is allocated for each.
+#[derive(Default)]
+struct Buffers {
+    /// Compressed bytes of the update at hand.
+    plain: Vec<u8>,
+    edge: Vec<u8>,
+    /// Uncompressed bytes of the box at hand.
+    scratch: Vec<u8>,
+    row: Vec<u8>,
+    photos: Vec<Rect>,
 }
 
 impl Streams {
@@ -27,11 +66,15 @@ impl Streams {
                 0 => None,
                 _ => Some(Compressor::new(edge, History::default())?),
             },
+            buffers: Buffers::default(),
         })
     }
-}
 
-impl Streams {
+    /// Memory of the contexts and what they refer to.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.plain.memory_bytes() + self.edge.as_ref().map_or(0, Compressor::memory_bytes)
+    }
+
     /// Has the plain stream read its history now rather than with its first byte.
     pub(crate) fn read_history(&mut self) -> Result<(), StreamError> {
         self.plain.read_history()
@@ -41,26 +84,26 @@ impl Streams {
 /// One update on its way through the streams.
 pub(crate) struct Writer<'a> {
     streams: &'a mut Streams,
-    plain: Vec<u8>,
-    edge: Vec<u8>,
-    /// Uncompressed bytes of the box at hand.
-    scratch: Vec<u8>,
+    pixels: Pixels,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(streams: &'a mut Streams) -> Self {
-        Self { streams, plain: Vec::new(), edge: Vec::new(), scratch: Vec::new() }
+        streams.buffers.plain.clear();
+        streams.buffers.edge.clear();
+        Self { streams, pixels: Pixels::default() }
     }
 
     /// Writes a copy. Copies come before everything else.
     pub(crate) fn copy(&mut self, copy: Copy) -> Result<(), StreamError> {
-        self.plain(Patch::Copy(copy), |_| ())
+        self.pixels.copied += copy.to.pixels() as u64;
+        self.plain(Patch::Copy(copy), |_, _| ())
     }
 
     /// Writes the pixels of `boxes`. Plain strips first: in a shared stream the two kinds then spoil each other's
     /// statistics once, not at each change.
     pub(crate) fn boxes(&mut self, picture: PictureRef<'_>, boxes: &[Rect]) -> Result<(), StreamError> {
-        let mut photos = Vec::new();
+        let mut photos = std::mem::take(&mut self.streams.buffers.photos);
         for &rect in boxes {
             split_photos(picture, rect, |rect, photo| match photo {
                 true => {
@@ -70,47 +113,67 @@ impl<'a> Writer<'a> {
                 false => self.strip(picture, rect),
             })?;
         }
-        photos.into_iter().try_for_each(|rect| self.edge(picture, rect))
+        photos.drain(..).try_for_each(|rect| self.edge(picture, rect))?;
+        self.streams.buffers.photos = photos;
+        Ok(())
     }
 
     fn strip(&mut self, picture: PictureRef<'_>, rect: Rect) -> Result<(), StreamError> {
-        self.plain(Patch::Strip(rect), |out| {
+        self.pixels.plain += rect.pixels() as u64;
+        self.plain(Patch::Strip(rect), |out, _| {
             rect.rows().for_each(|y| pack_row(&picture.row(y)[rect.span(PIXEL)], out));
         })
     }
 
     fn edge(&mut self, picture: PictureRef<'_>, rect: Rect) -> Result<(), StreamError> {
+        self.pixels.edge += rect.pixels() as u64;
+        let filter = |out: &mut Vec<u8>, row: &mut Vec<u8>| edge::filter(picture, rect, out, row);
         if self.streams.edge.is_none() {
-            return self.plain(Patch::Edge(rect), |out| edge::filter(picture, rect, out));
+            return self.plain(Patch::Edge(rect), filter);
         }
-        self.plain(Patch::Edge(rect), |_| ())?;
-        self.scratch.clear();
-        edge::filter(picture, rect, &mut self.scratch);
-        match &mut self.streams.edge {
-            Some(edge) => edge.write(&self.scratch, &mut self.edge),
-            None => Ok(()),
-        }
+        self.plain(Patch::Edge(rect), |_, _| ())?;
+        let Streams { edge: Some(edge), buffers, .. } = &mut *self.streams else { return Ok(()) };
+        buffers.scratch.clear();
+        filter(&mut buffers.scratch, &mut buffers.row);
+        edge.write(&buffers.scratch, &mut buffers.edge)
     }
 
-    fn plain(&mut self, patch: Patch, content: impl FnOnce(&mut Vec<u8>)) -> Result<(), StreamError> {
-        self.scratch.clear();
-        patch.put(&mut self.scratch);
-        content(&mut self.scratch);
-        self.streams.plain.write(&self.scratch, &mut self.plain)
+    fn plain(
+        &mut self,
+        patch: Patch,
+        content: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>),
+    ) -> Result<(), StreamError> {
+        let Streams { plain, buffers, .. } = &mut *self.streams;
+        buffers.scratch.clear();
+        patch.put(&mut buffers.scratch);
+        content(&mut buffers.scratch, &mut buffers.row);
+        plain.write(&buffers.scratch, &mut buffers.plain)
     }
 
     /// Makes all that was written decodable, and says how many bytes the update has now.
     pub(crate) fn flush(&mut self) -> Result<usize, StreamError> {
-        self.streams.plain.flush(&mut self.plain)?;
-        if let Some(edge) = &mut self.streams.edge {
-            edge.flush(&mut self.edge)?;
+        let Streams { plain, edge, buffers } = &mut *self.streams;
+        plain.flush(&mut buffers.plain)?;
+        if let Some(edge) = edge {
+            edge.flush(&mut buffers.edge)?;
         }
-        Ok(LENGTH_LEN + self.plain.len() + self.edge.len())
+        Ok(LENGTH_LEN + buffers.plain.len() + buffers.edge.len())
     }
 
     /// Appends the update's body. What was written since the last flush is not in it.
-    pub(crate) fn finish(self, body: &mut Vec<u8>) {
-        put_body(&self.plain, &self.edge, body);
+    pub(crate) fn finish(self, body: &mut Vec<u8>) -> Pixels {
+        put_body(&self.streams.buffers.plain, &self.streams.buffers.edge, body);
+        forget_if_large(&mut self.streams.buffers);
+        self.pixels
+    }
+}
+
+/// A whole picture now and then should not hold its bytes for good.
+fn forget_if_large(buffers: &mut Buffers) {
+    let Buffers { plain, edge, scratch, .. } = buffers;
+    for buffer in [plain, edge, scratch] {
+        buffer.clear();
+        buffer.shrink_to(BUFFER_MAX);
     }
 }
 
@@ -121,9 +184,8 @@ pub(crate) fn write_whole(
     boxes: &[Rect],
     body: &mut Vec<u8>,
 ) -> Result<(), StreamError> {
-    let mut writer = Writer::new(&mut streams);
-    writer.boxes(picture, boxes)?;
-    let Writer { mut plain, mut edge, .. } = writer;
+    Writer::new(&mut streams).boxes(picture, boxes)?;
+    let Buffers { mut plain, mut edge, .. } = streams.buffers;
     streams.plain.end(&mut plain)?;
     if let Some(stream) = streams.edge {
         stream.end(&mut edge)?;

@@ -53,6 +53,20 @@ impl Owed {
         }
     }
 
+    /// Notes that `rect` is as it should be: units that lie within it are owed no more.
+    pub(crate) fn settle(&mut self, rect: Rect) {
+        let whole = |from: u16, len: u16, side: u16, of: u16| {
+            let end = if from + len == side { side.next_multiple_of(of) } else { (from + len) / of * of };
+            let start = from.next_multiple_of(of);
+            (start, end.saturating_sub(start))
+        };
+        let (x, w) = whole(rect.x, rect.w, self.size.w, CELL);
+        let (y, h) = whole(rect.y, rect.h, self.size.h, UNIT_ROWS);
+        for (cell, units) in self.places(Rect { x, y, w, h }) {
+            self.cells[cell][units].fill(0);
+        }
+    }
+
     /// The cells that `rect` touches, and which of their units.
     fn places(&self, rect: Rect) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         let rect = rect.clipped(self.size);

@@ -92,6 +92,11 @@ impl Compressor {
         if nothing.is_empty() { Ok(()) } else { Err(StreamError("a frame begins before its first byte")) }
     }
 
+    /// Memory of the context and its history.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.0.borrow_owner().len() + self.0.with_dependent(|_, context| context.sizeof())
+    }
+
     /// Takes in `bytes`; some of what they become may be appended to `out`.
     pub(crate) fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
         self.run(bytes, out, End::ZSTD_e_continue)
@@ -140,6 +145,11 @@ impl Decompressor {
             Ok(context)
         })
         .map(Self)
+    }
+
+    /// Memory of the context and its history.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.0.borrow_owner().len() + self.0.with_dependent(|_, context| context.sizeof())
     }
 
     /// All that `bytes` decode to, at most `max` bytes, into `out`, which is emptied first. With `whole` the frame must

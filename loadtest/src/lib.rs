@@ -3,6 +3,7 @@
 // Allowed again in one file, `link/system.rs`.
 #![deny(unsafe_code)]
 
+pub mod codec;
 pub mod impair;
 pub mod link;
 pub mod run;

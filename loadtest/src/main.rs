@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tandem_loadtest::{impair, link, run};
+use tandem_loadtest::{codec, impair, link, run};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -14,6 +14,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Job {
+    Codec(codec::command::Args),
     Impair(Box<impair::command::Args>),
     Link(link::command::Args),
     Run(Box<run::command::Args>),
@@ -30,6 +31,7 @@ enum Job {
 
 fn main() -> ExitCode {
     let done = match Args::parse().job {
+        Job::Codec(args) => codec::command::run(&args),
         Job::Impair(args) => impair::command::run(&args),
         Job::Link(args) => link::command::run(&args),
         Job::Run(args) => run::command::run(&args),

@@ -22,11 +22,11 @@ pub(super) const PACKED: usize = 3;
 /// Reads a recording picture by picture.
 pub(crate) struct Player {
     input: zstd::Decoder<'static, Cursor<Arc<[u8]>>>,
-    pub(super) size: Size,
+    pub(crate) size: Size,
     /// Pictures a second.
-    pub(super) fps: f64,
+    pub(crate) fps: f64,
     filtered: bool,
-    pub(super) pictures: u32,
+    pub(crate) pictures: u32,
     pixels: Vec<u8>,
 }
 
@@ -44,7 +44,7 @@ fn number<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
 
 impl Player {
     /// At the beginning of a file.
-    pub(super) fn new(bytes: Arc<[u8]>) -> anyhow::Result<Self> {
+    pub(crate) fn new(bytes: Arc<[u8]>) -> anyhow::Result<Self> {
         let mut input = zstd::Decoder::with_buffer(Cursor::new(bytes))?;
         input.window_log_max(WINDOW_LOG_MAX)?;
         ensure!(number(&mut input)? == MAGIC, "it does not begin with SCTRACE1");
@@ -69,7 +69,7 @@ impl Player {
     }
 
     /// Paints the next picture over the one before it; answers where.
-    pub(super) fn next(&mut self, picture: &mut Picture) -> anyhow::Result<Vec<Rect>> {
+    pub(crate) fn next(&mut self, picture: &mut Picture) -> anyhow::Result<Vec<Rect>> {
         let _time: [u8; 8] = number(&mut self.input)?;
         let count = u32::from_le_bytes(number(&mut self.input)?);
         let mut rects = Vec::new();
