@@ -76,18 +76,21 @@ impl Age {
         }
     }
 
-    /// The decoded picture has changed there, at a time when `newest` was the newest picture.
-    pub(crate) fn changed(&mut self, pixels: &[u8], rects: &[Rect], newest: u32) {
+    /// The decoded picture has changed there, at a time when `newest` was the newest picture, by an update that was coded of the
+    /// picture `coded`. No cell gets older by that than it was or than that picture is: what is copied before it is made right
+    /// may look like something that was there long ago.
+    pub(crate) fn changed(&mut self, pixels: &[u8], rects: &[Rect], newest: u32, coded: u32) {
         self.capture(newest);
         for cell in rects.iter().flat_map(|&rect| self.source.touched(rect)) {
             let content = self.source.content(pixels, cell);
             if std::mem::replace(&mut self.shown[cell], content) == content {
                 continue;
             }
+            let least = self.lacking[cell].min(coded).min(self.captured);
             self.lacking[cell] = match self.source.lacks(pixels, cell, content, self.captured) {
-                Some(lacks) => lacks.unwrap_or(NONE),
-                // It is half of something that was not on the screen for long: the oldest part is as old as before.
-                None => self.lacking[cell].min(self.captured),
+                Some(lacks) => lacks.unwrap_or(NONE).max(least),
+                // It is half of something that was not on the screen for long.
+                None => least,
             };
         }
     }
@@ -148,7 +151,7 @@ mod tests {
         for picture in 1..=20 {
             catch_up(&mut age, schedule.time(picture), &mut ages);
             let rects = screen.advance(&source, picture);
-            age.changed(screen.picture().bytes(), &rects, picture);
+            age.changed(screen.picture().bytes(), &rects, picture, picture);
             assert_eq!(age.whole(picture), Some(picture));
         }
         catch_up(&mut age, schedule.time(30), &mut ages);
@@ -166,7 +169,7 @@ mod tests {
         let Fixture { mut age, source, mut screen, schedule } = fixture();
         let mut ages = Vec::new();
         let rects = screen.advance(&source, 1);
-        age.changed(screen.picture().bytes(), &rects, 1);
+        age.changed(screen.picture().bytes(), &rects, 1, 1);
         age.sample(schedule.time(2), schedule.time(12));
         // Picture 2 never comes, all others do: the rest of the screen is new, but it is as old as picture 1.
         let mut picture = screen.picture().clone();
@@ -175,7 +178,7 @@ mod tests {
             if number > 2 {
                 let rect = rect(&source, source.changed(number)[0].0);
                 copy(&mut picture, screen.picture(), rect);
-                age.changed(picture.bytes(), &[rect], number);
+                age.changed(picture.bytes(), &[rect], number, number);
             }
             assert_eq!(age.whole(number), Some(1));
         }
@@ -184,8 +187,8 @@ mod tests {
         assert!((99..=100).contains(&ages.len()), "{}", ages.len());
         assert!(ages.iter().any(|&age| age > 1080.0), "{ages:?}");
         let rects = screen.advance(&source, 12);
-        age.changed(screen.picture().bytes(), &rects, 12);
-        age.changed(screen.picture().bytes(), &[source.size().rect()], 12);
+        age.changed(screen.picture().bytes(), &rects, 12, 12);
+        age.changed(screen.picture().bytes(), &[source.size().rect()], 12, 12);
         assert_eq!(age.whole(12), Some(12));
     }
 
@@ -198,7 +201,7 @@ mod tests {
             assert_eq!(age.whole(1), None);
             let place = rect(&source, cell);
             copy(&mut picture, screen.picture(), place);
-            age.changed(picture.bytes(), &[place], 1);
+            age.changed(picture.bytes(), &[place], 1, 1);
         }
         assert_eq!(age.whole(1), Some(1));
     }
@@ -209,13 +212,32 @@ mod tests {
         let schedule = Schedule { first: Instant::now(), interval: INTERVAL };
         let (mut age, mut screen) = (Age::new(source.clone(), schedule), Screen::new(&source));
         let rects = screen.advance(&source, 1);
-        age.changed(screen.picture().bytes(), &rects, 1);
+        age.changed(screen.picture().bytes(), &rects, 1, 1);
         assert_eq!(age.whole(1), Some(1));
         // Its white box never comes, but what replaces it is what was there before. The red box is still missing.
         assert_eq!(age.whole(2), Some(1));
         assert_eq!(age.whole(3), Some(2));
         let rects = screen.advance(&source, 3);
-        age.changed(screen.picture().bytes(), &rects, 3);
+        age.changed(screen.picture().bytes(), &rects, 3, 3);
+        assert_eq!(age.whole(4), Some(4));
+    }
+
+    #[test]
+    fn what_looks_like_long_ago_while_it_is_made_right_is_no_older_than_before() {
+        let source = Arc::new(Source::Recorded(super::super::trace::tests::trace()));
+        let schedule = Schedule { first: Instant::now(), interval: INTERVAL };
+        let (mut age, mut screen) = (Age::new(source.clone(), schedule), Screen::new(&source));
+        screen.advance(&source, 3);
+        let whole = [source.size().rect()];
+        age.changed(screen.picture().bytes(), &whole, 3, 3);
+        assert_eq!(age.whole(3), Some(3));
+        // The red box is grey for a moment, as only the first two pictures have it.
+        screen.advance(&source, 4);
+        let mut first = Screen::new(&source);
+        first.advance(&source, 1);
+        age.changed(first.picture().bytes(), &whole, 4, 4);
+        assert_eq!(age.whole(4), Some(3));
+        age.changed(screen.picture().bytes(), &whole, 4, 4);
         assert_eq!(age.whole(4), Some(4));
     }
 

@@ -181,7 +181,11 @@ impl Technician {
                 }
                 let now = Instant::now();
                 self.catch_up(now);
-                self.age.changed(self.viewer.decoder().picture(), &rects, self.part.newest(now));
+                let newest = self.part.newest(now);
+                // Of a key it is not known, but who needed it had nothing newer.
+                let captured = self.part.journal.lock().captured(point.rendition, point.seq);
+                let coded = captured.map_or(newest, |captured| self.part.newest(captured));
+                self.age.changed(self.viewer.decoder().picture(), &rects, newest, coded);
                 self.look(now);
             }
             Outcome::Lost(why) => self.fail(format_args!("fell out of step: {why}")),
