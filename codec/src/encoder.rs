@@ -15,6 +15,11 @@ use crate::stream::{History, WINDOW_LOG_MIN};
 use crate::wire::{SegmentHeader, size_allowed};
 use crate::{Base, WINDOW_LOG_MAX};
 
+/// Largest window where memory or time is short: 8 MB.
+const LOW_WINDOW_LOG: u8 = 23;
+/// No picture is so small that a window of 1 MB is too much.
+const WINDOW_LOG_ENOUGH: u8 = 20;
+
 /// What an encoder is made for.
 #[derive(Clone, Copy, Debug)]
 pub struct EncoderOptions {
@@ -22,38 +27,51 @@ pub struct EncoderOptions {
     pub size: Size,
     /// Generation of the display layout; only carried.
     pub layout_generation: u32,
-    /// Window of the plain stream, as a power of two, 10 to [`crate::WINDOW_LOG_MAX`]: memory on both sides.
+    /// Largest window of the plain stream, as a power of two, 10 to [`crate::WINDOW_LOG_MAX`]: memory on both sides. Small
+    /// pictures get a smaller one.
     pub plain_window_log: u8,
     /// Window of the median-edge stream; 0 sends those strips through the plain stream, which halves the memory.
     pub edge_window_log: u8,
-    /// zstd's level: 5 is the best trade; 1 to 9 make sense.
+    /// zstd's level: 7 is the best trade; 1 to 9 make sense.
     pub level: i32,
+    /// Windows hold about one picture, rather than about five.
+    pub low_memory: bool,
 }
 
 impl EncoderOptions {
-    /// The defaults for pictures of `size`: one stream for everything with a window of 8 MB, level 5.
+    /// The defaults for pictures of `size`: one stream for everything with a window of up to 32 MB, level 7.
     pub fn new(size: Size) -> Self {
-        Self { size, layout_generation: 0, plain_window_log: 23, edge_window_log: 0, level: 5 }
+        Self {
+            size,
+            layout_generation: 0,
+            plain_window_log: WINDOW_LOG_MAX,
+            edge_window_log: 0,
+            level: 7,
+            low_memory: false,
+        }
     }
 
-    /// As these, for slow processors: half of the time for a third more bytes. Fewer pictures a second save more than that.
+    /// As these, for slow processors: two thirds of the time for some more bytes. Fewer pictures a second save more.
     #[must_use]
     pub fn low_power(self) -> Self {
-        Self { level: 3, ..self }
+        Self { level: 3, plain_window_log: self.plain_window_log.min(LOW_WINDOW_LOG), ..self }
     }
 
-    /// As these, for computers with little memory: one stream, whose window is about a picture.
+    /// As these, for computers with little memory: one stream, whose window is about a picture and at most 8 MB.
     #[must_use]
     pub fn low_memory(self) -> Self {
-        let picture = (self.size.pixels() * 5 / 2).max(1).next_power_of_two().ilog2();
-        Self { plain_window_log: picture.clamp(17, 23) as u8, edge_window_log: 0, ..self }
+        let plain_window_log = self.plain_window_log.min(LOW_WINDOW_LOG);
+        Self { plain_window_log, edge_window_log: 0, low_memory: true, ..self }
     }
 
     fn checked(self) -> Result<Self, EncodeError> {
         if !size_allowed(self.size, u16::MAX) {
             return Err(EncodeError::Size(self.size));
         }
-        let window = |log: u8| log.clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
+        let pixels = self.size.pixels();
+        let enough = if self.low_memory { pixels * 5 / 2 } else { pixels * 16 };
+        let enough = (enough.next_power_of_two().ilog2() as u8).max(WINDOW_LOG_ENOUGH);
+        let window = |log: u8| log.min(enough).clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
         Ok(Self {
             plain_window_log: window(self.plain_window_log),
             edge_window_log: if self.edge_window_log == 0 { 0 } else { window(self.edge_window_log) },
@@ -150,12 +168,12 @@ impl Encoder {
     }
 
     /// Another encoder that stands where this one does: its first update starts a segment from the same shadow, and it owes
-    /// what this one owes.
+    /// what this one owes. It makes do with little memory.
     #[must_use]
     pub fn fork(&self) -> Self {
         let history = Arc::new(pack_history(&self.shadow));
         Self {
-            options: self.options,
+            options: self.options.low_memory().checked().expect("its size was allowed before"),
             shadow: self.shadow.clone(),
             owed: self.owed.clone(),
             segment: Segment::Due { base: Base::Shadow, history, streams: Ready::No },

@@ -10,6 +10,9 @@ use crate::picture::{HISTORY_LEAD, PACKED, PIXEL, Picture, Rect};
 use crate::stream::History;
 use crate::wire::SegmentHeader;
 
+/// Whoever joins waits for it, and it is sent once.
+const LEVEL_MAX: i32 = 5;
+
 /// A key still to be made, of the shadow at a segment's start. It shares that shadow, so the encoder goes on at once,
 /// and the key is made on any thread.
 pub struct KeyJob {
@@ -28,7 +31,8 @@ impl KeyJob {
     pub(crate) fn new(segment: SegmentHeader, level: i32, shadow: History) -> Self {
         // Its own bytes reach back over one picture at most, and its decoder lives only as long as it.
         let plain_window_log = segment.plain_window_log.min(WINDOW_LOG_KEY);
-        Self { header: SegmentHeader { plain_window_log, edge_window_log: 0, ..segment }, level, shadow }
+        let header = SegmentHeader { plain_window_log, edge_window_log: 0, ..segment };
+        Self { header, level: level.min(LEVEL_MAX), shadow }
     }
 
     /// The key's body, as it goes on the wire. Takes some ten milliseconds for a full-HD picture.

@@ -19,6 +19,8 @@ use vertical::Vertical;
 const AREA_MIN: usize = 8192;
 /// Blocks that must be left unexplained, before the second search pays.
 const LEFT_MIN: usize = 64;
+/// The second search looks at every so many rows of blocks, and at all only if they tell nothing: a window has many.
+const SOME: usize = 3;
 /// Most searches left out after fruitless ones.
 const PAUSE_MAX: u32 = 8;
 
@@ -83,8 +85,11 @@ impl Motion {
             self.vertical_pause.learn(self.blocks.explain(pair, shifts));
         }
         if anywhere && self.blocks.left() >= LEFT_MIN {
-            let shifts = self.anywhere.vote(pair, &self.blocks);
-            self.anywhere_pause.learn(self.blocks.explain(pair, shifts));
+            let found = [SOME, 1].into_iter().any(|every| {
+                let shifts = self.anywhere.vote(pair, &self.blocks, every);
+                self.blocks.explain(pair, shifts)
+            });
+            self.anywhere_pause.learn(found);
         }
         self.blocks.copies()
     }

@@ -242,7 +242,10 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::picture::PACKED;
 
     const SIZE: Size = Size { w: 700, h: 70 };
 
@@ -321,5 +324,73 @@ mod tests {
                 (rect(0, 16, 200, 16), 1)
             ]
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn comparing_finds_what_pixel_by_pixel_comparing_finds(
+            w in 1u16..300, h in 1u16..70,
+            changes in prop::collection::vec((any::<u16>(), any::<u16>(), 0usize..PIXEL, 1u8..), 0..12),
+            stride in 0usize..9,
+        ) {
+            let size = Size { w, h };
+            let shadow = Picture::black(size);
+            let mut changed = Picture::black(size);
+            for (x, y, byte, value) in changes {
+                let at = Rect { x: x % w, y: y % h, w: 1, h: 1 };
+                changed.row_mut(usize::from(at.y), at)[byte] = value;
+            }
+            let stride = usize::from(w) * PIXEL + stride;
+            let rows = (0..usize::from(h)).flat_map(|y| {
+                let padding = stride - usize::from(w) * PIXEL;
+                changed.row(y).iter().copied().chain(std::iter::repeat_n(7, padding)).collect::<Vec<_>>()
+            });
+            let bytes: Vec<u8> = rows.collect();
+            let picture = PictureRef::new(size, stride, &bytes).expect("rows are there");
+            let mut owed = Owed::nothing(size);
+            owed.mark(size.rect(), 1);
+            let regions: Vec<Rect> = owed.compare(picture, &shadow).iter().map(|region| region.rect).collect();
+            let differs = |x: u16, y: u16| {
+                changed.row(usize::from(y))[usize::from(x) * PIXEL..][..PACKED].iter().any(|&byte| byte != 0)
+            };
+            let mut left: Vec<(u16, u16)> =
+                (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).filter(|&(x, y)| differs(x, y)).collect();
+            for rect in &regions {
+                // Cropped: each side has a pixel that differs.
+                let (right, bottom) = (rect.x + rect.w - 1, rect.y + rect.h - 1);
+                for side in [
+                    left.iter().any(|&(x, y)| x == rect.x && rect.rows().contains(&y.into())),
+                    left.iter().any(|&(x, y)| x == right && rect.rows().contains(&y.into())),
+                    left.iter().any(|&(x, y)| y == rect.y && (rect.x..=right).contains(&x)),
+                    left.iter().any(|&(x, y)| y == bottom && (rect.x..=right).contains(&x)),
+                ] {
+                    prop_assert!(side, "{:?}", rect);
+                }
+                left.retain(|&(x, y)| !rect.rows().contains(&y.into()) || !(rect.x..=right).contains(&x));
+            }
+            prop_assert_eq!(left, vec![], "every pixel that differs is in a region");
+        }
+
+        #[test]
+        fn what_is_settled_is_owed_no_more_and_everything_else_is(
+            w in 1u16..300, h in 1u16..70, x in 0u16..300, y in 0u16..70, right in 0u16..300, down in 0u16..70,
+        ) {
+            let size = Size { w, h };
+            let rect = Rect { x: x.min(w), y: y.min(h), w: right, h: down }.clipped(size);
+            let mut owed = Owed::nothing(size);
+            owed.mark(size.rect(), 1);
+            owed.settle(rect);
+            for unit_y in 0..h.div_ceil(UNIT_ROWS) {
+                for column in 0..w.div_ceil(CELL) {
+                    let unit = Rect { x: column * CELL, y: unit_y * UNIT_ROWS, w: CELL, h: UNIT_ROWS }.clipped(size);
+                    let inside = unit.x >= rect.x && unit.y >= rect.y
+                        && unit.x + unit.w <= rect.x + rect.w && unit.y + unit.h <= rect.y + rect.h;
+                    let cell = usize::from(unit_y) / UNITS * owed.columns + usize::from(column);
+                    let since = owed.cells[cell][usize::from(unit_y) % UNITS];
+                    prop_assert_eq!(since, u64::from(!inside), "{:?} and {:?}", unit, rect);
+                }
+            }
+        }
     }
 }

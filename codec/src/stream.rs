@@ -55,6 +55,7 @@ impl Settings {
         // a small window is chosen to save memory and then bounds the table too.
         let needed = self.history_len.max(1).ilog2() + 1;
         let hash_log = needed.min(u32::from(self.window_log)).saturating_sub(3).max(10);
+        let long_distance = self.window_log >= LONG_DISTANCE_FROM;
         let parameters = [
             CParameter::CompressionLevel(self.level),
             CParameter::WindowLog(u32::from(self.window_log)),
@@ -62,9 +63,15 @@ impl Settings {
             // Both measured on recorded screens: pixels are three bytes, so shorter matches are noise.
             CParameter::MinMatch(6),
             CParameter::SearchLog(4),
-            CParameter::EnableLongDistanceMatching(self.window_log >= LONG_DISTANCE_FROM),
+            CParameter::EnableLongDistanceMatching(long_distance),
         ];
-        parameters.into_iter().try_for_each(|parameter| context.set_parameter(parameter).map(drop))
+        // Half as many places as zstd would remember take less time; matches this long are found all the same.
+        let long = [CParameter::LdmMinMatch(128), CParameter::LdmHashRateLog(7)];
+        let long = long.into_iter().filter(|_| long_distance);
+        parameters
+            .into_iter()
+            .chain(long)
+            .try_for_each(|parameter| context.set_parameter(parameter).map(drop))
     }
 }
 

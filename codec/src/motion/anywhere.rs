@@ -40,17 +40,18 @@ const FREE: Slot = Slot { hash: 0, at: (0, 0) };
 const SEVERAL: (u16, u16) = (u16::MAX, u16::MAX);
 
 impl Anywhere {
-    /// The shifts that most pieces of what is not explained speak for, the best first.
+    /// The shifts that most pieces of what is not explained speak for, the best first. Looks at every `every`th row of blocks only.
     pub(super) fn vote<'a>(
         &'a mut self,
         pair: Pair<'_>,
         blocks: &Blocks,
+        every: usize,
     ) -> impl Iterator<Item = Shift> + use<'a> {
         let Self { table, rows, votes, best } = self;
         table.clear();
         table.resize(1 << TABLE_LOG, FREE);
         let slot_of = |hash: u32| (hash.wrapping_mul(0x9e37_79b1) >> (u32::BITS - TABLE_LOG)) as usize;
-        blocks.for_open_spans(|top, left, right| {
+        blocks.for_open_spans(every, |top, left, right| {
             for y in top..(top + BLOCK).min(usize::from(pair.picture.size().h)) {
                 rows.for_chosen(pair.shadow.borrow(), y, left, right, |hash, x| {
                     let slot = &mut table[slot_of(hash)];
@@ -63,7 +64,7 @@ impl Anywhere {
             }
         });
         votes.clear();
-        blocks.for_open_spans(|top, left, right| {
+        blocks.for_open_spans(every, |top, left, right| {
             for y in (top..(top + BLOCK).min(usize::from(pair.picture.size().h))).step_by(ROWS_EVERY) {
                 rows.for_chosen(pair.picture, y, left, right, |hash, x| {
                     let slot = table[slot_of(hash)];

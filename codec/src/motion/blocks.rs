@@ -1,6 +1,8 @@
 //! Tries shifts: blocks that show what the shadow has elsewhere become rectangles, grown to the pixel. A copy whose edge is off
 //! would leave strips as wide as before.
 
+use std::ops::Range;
+
 use tandem_protocol::limits;
 
 use super::{Pair, Shift};
@@ -25,18 +27,14 @@ pub(super) struct Blocks {
     /// For each block: whether it has changed and no copy explains it yet.
     open: Vec<bool>,
     left: usize,
-    /// For each block: whether it matches the shift that is being tried.
-    matches: Vec<Match>,
+    /// The columns of blocks in which any has changed.
+    across: Range<usize>,
+    /// For each block: whether it is known to match the shift that is being tried, and no rectangle has it.
+    matches: Vec<bool>,
+    /// For each row of blocks: whether it was compared.
+    seen: Vec<bool>,
     copies: Vec<Copy>,
     copied: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Match {
-    Unknown,
-    Yes,
-    /// It doesn't, or a rectangle has it already.
-    No,
 }
 
 /// A rectangle of blocks.
@@ -62,8 +60,10 @@ impl Blocks {
         self.rows = usize::from(size.h).div_ceil(BLOCK);
         self.open.clear();
         self.open.resize(self.columns * self.rows, false);
+        self.across = self.columns..0;
         for Region { rect, .. } in regions {
             let across = usize::from(rect.x) / BLOCK..usize::from(rect.x + rect.w).div_ceil(BLOCK);
+            self.across = self.across.start.min(across.start)..self.across.end.max(across.end);
             for y in usize::from(rect.y) / BLOCK..usize::from(rect.y + rect.h).div_ceil(BLOCK) {
                 self.open[y * self.columns..][across.clone()].fill(true);
             }
@@ -80,10 +80,10 @@ impl Blocks {
         &self.copies
     }
 
-    /// Calls `each` with the top row of blocks and the columns, in pixels, of each row's stretches of blocks that are not explained,
+    /// Calls `each` with the top row of blocks and the columns, in pixels, of every `every`th row's stretches of blocks that are not explained,
     /// small gaps included.
-    pub(super) fn for_open_spans(&self, mut each: impl FnMut(usize, usize, usize)) {
-        for (y, open) in self.open.chunks_exact(self.columns).enumerate() {
+    pub(super) fn for_open_spans(&self, every: usize, mut each: impl FnMut(usize, usize, usize)) {
+        for (y, open) in self.open.chunks_exact(self.columns).enumerate().step_by(every) {
             let mut span: Option<(usize, usize)> = None;
             for x in (0..open.len()).filter(|&x| open[x]) {
                 span = match span {
@@ -116,13 +116,17 @@ impl Blocks {
             return;
         }
         self.matches.clear();
-        self.matches.resize(self.open.len(), Match::Unknown);
+        self.matches.resize(self.open.len(), false);
+        self.seen.clear();
+        self.seen.resize(self.rows, false);
         for y in 0..self.rows {
-            for x in 0..self.columns {
-                if !self.open[y * self.columns + x] || self.copies.len() == limits::COPIES_MAX {
-                    continue;
-                }
-                if self.matches(pair, shift, x, y) {
+            let row = y * self.columns;
+            if !self.open[row..][..self.columns].contains(&true) {
+                continue;
+            }
+            self.look_at(pair, shift, y);
+            for x in self.across.clone() {
+                if self.open[row + x] && self.matches[row + x] && self.copies.len() < limits::COPIES_MAX {
                     let area = self.area(pair, shift, x, y);
                     self.take(pair, shift, area);
                 }
@@ -130,40 +134,51 @@ impl Blocks {
         }
     }
 
-    /// Whether a block shows what the shadow has where it came from.
-    fn matches(&mut self, pair: Pair<'_>, shift: Shift, x: usize, y: usize) -> bool {
-        let at = y * self.columns + x;
-        if self.matches[at] == Match::Unknown {
-            let rect = self.rect(Area { left: x, right: x + 1, top: y, bottom: y + 1 });
-            self.matches[at] = if moved(pair, rect, shift) { Match::Yes } else { Match::No };
+    /// Compares a row of blocks, as far as something has changed left and right of them anywhere, if it was not yet: a whole row at
+    /// a time, since that is how memory is read fast.
+    fn look_at(&mut self, pair: Pair<'_>, shift: Shift, y: usize) {
+        if std::mem::replace(&mut self.seen[y], true) {
+            return;
         }
-        self.matches[at] == Match::Yes
+        let size = pair.picture.size();
+        let matches = &mut self.matches[y * self.columns..][self.across.clone()];
+        let Some((across, from_x)) = columns_within(size, &self.across, shift.dx) else { return };
+        let matches = &mut matches[across.start - self.across.start..across.end - self.across.start];
+        matches.fill(true);
+        let span = across.start * BLOCK * PIXEL..(across.end * BLOCK).min(usize::from(size.w)) * PIXEL;
+        for to in y * BLOCK..((y + 1) * BLOCK).min(usize::from(size.h)) {
+            let from = to as i32 - shift.dy;
+            if !(0..i32::from(size.h)).contains(&from) {
+                return matches.fill(false);
+            }
+            let before = &pair.shadow.row(from as usize)[from_x * PIXEL..][..span.len()];
+            same_blocks(&pair.picture.row(to)[span.clone()], before, matches);
+        }
     }
 
     /// The blocks around one that matches which match too: as wide as its row allows, then down. Unchanged blocks may belong to
     /// it, so a scrolled page is one copy.
     fn area(&mut self, pair: Pair<'_>, shift: Shift, x: usize, y: usize) -> Area {
-        let mut area = Area { left: x, right: x + 1, top: y, bottom: y + 1 };
-        while area.left > 0 && self.matches(pair, shift, area.left - 1, y) {
-            area.left -= 1;
+        let row = &self.matches[y * self.columns..][..self.columns];
+        let left = row[..x].iter().rposition(|&matches| !matches).map_or(0, |at| at + 1);
+        let right = row[x..].iter().position(|&matches| !matches).map_or(self.columns, |at| x + at);
+        let mut bottom = y + 1;
+        while bottom < self.rows {
+            self.look_at(pair, shift, bottom);
+            if !self.matches[bottom * self.columns..][left..right].iter().all(|&matches| matches) {
+                break;
+            }
+            bottom += 1;
         }
-        while area.right < self.columns && self.matches(pair, shift, area.right, y) {
-            area.right += 1;
-        }
-        while area.bottom < self.rows
-            && (area.left..area.right).all(|x| self.matches(pair, shift, x, area.bottom))
-        {
-            area.bottom += 1;
-        }
-        area
+        Area { left, right, top: y, bottom }
     }
 
     /// Makes a copy of an area, if it explains enough. None of its blocks is looked at again with this shift.
     fn take(&mut self, pair: Pair<'_>, shift: Shift, area: Area) {
         let rows = || area.top..area.bottom;
-        rows().for_each(|y| {
-            self.matches[y * self.columns..][area.left..area.right].fill(Match::No);
-        });
+        for y in rows() {
+            self.matches[y * self.columns..][area.left..area.right].fill(false);
+        }
         let open = |y: usize| &self.open[y * self.columns..][area.left..area.right];
         let explained: usize = rows().map(|y| open(y).iter().filter(|&&open| open).count()).sum();
         if explained < BLOCKS_MIN {
@@ -192,6 +207,29 @@ impl Blocks {
         let (x, y) = (area.left * BLOCK, area.top * BLOCK);
         let (w, h) = ((area.right - area.left) * BLOCK, (area.bottom - area.top) * BLOCK);
         Rect { x: x as u16, y: y as u16, w: w as u16, h: h as u16 }.clipped(self.size)
+    }
+}
+
+/// Those of some columns of blocks that came from within the picture as a whole, and the column of pixels that the first came from.
+fn columns_within(size: Size, across: &Range<usize>, dx: i32) -> Option<(Range<usize>, usize)> {
+    let (width, dx) = (usize::from(size.w), dx as isize);
+    let first = dx.max(0).unsigned_abs().div_ceil(BLOCK).max(across.start);
+    // Blocks at the right edge may be narrower.
+    let whole = (width.saturating_add_signed(dx.min(0))) / BLOCK;
+    let end = if dx >= 0 { across.end } else { whole.min(across.end) };
+    (first < end).then(|| (first..end, (first * BLOCK).wrapping_add_signed(-dx)))
+}
+
+/// Clears those `blocks` whose pixels in two rows differ.
+fn same_blocks(a: &[u8], b: &[u8], blocks: &mut [bool]) {
+    const BYTES: usize = BLOCK * PIXEL;
+    let (a, a_rest) = a.as_chunks::<BYTES>();
+    let (b, b_rest) = b.as_chunks::<BYTES>();
+    for ((a, b), equal) in a.iter().zip(b).zip(blocks.iter_mut()) {
+        *equal = *equal && same(a, b);
+    }
+    if let (false, Some(last)) = (a_rest.is_empty(), blocks.last_mut()) {
+        *last = *last && same(a_rest, b_rest);
     }
 }
 

@@ -11,7 +11,7 @@ use super::scene::{Network, Place, Scene, Seat};
 use super::{Behind, Show};
 use crate::link::way::Shape;
 use crate::run::Plan;
-use crate::run::command::{Binding, window_log};
+use crate::run::command::Binding;
 use crate::run::transfer::{Direction, Transfer};
 
 /// Longest time for which a bulk transfer alone is measured.
@@ -36,7 +36,7 @@ impl Settings {
             interval: show.interval,
             window: self.window,
             inputs_per_second: self.inputs_per_second,
-            window_log: window_log(show.source.size()),
+            window_log: tandem_codec::WINDOW_LOG_MAX,
             transfer: transfer.map(Arc::new),
         }
     }

@@ -128,7 +128,7 @@ impl Args {
 }
 
 /// Of a codec window that holds a picture or two; more only costs memory, in every pair twice.
-pub(crate) fn window_log(size: Size) -> u8 {
+fn window_log(size: Size) -> u8 {
     (size.pixels() * 4).next_power_of_two().ilog2().clamp(17, 23) as u8
 }
 
