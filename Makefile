@@ -19,8 +19,8 @@ WASM_INPUTS := $(shell find codec/src codec/wasm protocol/src -type f \( -name '
 CONSOLE_INPUTS := $(shell find console protocol/proto -type f -not -path '*/node_modules/*' -not -path 'console/dist/*' \
 	-not -path 'console/src/gen/*' -not -path 'console/e2e/*' -not -name '*.wasm' -not -name '*.log' 2>/dev/null)
 
-.PHONY: help demo test check fix bench doc fuzz console wasm clean
-.PHONY: setup-bench setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm
+.PHONY: help demo test check fix bench bench-browser doc fuzz console wasm clean
+.PHONY: setup-bench setup-bench-browser setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm
 
 help:
 	@echo 'make demo      relay, customer and console on this machine (CHECK=1: checks itself and ends)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units'
 	@echo 'make fix       formats, and applies what the linters can fix'
 	@echo 'make bench     50 pairs at a relay, and one across impaired links, over each transport (docs/performance.md)'
+	@echo 'make bench-browser TRACE=FILE   how long the console takes to decode and draw a recorded screen, in Chromium'
 	@echo 'make doc       documentation of the crates, in target/doc'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) (needs a nightly toolchain)'
 	@echo 'make console   the web application, in console/dist'
@@ -35,6 +36,7 @@ help:
 	@echo 'make clean     removes what these commands made'
 
 # Everything that a command needs at once, so that who is not root is told one command, once.
+setup-bench-browser: SETUP := build wasm console browser
 setup-bench: SETUP := build wasm console link
 setup-build: SETUP := build wasm console
 setup-check: SETUP := build wasm console check
@@ -44,7 +46,7 @@ setup-fuzz: SETUP := build
 setup-test: SETUP := build wasm console display browser link
 setup-wasm: SETUP := wasm
 
-setup-bench setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm:
+setup-bench setup-bench-browser setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm:
 	@$(STEP) 'set-up: $(strip $(SETUP))' scripts/setup $(SETUP)
 
 # --- What people run ---------------------------------------------------------------------------------------------------
@@ -89,6 +91,14 @@ bench: setup-bench console
 			--transport $$transport; \
 	done
 	@$(STEP) 'bench: one pair across six impaired links' target/release/tandem-loadtest impair --quick
+
+# A recording (loadtest/src/run/trace/player.rs knows the format), played by the console's worker alone.
+bench-browser: setup-bench-browser console
+	@test -n '$(TRACE)' || { echo 'which recording? make bench-browser TRACE=FILE' >&2; exit 2; }
+	@$(STEP) 'bench-browser: build in release mode' cargo build --locked --release -p tandem-loadtest
+	@mkdir -p target/made
+	@$(STEP) 'bench-browser: encode' target/release/tandem-loadtest codec --mode mixed --records target/made/records '$(TRACE)'
+	@$(STEP) 'bench-browser: play' node console/e2e/bench/bench.mjs target/made/records
 
 doc: setup-build console
 	@$(STEP) 'doc' cargo doc --locked --workspace --no-deps

@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// No windows: what would be asked is refused.
     #[arg(long)]
     pub headless: bool,
+    /// Every pixel exact at any time: what moves is not sent as video.
+    #[arg(long)]
+    pub no_video: bool,
     /// Try out, with a relay on this computer: everything is allowed without asking.
     #[arg(long)]
     pub dev: bool,

@@ -1,12 +1,14 @@
 //! The customer's program: shows this computer's screen to whom its user allows to see it, and lets them work on it.
 //!
-//! - [`consent`], [`gate`], [`pace`]: who may do what, which input is acted upon, when to encode. Plain state, no I/O;
+//! - [`consent`], [`gate`], [`pace`], [`audience`]: who may do what, which input is acted upon, when to encode, and whether as
+//!   video. Plain state, no I/O;
 //! - [`screens`], [`hands`], [`windows`]: a thread each, for what blocks;
 //! - [`session`] joins them with the connection; [`state`] and [`journal`] bring a killed program back; [`policy`] is the
 //!   administrator's word; [`prompt`] draws the windows.
 #![forbid(unsafe_code)]
 #![cfg(all(unix, not(target_os = "macos")))]
 
+pub mod audience;
 pub mod consent;
 pub mod gate;
 pub mod hands;

@@ -126,6 +126,7 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
         automatic,
         // There is no desktop to show a window on.
         headless: arguments.headless || arguments.source == Source::Pattern,
+        video: !arguments.no_video,
         display: arguments.display.clone(),
     })
 }

@@ -28,6 +28,8 @@ pub enum Order {
     Connected(Vec<LaneKey>),
     /// The relay wants something of a rendition.
     Want(Want),
+    /// Whether what moves may be sent as video.
+    Video(bool),
 }
 
 /// What the thread tells.
@@ -101,6 +103,7 @@ struct Looking {
     displays: BTreeMap<DisplayId, Display>,
     jobs: Jobs,
     watching: bool,
+    video: bool,
     pointer: Option<(DisplayId, i32, i32)>,
 }
 
@@ -108,7 +111,16 @@ impl Looking {
     fn new(source: Box<dyn ScreenSource>, handle: Handle) -> Self {
         let layout = source.layout();
         let jobs = Jobs::new(handle.clone(), source.waker());
-        Self { source, handle, layout, displays: BTreeMap::new(), jobs, watching: false, pointer: None }
+        Self {
+            source,
+            handle,
+            layout,
+            displays: BTreeMap::new(),
+            jobs,
+            watching: false,
+            video: false,
+            pointer: None,
+        }
     }
 
     fn run(&mut self, orders: &Receiver<Order>, told: &mut impl FnMut(Told)) -> Result<(), CaptureError> {
@@ -147,6 +159,10 @@ impl Looking {
                 }
             }
             Order::Want(want) => self.want(&want),
+            Order::Video(on) => {
+                self.video = on;
+                self.displays.values_mut().for_each(|display| display.set_video(on));
+            }
         }
     }
 
@@ -154,7 +170,8 @@ impl Looking {
         let display = u16::try_from(want.display).ok().map(DisplayId);
         let Some(id) = display.filter(|&id| self.layout.display(id).is_some()) else { return };
         let generation = self.layout.generation;
-        let display = self.displays.entry(id).or_insert_with(|| Display::new(id, generation));
+        let video = self.video;
+        let display = self.displays.entry(id).or_insert_with(|| Display::new(id, generation, video));
         display.want(want, &self.jobs);
     }
 

@@ -10,6 +10,7 @@ use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Duration, Instant, sleep_until};
 
+use crate::audience::Audience;
 use crate::consent::{Consent, Output};
 use crate::hands::{self, Hands};
 use crate::prompt::{Answer, StatusAction};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub automatic: Rights,
     /// No windows: what is not automatic is refused.
     pub headless: bool,
+    /// What moves may go as video.
+    pub video: bool,
     /// The X display of the windows.
     pub display: Option<String>,
 }
@@ -53,6 +56,9 @@ pub enum Outcome {
 struct Session {
     handle: Handle,
     screens: Screens,
+    audience: Audience,
+    /// Video is allowed at all.
+    video: bool,
     hands: Hands,
     windows: Option<Windows>,
     prompt: u64,
@@ -77,7 +83,10 @@ pub async fn run(
     let agent = concat!("tandem-applet ", env!("CARGO_PKG_VERSION"));
     let options = Options {
         transport: settings.transport,
-        capabilities: Capabilities { codecs: vec![tandem_codec::VERSION.into()], ..Capabilities::default() },
+        capabilities: Capabilities {
+            codecs: tandem_codec::VERSIONS.map(u32::from).to_vec(),
+            ..Capabilities::default()
+        },
         ..Options::new(settings.target, settings.join, agent)
     };
     let journal = settings.store.as_ref().and_then(|store| {
@@ -95,6 +104,8 @@ pub async fn run(
     let session = Session {
         hands: Hands::start(injector, handle.clone(), journal.unwrap_or_default())?,
         screens,
+        audience: Audience::default(),
+        video: settings.video,
         windows,
         prompt: 0,
         consent: Consent::new(settings.automatic, settings.saved.grants()),
@@ -196,6 +207,8 @@ impl Session {
             }
             control::Message::Roster(roster) => {
                 let Some(me) = self.me else { return };
+                self.audience.roster(&roster);
+                self.set_video();
                 let outputs = self.consent.roster(&roster, me);
                 self.perform(outputs);
             }
@@ -203,11 +216,24 @@ impl Session {
         }
     }
 
-    /// A subscriber asks how far away we are.
-    fn peer(&self, lane: LaneKey, record: &Record) {
-        if record.header.record_type != types::PEER_PING {
-            return;
+    fn peer(&mut self, lane: LaneKey, record: &Record) {
+        match record.header.record_type {
+            types::PEER_PING => self.pong(lane, record),
+            types::CAPABILITIES => {
+                let Ok(capabilities) = Capabilities::decode(record.body()) else { return };
+                self.audience.told(lane.sender, &capabilities);
+                self.set_video();
+            }
+            _ => {}
         }
+    }
+
+    fn set_video(&self) {
+        self.screens.order(screens::Order::Video(self.video && self.audience.takes_video()));
+    }
+
+    /// A subscriber asks how far away we are.
+    fn pong(&self, lane: LaneKey, record: &Record) {
         let Ok(ping) = message::PeerPing::decode(record.body()) else { return };
         let pong = message::PeerPong {
             id: ping.id,

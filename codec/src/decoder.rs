@@ -5,12 +5,20 @@ use std::sync::Arc;
 
 use tandem_protocol::limits;
 
+use self::regions::{Regions, Running};
 use crate::edge::unfilter;
 use crate::error::DecodeError;
-use crate::picture::{Copy, HISTORY_LEAD, PACKED, PIXEL, Picture, Rect, Size, pack_history};
+use crate::picture::{HISTORY_LEAD, PACKED, PIXEL, Picture, Rect, Size, pack_history};
 use crate::stream::{Decompressor, History, WINDOW_LOG_MIN};
-use crate::wire::{LENGTH_LEN, Patch, Reader, SegmentHeader, plain_max, size_allowed};
+use crate::wire::{
+    LENGTH_LEN, Patch, Reader, SegmentHeader, VIDEO_REGIONS, VIDEO_VERSION, Video, VideoStep, kind,
+    plain_max, size_allowed,
+};
 use crate::{Base, WINDOW_LOG_MAX};
+
+mod regions;
+
+pub use self::regions::VideoPicture;
 
 /// Order of a decoded pixel's bytes. The fourth is always 255.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +35,7 @@ pub enum PixelOrder {
 pub struct DecoderLimits {
     /// Longest side of a picture; [`limits::PICTURE_SIDE_MAX`] holds besides.
     pub side_max: u16,
-    /// Most pixels of a picture; each takes up to 12 bytes.
+    /// Most pixels of a picture; each takes up to 16 bytes.
     pub pixels_max: usize,
     /// Largest window of a stream, as a power of two.
     pub window_log_max: u8,
@@ -44,10 +52,16 @@ impl Default for DecoderLimits {
 ///
 /// A body is applied whole, or there is an error: then the picture is no longer a shadow, and only a key or a start
 /// from black goes on. [`crate::Viewer`] decides which body may be applied when.
+///
+/// Video is handed out undecoded ([`Decoder::take_videos`]) and comes back as pixels ([`Decoder::show_video`]).
 pub struct Decoder {
     limits: DecoderLimits,
     order: PixelOrder,
+    /// The shadow, once there is one: video regions are black in it.
     picture: Picture,
+    /// What is shown, if there has been video since all began from black or by a key. Until then it is the shadow.
+    shown: Option<Picture>,
+    regions: Regions,
     layout_generation: u32,
     state: State,
     plain: Vec<u8>,
@@ -64,6 +78,7 @@ enum State {
 }
 
 struct Streams {
+    has_video: bool,
     plain: Decompressor,
     edge: Option<Decompressor>,
 }
@@ -84,6 +99,8 @@ impl Decoder {
             limits,
             order,
             picture: Picture::black(Size::default()),
+            shown: None,
+            regions: Regions::default(),
             layout_generation: 0,
             state: State::Nothing,
             plain: Vec::new(),
@@ -102,15 +119,40 @@ impl Decoder {
         self.layout_generation
     }
 
-    /// The picture, four bytes a pixel, rows without gaps.
+    /// The picture that is shown, four bytes a pixel, rows without gaps. Where there is video it is what was shown there last.
     pub fn picture(&self) -> &[u8] {
-        self.picture.bytes()
+        self.shown.as_ref().unwrap_or(&self.picture).bytes()
+    }
+
+    /// The video pictures of the body applied last, to be decoded in this order. The next body drops them.
+    pub fn take_videos(&mut self) -> Vec<VideoPicture> {
+        std::mem::take(&mut self.regions.found)
+    }
+
+    /// Whether a video region goes on; of one that does not the H.264 decoder may go.
+    pub fn has_region(&self, region: u8) -> bool {
+        self.regions.running.has(region)
+    }
+
+    /// Where a video picture is to be shown. `None`: nowhere any more, since something newer has come.
+    pub fn awaits(&self, serial: u64) -> Option<Rect> {
+        self.regions.waits(serial)
+    }
+
+    /// Shows a decoded video picture: the pixels of its rectangle, four bytes each in this decoder's order, rows without gaps.
+    /// Answers where, or `None` if it comes too late or is not as large.
+    pub fn show_video(&mut self, serial: u64, pixels: &[u8]) -> Option<Rect> {
+        let rect = self.regions.take(serial)?;
+        let shown = self.shown.as_mut().filter(|_| pixels.len() == rect.pixels() * PIXEL)?;
+        let rows = pixels.chunks_exact(usize::from(rect.w) * PIXEL);
+        rect.rows().zip(rows).for_each(|(y, row)| shown.row_mut(y, rect).copy_from_slice(row));
+        Some(rect)
     }
 
     /// Memory that it holds: its picture, and the contexts of its streams with their history.
     pub fn memory_bytes(&self) -> usize {
         let streams = match &self.state {
-            State::Running(Streams { plain, edge }) => {
+            State::Running(Streams { plain, edge, .. }) => {
                 plain.memory_bytes() + edge.as_ref().map_or(0, Decompressor::memory_bytes)
             }
             State::Nothing | State::Shadow => 0,
@@ -125,6 +167,7 @@ impl Decoder {
     /// [`DecodeError`]; the picture then means nothing.
     pub fn start(&mut self, base: Base, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
         let state = std::mem::replace(&mut self.state, State::Nothing);
+        self.regions.restart(base == Base::Black);
         let (header, update) = SegmentHeader::parse(body)?;
         self.check(&header)?;
         let history: History = match (base, state) {
@@ -167,6 +210,7 @@ impl Decoder {
     /// [`DecodeError`]; the picture then means nothing.
     pub fn key(&mut self, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
         self.state = State::Nothing;
+        self.regions.restart(true);
         let (header, update) = SegmentHeader::parse(body)?;
         self.check(&header)?;
         self.blacken(header.size);
@@ -192,9 +236,10 @@ impl Decoder {
     fn blacken(&mut self, size: Size) {
         if size != self.size() {
             // The old one goes before the new one comes.
-            self.picture = Picture::black(Size::default());
+            (self.picture, self.shown) = (Picture::black(Size::default()), None);
             self.picture = Picture::black(size);
         }
+        self.shown = None;
         let (pixels, _) = self.picture.bytes_mut().as_chunks_mut::<PIXEL>();
         pixels.fill([0, 0, 0, 255]);
     }
@@ -210,22 +255,53 @@ impl Decoder {
 
     fn apply(&mut self, streams: &mut Streams, whole: bool, body: &[u8]) -> Result<Vec<Rect>, DecodeError> {
         let size = self.size();
+        self.regions.found.clear();
         let (length, rest) = body.split_first_chunk::<LENGTH_LEN>().ok_or(DecodeError::Length)?;
         let plain_len = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| DecodeError::Length)?;
         let (plain, edge) = rest.split_at_checked(plain_len).ok_or(DecodeError::Length)?;
         streams.plain.read(plain, whole, plain_max(size), &mut self.plain)?;
+        let separate = streams.edge.is_some();
+        let allowed = Allowed { separate, video: streams.has_video && !whole, running: self.regions.running };
+        let found = check_patches(Reader(&self.plain), size, allowed)?;
+        let edge_len = edge.len().checked_sub(found.video).ok_or(DecodeError::Length)?;
+        let (edge, video) = edge.split_at(edge_len);
         self.edge.clear();
         if !edge.is_empty() {
             let stream = streams.edge.as_mut().ok_or(DecodeError::Length)?;
             stream.read(edge, whole, plain_max(size), &mut self.edge)?;
         }
-        let separate = streams.edge.is_some();
-        let mut content =
-            Content { plain: Reader(&self.plain), edge: separate.then_some(Reader(&self.edge)) };
-        check_patches(content, size)?;
+        if self.edge.len() != found.residuals {
+            return Err(DecodeError::Length);
+        }
+        let (plain, edge) = (std::mem::take(&mut self.plain), std::mem::take(&mut self.edge));
+        let content = Content { plain: Reader(&plain), edge: separate.then_some(Reader(&edge)) };
+        let changed = self.paint(content, &found, video)?;
+        (self.plain, self.edge) = (plain, edge);
+        [&mut self.plain, &mut self.edge, &mut self.scratch].into_iter().for_each(forget_if_large);
+        Ok(changed)
+    }
+
+    fn paint(
+        &mut self,
+        mut content: Content<'_>,
+        found: &Found,
+        mut video: &[u8],
+    ) -> Result<Vec<Rect>, DecodeError> {
+        if !found.videos.is_empty() {
+            self.shown.get_or_insert_with(|| self.picture.clone());
+        }
         let changed = Painter { picture: &mut self.picture, order: self.order, scratch: &mut self.scratch }
             .paint(&mut content)?;
-        [&mut self.plain, &mut self.edge, &mut self.scratch].into_iter().for_each(forget_if_large);
+        if let Some(shown) = &mut self.shown {
+            changed.iter().for_each(|&rect| shown.paint(self.picture.borrow(), rect));
+        }
+        changed.iter().for_each(|&rect| self.regions.cover(rect));
+        self.regions.running = found.running;
+        for patch in &found.videos {
+            let (bytes, rest) = video.split_at_checked(patch.len as usize).ok_or(DecodeError::Length)?;
+            self.regions.push(patch, bytes);
+            video = rest;
+        }
         Ok(changed)
     }
 }
@@ -240,6 +316,7 @@ fn forget_if_large(buffer: &mut Vec<u8>) {
 impl Streams {
     fn new(header: &SegmentHeader, history: History) -> Result<Self, DecodeError> {
         Ok(Self {
+            has_video: header.version >= VIDEO_VERSION,
             plain: Decompressor::new(header.plain_window_log, history)?,
             edge: match header.edge_window_log {
                 0 => None,
@@ -263,10 +340,32 @@ impl<'a> Content<'a> {
     }
 }
 
+/// What a body may have.
+#[derive(Clone, Copy)]
+struct Allowed {
+    /// Residuals are in a stream of their own.
+    separate: bool,
+    video: bool,
+    running: Running,
+}
+
+/// What the patches of a body are.
+struct Found {
+    /// Bytes of residuals that the stream of their own must have.
+    residuals: usize,
+    /// Bytes of video at the body's end, and whose they are.
+    video: usize,
+    videos: Vec<Video>,
+    /// The regions that go on after it.
+    running: Running,
+}
+
 /// Reads all patches before any is painted.
-fn check_patches(mut content: Content<'_>, size: Size) -> Result<(), DecodeError> {
+fn check_patches(mut plain: Reader<'_>, size: Size, allowed: Allowed) -> Result<Found, DecodeError> {
+    let mut found = Found { residuals: 0, video: 0, videos: Vec::new(), running: allowed.running };
     let (mut copies, mut copied, mut others) = (0, 0, false);
-    while let Some(patch) = content.plain.patch(size)? {
+    while let Some(patch) = plain.patch(size)? {
+        others |= !matches!(patch, Patch::Copy(_));
         match patch {
             Patch::Copy(copy) => {
                 copies += 1;
@@ -275,20 +374,25 @@ fn check_patches(mut content: Content<'_>, size: Size) -> Result<(), DecodeError
                     return Err(DecodeError::Bounds);
                 }
             }
-            Patch::Strip(rect) => {
-                others = true;
-                content.plain.take(rect.pixels() * PACKED)?;
-            }
-            Patch::Edge(rect) => {
-                others = true;
-                content.residuals(rect.pixels() * PACKED)?;
+            Patch::Edge(rect) if allowed.separate => found.residuals += rect.pixels() * PACKED,
+            Patch::Strip(rect) | Patch::Edge(rect) => drop(plain.take(rect.pixels() * PACKED)?),
+            Patch::Video(_) if !allowed.video => return Err(DecodeError::Patch(kind::VIDEO)),
+            Patch::Video(video) => {
+                found.running.step(&video, size)?;
+                found.video = found.video.checked_add(video.len as usize).ok_or(DecodeError::Length)?;
+                found.videos.push(video);
+                // Each region ends and begins at most once.
+                if found.videos.len() > 2 * VIDEO_REGIONS {
+                    return Err(DecodeError::Bounds);
+                }
             }
         }
+        // More than the stream may hold anyway, before the sum can grow too large.
+        if found.residuals > plain_max(size) {
+            return Err(DecodeError::Length);
+        }
     }
-    match content.edge {
-        Some(edge) if !edge.0.is_empty() => Err(DecodeError::Length),
-        _ => Ok(()),
-    }
+    Ok(found)
 }
 
 struct Painter<'a> {
@@ -302,13 +406,20 @@ impl Painter<'_> {
         let size = self.picture.size();
         let mut changed = self.copies(content, size)?;
         while let Some(patch) = content.plain.patch(size)? {
-            let (Patch::Strip(rect) | Patch::Edge(rect) | Patch::Copy(Copy { to: rect, .. })) = patch;
             match patch {
                 Patch::Copy(_) => return Err(DecodeError::Bounds),
-                Patch::Strip(_) => self.strip(rect, content.plain.take(rect.pixels() * PACKED)?),
-                Patch::Edge(_) => self.edge(rect, content.residuals(rect.pixels() * PACKED)?),
+                Patch::Strip(rect) => {
+                    self.strip(rect, content.plain.take(rect.pixels() * PACKED)?);
+                    changed.push(rect);
+                }
+                Patch::Edge(rect) => {
+                    self.edge(rect, content.residuals(rect.pixels() * PACKED)?);
+                    changed.push(rect);
+                }
+                // Only the shadow changes: what is shown stays until there is something else to show.
+                Patch::Video(Video { step: VideoStep::GoOn, .. }) => {}
+                Patch::Video(Video { rect, .. }) => self.picture.blacken(rect),
             }
-            changed.push(rect);
         }
         Ok(changed)
     }

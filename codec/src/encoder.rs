@@ -1,7 +1,9 @@
 //! Pictures into updates. Pure: the caller says when to encode, which pixels and how many bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::EncodeError;
 use crate::key::KeyJob;
@@ -12,7 +14,8 @@ use crate::picture::{Picture, PictureRef, Rect, Size, pack_history};
 use crate::prepare::{Prepared, StreamsJob};
 use crate::slice::{self, Order, Trust};
 use crate::stream::{History, WINDOW_LOG_MIN};
-use crate::wire::{SegmentHeader, size_allowed};
+use crate::video::Plane;
+use crate::wire::{SegmentHeader, VIDEO_VERSION, size_allowed};
 use crate::{Base, WINDOW_LOG_MAX};
 
 /// Largest window where memory or time is short: 8 MB.
@@ -36,6 +39,8 @@ pub struct EncoderOptions {
     pub level: i32,
     /// Windows hold about one picture, rather than about five.
     pub low_memory: bool,
+    /// What moves like video may go as H.264, where this build has an encoder of it. Segments then are of codec version 2.
+    pub video: bool,
 }
 
 impl EncoderOptions {
@@ -48,6 +53,7 @@ impl EncoderOptions {
             edge_window_log: 0,
             level: 7,
             low_memory: false,
+            video: false,
         }
     }
 
@@ -81,6 +87,7 @@ impl EncoderOptions {
 
     fn header(&self) -> SegmentHeader {
         SegmentHeader {
+            version: if self.video { VIDEO_VERSION } else { 1 },
             size: self.size,
             layout_generation: self.layout_generation,
             plain_window_log: self.plain_window_log,
@@ -97,6 +104,8 @@ pub struct Hints<'a> {
     pub damage: Option<&'a [Rect]>,
     /// Where the pointer is: what is near it goes first when not everything can go.
     pub pointer: Option<(u16, u16)>,
+    /// When it was taken, by any clock that never goes back. Only video asks for it.
+    pub now: Duration,
 }
 
 /// What to send.
@@ -104,7 +113,7 @@ pub struct Hints<'a> {
 pub struct Update {
     /// The body of a start or update record, as it goes on the wire. May be longer than one record may carry.
     pub body: Vec<u8>,
-    /// Whether subscribers that apply it show exactly the picture given (as far as damage was named rightly).
+    /// Whether subscribers that apply it show exactly the picture given (as far as damage was named rightly). Never with video.
     pub complete: bool,
     /// Set if this is the start of a segment: what it builds on. [`Base::Black`] goes without `from`.
     pub start: Option<Base>,
@@ -121,6 +130,7 @@ pub struct Encoder {
     owed: Owed,
     segment: Segment,
     motion: Motion,
+    video: Plane,
     /// Counts calls of [`Encoder::encode`].
     now: u64,
 }
@@ -162,6 +172,7 @@ impl Encoder {
             owed: Owed::nothing(options.size),
             segment: Segment::Due { base: Base::Black, history: History::default(), streams: Ready::No },
             motion: Motion::default(),
+            video: Plane::new(options.video, options.size),
             now: 0,
             options,
         })
@@ -171,13 +182,14 @@ impl Encoder {
     /// what this one owes. It makes do with little memory.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let history = Arc::new(pack_history(&self.shadow));
+        let history = self.history();
         Self {
             options: self.options.low_memory().checked().expect("its size was allowed before"),
             shadow: self.shadow.clone(),
             owed: self.owed.clone(),
             segment: Segment::Due { base: Base::Shadow, history, streams: Ready::No },
             motion: Motion::default(),
+            video: self.video.fork(),
             now: self.now,
         }
     }
@@ -234,7 +246,7 @@ impl Encoder {
         let history: History = match &self.segment {
             Segment::Due { base: Base::Black, .. } => return None,
             Segment::Due { history, .. } => Arc::clone(history),
-            Segment::Running(_) => Arc::new(pack_history(&self.shadow)),
+            Segment::Running(_) => self.history(),
         };
         if let Segment::Running(_) = self.segment {
             let history = Arc::clone(&history);
@@ -276,15 +288,48 @@ impl Encoder {
         matches!(self.segment, Segment::Due { streams: Ready::Soon, .. })
     }
 
+    /// The shadow as subscribers have it, packed.
+    fn history(&self) -> History {
+        let mut history = pack_history(&self.shadow);
+        self.video.blacken_packed(&mut history);
+        Arc::new(history)
+    }
+
+    /// Allows video or not, if the options do: with the next picture it ends or may begin. Subscribers must all be able to
+    /// decode H.264.
+    pub fn set_video(&mut self, on: bool) {
+        self.video.set(on && self.options.video);
+    }
+
+    /// Where video goes on: there the shadow is what was coded last, and subscribers show nearly that.
+    pub fn video_regions(&self) -> impl Iterator<Item = Rect> {
+        self.video.regions()
+    }
+
+    /// When there is something to encode although nothing changes and the encoder is not behind: a video region then rests,
+    /// and goes on as exact pixels. On the clock of [`Hints::now`].
+    pub fn rests_at(&self) -> Option<Duration> {
+        self.video.rests_at()
+    }
+
     /// Brings the shadow to that of another encoder of pictures of the same size, whatever it takes, and owes what that one
     /// owes. `None` if the shadows are the same and no segment is due.
     ///
     /// # Errors
     /// [`EncodeError`]
     pub fn catch_up(&mut self, other: &Self) -> Result<Option<Update>, EncodeError> {
-        let update = self.encode(other.shadow.borrow(), &Hints::default(), usize::MAX)?;
+        self.video.adopt(&other.video, &mut self.shadow, &mut self.owed, self.now + 1);
+        // Pixels that are no screen: nothing in them is video.
+        let mut theirs = Cow::Borrowed(&other.shadow);
+        if other.video.has_regions() {
+            other.video.blacken(theirs.to_mut());
+        }
+        let is_on = self.video.set(false);
+        let update = self.encode((*theirs).borrow(), &Hints::default(), usize::MAX);
+        self.video.set(is_on);
+        self.video.follow(&other.video, &mut self.shadow, other.shadow.borrow());
         self.owed = other.owed.clone();
-        Ok(update)
+        update
     }
 
     /// Codes what differs from the shadow, in about `budget` bytes, or `None` if nothing does.
@@ -309,29 +354,39 @@ impl Encoder {
         let mut body = Vec::new();
         let start = self.begin(&mut body)?;
         let Segment::Running(streams) = &mut self.segment else { unreachable!("begin leaves it running") };
+        if start.is_some() {
+            self.video.restart();
+        }
         let mut regions = self.owed.compare(picture, &self.shadow);
-        let copies = self.motion.find(picture, &self.shadow, &regions);
+        self.video.split(&mut regions, hints.now);
+        let copies = self.video.clip(self.motion.find(picture, &self.shadow, &regions));
         if !copies.is_empty() {
-            for copy in copies {
+            for copy in copies.iter() {
                 // What it brings was found to be the picture's.
                 self.shadow.paint(picture, copy.to);
                 self.owed.settle(copy.to);
             }
             regions = self.owed.compare(picture, &self.shadow);
+            self.video.without(&mut regions);
         }
-        if regions.is_empty() && copies.is_empty() && start.is_none() {
+        let at = (self.now, hints.now);
+        self.video.watch(picture, &mut self.shadow, &mut self.owed, &mut regions, at);
+        if regions.is_empty() && copies.is_empty() && start.is_none() && !self.video.is_due() {
             return Ok(None);
         }
         let mut sending =
             Sending { writer: Writer::new(streams), picture, shadow: &mut self.shadow, spent: 0 };
         copies.iter().try_for_each(|&copy| sending.writer.copy(copy))?;
+        let video = self.video.write(&mut sending.writer, picture, sending.shadow, budget)?;
         sending.spent = sending.writer.flush()?;
         let Order { first, then } = slice::arrange(&self.owed, picture, regions, hints.pointer, budget);
         let left = sending.send(first, budget / 2)?;
         let left = sending.send(Order::merge(left, then), budget)?;
+        self.video.spent(sending.spent - video);
         let pixels = sending.writer.finish(&mut body);
         self.owed.keep(&left);
-        Ok(Some(Update { body, complete: left.is_empty(), start, pixels }))
+        let complete = left.is_empty() && !self.video.has_regions();
+        Ok(Some(Update { body, complete, start, pixels }))
     }
 
     /// If a segment is due: its header and streams.

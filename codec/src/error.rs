@@ -35,7 +35,7 @@ pub enum DecodeError {
     #[error("the body's length doesn't fit its content")]
     Length,
     /// A codec version that this decoder doesn't know.
-    #[error("codec version {0}, known is {known}", known = crate::VERSION)]
+    #[error("codec version {0} is not known")]
     Version(u8),
     /// A picture larger than the limits allow, or with an empty side.
     #[error("a picture of {}×{} is not allowed", .0.w, .0.h)]
@@ -55,6 +55,9 @@ pub enum DecodeError {
     /// More plain bytes than any update of such a picture needs.
     #[error("the update is larger than its picture")]
     TooLarge,
+    /// A video picture that H.264's decoder refuses.
+    #[error("a video picture is damaged")]
+    Video,
     /// There is no picture to build on: nothing was decoded yet, or an error came before.
     #[error("no picture to build on")]
     NoPicture,

@@ -8,7 +8,7 @@
 //! have gone on: pixels that were replaced before they could be sent are never coded.
 //!
 //! An update is a list of **patches**: copies within the shadow (scrolls), **strips** (boxes of at most 32 rows as
-//! plain blue, green, red), and median-edge strips (the same for what looks like a photograph, as residuals). All go
+//! plain blue, green, red), and median-edge strips (the same for what looks like a photograph, as residuals). These go
 //! through one or two zstd streams whose history is what makes updates small, so an update builds on all before it in
 //! its **segment**.
 //!
@@ -36,7 +36,7 @@
 //! assert_eq!(encoder.encode(screen.borrow(), &Hints::default(), 16 << 10)?, None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod decoder;
 mod edge;
@@ -51,10 +51,11 @@ mod prepare;
 mod renditions;
 mod slice;
 mod stream;
+mod video;
 mod viewer;
 mod wire;
 
-pub use decoder::{Decoder, DecoderLimits, PixelOrder};
+pub use decoder::{Decoder, DecoderLimits, PixelOrder, VideoPicture};
 pub use encoder::{Encoder, EncoderOptions, Hints, Update};
 pub use error::{DecodeError, EncodeError, StreamError};
 pub use key::KeyJob;
@@ -62,12 +63,14 @@ pub use lossless::Pixels;
 pub use picture::{PIXEL, Picture, PictureRef, Rect, Size};
 pub use prepare::{Prepared, StreamsJob};
 pub use renditions::{Job, KeyTask, Renditions, ScreenRecord, Want};
+#[cfg(feature = "video")]
+pub use video::VideoPlayer;
 pub use viewer::{Lost, Outcome, Viewer, ViewerLimits};
-pub use wire::SegmentHeader;
+pub use wire::{CodedSize, SegmentHeader};
 
-/// The codec version that starts and keys carry, to be named in `Hello`. Version 1 has copies, strips and median-edge
-/// strips. Video and coarse patches have their numbers reserved for version 2; decoders of version 1 refuse them.
-pub const VERSION: u8 = 1;
+/// The codec versions that starts and keys may carry, to be named in `Hello`, best first. Version 1 has copies, strips and
+/// median-edge strips, version 2 video besides.
+pub const VERSIONS: [u8; 2] = [2, 1];
 /// Largest window of a stream, as a power of two: 32 MB.
 pub const WINDOW_LOG_MAX: u8 = 25;
 /// Largest window of a key.

@@ -6,7 +6,7 @@ use crate::edge;
 use crate::error::StreamError;
 use crate::picture::{Copy, PACKED, PIXEL, PictureRef, Rect, pack_row};
 use crate::stream::{Compressor, History, Settings};
-use crate::wire::{LENGTH_LEN, Patch, SegmentHeader};
+use crate::wire::{LENGTH_LEN, Patch, SegmentHeader, Video};
 
 /// Level of the median-edge stream: residuals of photographs gain nothing from searching longer.
 const EDGE_LEVEL: i32 = 3;
@@ -49,6 +49,8 @@ struct Buffers {
     /// Compressed bytes of the update at hand.
     plain: Vec<u8>,
     edge: Vec<u8>,
+    /// Pictures of video regions, which come last.
+    video: Vec<u8>,
     /// Uncompressed bytes of the box at hand.
     scratch: Vec<u8>,
     row: Vec<u8>,
@@ -91,6 +93,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn new(streams: &'a mut Streams) -> Self {
         streams.buffers.plain.clear();
         streams.buffers.edge.clear();
+        streams.buffers.video.clear();
         Self { streams, pixels: Pixels::default() }
     }
 
@@ -98,6 +101,15 @@ impl<'a> Writer<'a> {
     pub(crate) fn copy(&mut self, copy: Copy) -> Result<(), StreamError> {
         self.pixels.copied += copy.to.pixels() as u64;
         self.plain(Patch::Copy(copy), |_, _| ())
+    }
+
+    /// Writes what becomes of a video region, with its picture.
+    pub(crate) fn video(&mut self, video: Video, bytes: &[u8]) -> Result<(), StreamError> {
+        if !bytes.is_empty() {
+            self.pixels.video += video.rect.pixels() as u64;
+        }
+        self.streams.buffers.video.extend_from_slice(bytes);
+        self.plain(Patch::Video(video), |_, _| ())
     }
 
     /// Writes the pixels of `boxes`. Plain strips first: in a shared stream the two kinds then spoil each other's
@@ -157,12 +169,13 @@ impl<'a> Writer<'a> {
         if let Some(edge) = edge {
             edge.flush(&mut buffers.edge)?;
         }
-        Ok(LENGTH_LEN + buffers.plain.len() + buffers.edge.len())
+        Ok(LENGTH_LEN + buffers.plain.len() + buffers.edge.len() + buffers.video.len())
     }
 
     /// Appends the update's body. What was written since the last flush is not in it.
     pub(crate) fn finish(self, body: &mut Vec<u8>) -> Pixels {
         put_body(&self.streams.buffers.plain, &self.streams.buffers.edge, body);
+        body.extend_from_slice(&self.streams.buffers.video);
         forget_if_large(&mut self.streams.buffers);
         self.pixels
     }
@@ -170,8 +183,8 @@ impl<'a> Writer<'a> {
 
 /// A whole picture now and then should not hold its bytes for good.
 fn forget_if_large(buffers: &mut Buffers) {
-    let Buffers { plain, edge, scratch, .. } = buffers;
-    for buffer in [plain, edge, scratch] {
+    let Buffers { plain, edge, video, scratch, .. } = buffers;
+    for buffer in [plain, edge, video, scratch] {
         buffer.clear();
         buffer.shrink_to(BUFFER_MAX);
     }

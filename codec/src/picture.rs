@@ -62,6 +62,42 @@ impl Rect {
         Self { x, y, w: self.w.min(size.w - x), h: self.h.min(size.h - y) }
     }
 
+    /// The part that two rectangles have in common; empty if there is none.
+    pub(crate) fn common(self, other: Self) -> Self {
+        let span = |a: u16, a_len: u16, b: u16, b_len: u16| {
+            let from = a.max(b);
+            (from, (a + a_len).min(b + b_len).saturating_sub(from))
+        };
+        let (x, w) = span(self.x, self.w, other.x, other.w);
+        let (y, h) = span(self.y, self.h, other.y, other.h);
+        if w == 0 || h == 0 { Self::default() } else { Self { x, y, w, h } }
+    }
+
+    /// The smallest rectangle around both.
+    pub(crate) fn hull(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let (right, bottom) =
+            ((self.x + self.w).max(other.x + other.w), (self.y + self.h).max(other.y + other.h));
+        Self { x, y, w: right - x, h: bottom - y }
+    }
+
+    /// What is left of it without `other`: above, below, left and right.
+    pub(crate) fn without(self, other: Self) -> impl Iterator<Item = Self> {
+        let hole = self.common(other);
+        let (right, bottom) = (self.x + self.w, self.y + self.h);
+        let parts = if hole == Self::default() {
+            [self, hole, hole, hole]
+        } else {
+            [
+                Self { h: hole.y - self.y, ..self },
+                Self { x: self.x, w: hole.x - self.x, ..hole },
+                Self { x: hole.x + hole.w, w: right - hole.x - hole.w, ..hole },
+                Self { y: hole.y + hole.h, h: bottom - hole.y - hole.h, ..self },
+            ]
+        };
+        parts.into_iter().filter(|part| part.w > 0 && part.h > 0)
+    }
+
     pub(crate) fn intersects(self, other: Self) -> bool {
         let meet = |a: u16, a_len: u16, b: u16, b_len: u16| {
             u32::from(a) < u32::from(b) + u32::from(b_len) && u32::from(b) < u32::from(a) + u32::from(a_len)
@@ -104,6 +140,13 @@ impl<'a> PictureRef<'a> {
     /// Width and height.
     pub fn size(self) -> Size {
         self.size
+    }
+
+    /// The bytes from the first pixel of `rect` on, and how far apart its rows begin.
+    #[cfg(feature = "video")]
+    pub(crate) fn from(self, rect: Rect) -> (&'a [u8], usize) {
+        let start = usize::from(rect.y) * self.stride + rect.span(PIXEL).start;
+        (&self.bytes[start..], self.stride)
     }
 
     /// Row `y`, without what the stride adds.
@@ -195,6 +238,14 @@ impl Picture {
         };
         let rows = source.rows().zip(to.rows());
         if to.y > source.y { rows.rev().for_each(&mut move_row) } else { rows.for_each(&mut move_row) }
+    }
+
+    /// Makes `rect` black.
+    pub(crate) fn blacken(&mut self, rect: Rect) {
+        for y in rect.rows() {
+            let (pixels, _) = self.row_mut(y, rect).as_chunks_mut::<PIXEL>();
+            pixels.fill([0, 0, 0, 255]);
+        }
     }
 
     /// Takes over `rect` from a picture of the same size.

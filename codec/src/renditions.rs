@@ -14,10 +14,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use tandem_protocol::{Point, Rendition, ScreenKind};
 
-use self::coder::Coder;
+use self::coder::{Coder, Moment};
 use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::EncodeError;
 use crate::key::KeyJob;
@@ -103,6 +104,9 @@ pub struct Renditions {
     /// What is to become of reduced once its shadow is live's.
     meeting: Option<Meeting>,
     jobs: VecDeque<Job>,
+    /// What time it is, and whether subscribers can all decode H.264.
+    now: Duration,
+    video: bool,
 }
 
 /// Why reduced's shadow is brought to live's.
@@ -127,6 +131,8 @@ impl Renditions {
             reduced: Coder::new(Rendition::REDUCED),
             meeting: None,
             jobs: VecDeque::new(),
+            now: Duration::ZERO,
+            video: true,
         }
     }
 
@@ -167,6 +173,23 @@ impl Renditions {
     pub fn set_layout(&mut self, generation: u32) {
         self.options.layout_generation = generation;
         self.restart_all();
+    }
+
+    /// Says what time it is for all that follows, by any clock that never goes back.
+    pub fn set_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Whether video may be sent, if the options allow it: all who watch can decode H.264. At first they can.
+    pub fn set_video(&mut self, on: bool) {
+        self.video = on;
+    }
+
+    /// When there is something to encode although nothing changes and the rendition is not behind: its video then rests. On
+    /// the clock of [`Renditions::set_time`].
+    pub fn rests_at(&self, rendition: Rendition) -> Option<Duration> {
+        let waits = rendition != Rendition::LIVE && self.is_merging();
+        self.coder(rendition).filter(|_| !waits)?.rests_at()
     }
 
     /// Whether this rendition is to be published.
@@ -217,9 +240,10 @@ impl Renditions {
         if !self.is_wanted(rendition) {
             return Ok(None);
         }
+        let moment = Moment { pointer, now: self.now, video: self.video };
         let coded = match rendition {
-            Rendition::LIVE => self.live.encode(self.options, picture, pointer, budget),
-            _ => self.encode_reduced(picture, pointer, budget),
+            Rendition::LIVE => self.live.encode(self.options, picture, moment, budget),
+            _ => self.encode_reduced(picture, moment, budget),
         };
         if coded.is_err() {
             if let Some(coder) = self.coder_mut(rendition) {
@@ -322,7 +346,7 @@ impl Renditions {
     fn encode_reduced(
         &mut self,
         picture: PictureRef<'_>,
-        pointer: Option<(u16, u16)>,
+        moment: Moment,
         budget: usize,
     ) -> Result<Option<ScreenRecord>, EncodeError> {
         if self.is_merging() || self.reduced.is_preparing() {
@@ -336,7 +360,7 @@ impl Renditions {
         }
         let (Some(meeting), Some(live), Some(shown)) = (self.meeting, &self.live.encoder, self.live.last)
         else {
-            return self.reduced.encode(self.options, picture, pointer, budget);
+            return self.reduced.encode(self.options, picture, moment, budget);
         };
         let record = self.reduced.catch_up(self.options, live)?;
         self.meeting = Some(match meeting {

@@ -24,7 +24,7 @@ use tandem_protocol::{Flags, Header, Point, Rendition, ScreenKind, limits};
 
 use self::waiting::{Body, Waiting};
 use crate::Base;
-use crate::decoder::{Decoder, DecoderLimits, PixelOrder};
+use crate::decoder::{Decoder, DecoderLimits, PixelOrder, VideoPicture};
 use crate::error::DecodeError;
 use crate::picture::Rect;
 
@@ -93,6 +93,8 @@ impl Default for ViewerLimits {
 #[derive(Debug)]
 pub struct Viewer {
     decoder: Decoder,
+    /// Of the bodies that the last record made applicable.
+    videos: Vec<VideoPicture>,
     limits: ViewerLimits,
     shown: Shown,
     /// Of each rendition: what comes before this number is older than what is shown.
@@ -137,6 +139,7 @@ impl Viewer {
     pub fn new(limits: ViewerLimits, order: PixelOrder) -> Self {
         Self {
             decoder: Decoder::new(limits.decoder, order),
+            videos: Vec::new(),
             limits,
             shown: Shown::Nothing,
             reached: [0; RENDITIONS],
@@ -150,6 +153,23 @@ impl Viewer {
     /// The picture and its size.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// To show video in.
+    #[cfg(feature = "video")]
+    pub(crate) fn decoder_mut(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    /// The video pictures that came with the last record, to be decoded in this order before what changed is shown. The next
+    /// record drops them.
+    pub fn take_videos(&mut self) -> Vec<VideoPicture> {
+        std::mem::take(&mut self.videos)
+    }
+
+    /// Shows a decoded video picture, as [`Decoder::show_video`] does.
+    pub fn show_video(&mut self, serial: u64, pixels: &[u8]) -> Option<Rect> {
+        self.decoder.show_video(serial, pixels)
     }
 
     /// The shadow that is shown, if it is one. A key counts with its segment and the seq that it shows.
@@ -194,6 +214,7 @@ impl Viewer {
         more: bool,
         bytes: &[u8],
     ) -> Outcome {
+        self.videos.clear();
         let Some(lanes) = self.parts.get_mut(usize::from(point.rendition.0)) else { return Outcome::Skipped };
         let lane = &mut lanes[usize::from(kind == ScreenKind::Key)];
         let body = match lane.take() {
@@ -315,7 +336,10 @@ impl Viewer {
         while let Some(body) = next {
             self.waiting.drop_before(&body);
             match self.decode(&body) {
-                Ok(mut changed) => rects.append(&mut changed),
+                Ok(mut changed) => {
+                    rects.append(&mut changed);
+                    self.videos.append(&mut self.decoder.take_videos());
+                }
                 Err(error) => return self.lose(Lost::Decode(error)),
             }
             self.shown = match body.kind {

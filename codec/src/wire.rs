@@ -2,7 +2,7 @@
 
 use tandem_protocol::limits;
 
-use crate::VERSION;
+use crate::VERSIONS;
 use crate::error::DecodeError;
 use crate::picture::{Copy, Rect, Size};
 
@@ -11,16 +11,26 @@ pub(crate) const HEADER_LEN: usize = 11;
 /// Bytes that begin an update: the length of its plain stream's part.
 pub(crate) const LENGTH_LEN: usize = 4;
 
-/// Numbers of the patches. 3 (video) and 4 (coarse) belong to a later codec version.
+/// Numbers of the patches. 4 (coarse) is reserved.
 pub(crate) mod kind {
     pub(crate) const COPY: u8 = 0;
     pub(crate) const STRIP: u8 = 1;
     pub(crate) const EDGE: u8 = 2;
+    pub(crate) const VIDEO: u8 = 3;
 }
+
+/// The first codec version that has video.
+pub(crate) const VIDEO_VERSION: u8 = 2;
+/// Video regions are numbered below this.
+pub(crate) const VIDEO_REGIONS: usize = 8;
+/// Most columns and rows by which coded pictures exceed what is shown of them.
+const VIDEO_MARGIN: u16 = 32;
 
 /// What begins a start and a key: everything that a decoder needs to know about a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// Codec version: 1, or 2 in a segment that may have video.
+    pub version: u8,
     /// The picture's size, which holds for the whole segment.
     pub size: Size,
     /// Generation of the display layout that the picture belongs to.
@@ -33,7 +43,7 @@ pub struct SegmentHeader {
 
 impl SegmentHeader {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(self.version);
         out.extend_from_slice(&self.size.w.to_le_bytes());
         out.extend_from_slice(&self.size.h.to_le_bytes());
         out.extend_from_slice(&self.layout_generation.to_le_bytes());
@@ -47,17 +57,17 @@ impl SegmentHeader {
     /// [`DecodeError::Length`], [`DecodeError::Version`].
     pub fn parse(body: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
         let (header, rest) = body.split_first_chunk::<HEADER_LEN>().ok_or(DecodeError::Length)?;
-        if header[0] != VERSION {
-            return Err(DecodeError::Version(header[0]));
+        let version = header[0];
+        if !VERSIONS.contains(&version) {
+            return Err(DecodeError::Version(version));
         }
         let size = Size {
             w: u16::from_le_bytes([header[1], header[2]]),
             h: u16::from_le_bytes([header[3], header[4]]),
         };
         let layout_generation = u32::from_le_bytes([header[5], header[6], header[7], header[8]]);
-        let header =
-            Self { size, layout_generation, plain_window_log: header[9], edge_window_log: header[10] };
-        Ok((header, rest))
+        let (plain_window_log, edge_window_log) = (header[9], header[10]);
+        Ok((Self { version, size, layout_generation, plain_window_log, edge_window_log }, rest))
     }
 }
 
@@ -70,6 +80,41 @@ pub(crate) enum Patch {
     Strip(Rect),
     /// Residuals follow, here or in the stream of their own.
     Edge(Rect),
+    /// An H.264 picture stands at the body's end, or a region ends.
+    Video(Video),
+}
+
+/// What a video patch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Video {
+    pub(crate) region: u8,
+    pub(crate) step: VideoStep,
+    /// Where it is shown.
+    pub(crate) rect: Rect,
+    pub(crate) coded: CodedSize,
+    /// Bytes of Annex B at the body's end.
+    pub(crate) len: u32,
+}
+
+/// The size of coded pictures, and the part of them that is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodedSize {
+    /// Columns and rows, even.
+    pub size: Size,
+    /// The upper left corner of what is shown of it.
+    pub crop: (u16, u16),
+}
+
+/// What becomes of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum VideoStep {
+    /// Its next picture.
+    GoOn = 0,
+    /// Its first, an IDR; the shadow is black there from now on.
+    Begin = 1,
+    /// There are no more; the shadow is black there, and what is shown stays.
+    End = 2,
 }
 
 impl Patch {
@@ -88,6 +133,31 @@ impl Patch {
             Self::Edge(rect) => {
                 out.extend_from_slice(&[kind::EDGE, 0]);
                 put_rect(rect, out);
+            }
+            Self::Video(Video { region, step, rect, coded: CodedSize { size, crop }, len }) => {
+                out.extend_from_slice(&[kind::VIDEO, region, step as u8]);
+                put_rect(rect, out);
+                [size.w, size.h, crop.0, crop.1].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+                out.extend_from_slice(&len.to_le_bytes());
+            }
+        }
+    }
+}
+
+impl Video {
+    /// Whether what is shown lies within what is coded, which is little more.
+    fn fits(&self) -> bool {
+        let CodedSize { size, crop } = self.coded;
+        let fits = |shown: u16, coded: u16, crop: u16| {
+            coded.is_multiple_of(2)
+                && u32::from(crop) + u32::from(shown) <= u32::from(coded)
+                && crop.is_multiple_of(2)
+                && coded - shown <= VIDEO_MARGIN
+        };
+        match self.step {
+            VideoStep::End => self.len == 0 && self.coded == CodedSize::default(),
+            VideoStep::Begin | VideoStep::GoOn => {
+                self.len > 0 && fits(self.rect.w, size.w, crop.0) && fits(self.rect.h, size.h, crop.1)
             }
         }
     }
@@ -123,6 +193,22 @@ impl<'a> Reader<'a> {
         if size.holds(rect) { Ok(rect) } else { Err(DecodeError::Bounds) }
     }
 
+    fn video(&mut self, size: Size) -> Result<Video, DecodeError> {
+        let region = self.byte()?;
+        let step = match self.byte()? {
+            0 => VideoStep::GoOn,
+            1 => VideoStep::Begin,
+            2 => VideoStep::End,
+            _ => return Err(DecodeError::Patch(kind::VIDEO)),
+        };
+        let rect = self.rect(size)?;
+        let coded =
+            CodedSize { size: Size { w: self.side()?, h: self.side()? }, crop: (self.side()?, self.side()?) };
+        let len = u32::from_le_bytes([self.byte()?, self.byte()?, self.byte()?, self.byte()?]);
+        let video = Video { region, step, rect, coded, len };
+        if usize::from(region) < VIDEO_REGIONS && video.fits() { Ok(video) } else { Err(DecodeError::Bounds) }
+    }
+
     /// The next patch's header, checked against the picture; `None` at the end.
     pub(crate) fn patch(&mut self, size: Size) -> Result<Option<Patch>, DecodeError> {
         if self.0.is_empty() {
@@ -141,6 +227,7 @@ impl<'a> Reader<'a> {
                 0 => Patch::Edge(self.rect(size)?),
                 _ => return Err(DecodeError::Patch(kind::EDGE)),
             },
+            kind::VIDEO => Patch::Video(self.video(size)?),
             other => return Err(DecodeError::Patch(other)),
         };
         Ok(Some(patch))

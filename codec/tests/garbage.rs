@@ -65,9 +65,14 @@ fn patches_are_checked_against_the_picture() {
         Err(DecodeError::Patch(2)),
         "a reserved flag"
     );
-    for later in [3, 4, 255] {
+    for later in [4, 255] {
         assert_eq!(result(&[later, 0, 0]), Err(DecodeError::Patch(later)));
     }
+    let mut video = [0; 23];
+    (video[0], video[7], video[9]) = (3, 1, 1);
+    assert_eq!(result(&video), Err(DecodeError::Bounds), "a region goes on without bytes");
+    video[2] = 2;
+    assert_eq!(result(&video), Err(DecodeError::Patch(3)), "video in a segment of version 1");
     let copy = [0, 15, 0, 0, 0, 0, 0, 0, 0, 1, 0, 16, 0];
     assert_eq!(result(&copy), Ok(()));
     assert_eq!(
@@ -106,7 +111,8 @@ fn headers_are_checked_before_memory_is_taken() {
     };
     let result = |body: &[u8]| decoder().start(Base::Black, body).map(drop);
     assert_eq!(result(&header(1, 16, 23, 0)), Ok(()));
-    assert_eq!(result(&header(2, 16, 23, 0)), Err(DecodeError::Version(2)));
+    assert_eq!(result(&header(2, 16, 23, 0)), Ok(()));
+    assert_eq!(result(&header(3, 16, 23, 0)), Err(DecodeError::Version(3)));
     assert_eq!(result(&header(1, 16, 26, 0)), Err(DecodeError::Window(26)));
     assert_eq!(result(&header(1, 16, 9, 0)), Err(DecodeError::Window(9)));
     assert_eq!(result(&header(1, 16, 23, 99)), Err(DecodeError::Window(99)));

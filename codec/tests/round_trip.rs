@@ -96,7 +96,7 @@ proptest! {
                     damage.push(size(w, h).rect());
                 }
                 Step::Send(budget, named) => {
-                    let hints = Hints { damage: named.then_some(&damage[..]), pointer: Some((20, 20)) };
+                    let hints = Hints { damage: named.then_some(&damage[..]), pointer: Some((20, 20)), ..Hints::default() };
                     let complete = publisher.send(picture.borrow(), &hints, budget);
                     let shown = colours(publisher.encoder.shadow().bytes());
                     // What is left may turn out equal.
@@ -182,7 +182,7 @@ fn what_changes_all_the_time_is_sent_in_turns() {
     for turn in 1..60u64 {
         draw(&mut picture, size.rect(), Content::Noise, turn);
         let before = colours(publisher.encoder.shadow().bytes());
-        publisher.send(picture.borrow(), &Hints { damage: Some(&[size.rect()]), pointer: None }, budget);
+        publisher.send(picture.borrow(), &Hints { damage: Some(&[size.rect()]), ..Hints::default() }, budget);
         assert!(publisher.lane.last().unwrap().body.len() <= budget + MORE);
         let after = colours(publisher.encoder.shadow().bytes());
         let pixels = shown_since.iter_mut().zip(before.iter().zip(&after));
@@ -204,7 +204,11 @@ fn a_restless_part_near_the_pointer_leaves_half_to_what_waits() {
     let mut damage = vec![far, near];
     for turn in 2..40 {
         draw(&mut picture, near, Content::Noise, turn);
-        publisher.send(picture.borrow(), &Hints { damage: Some(&damage), pointer: Some((50, 50)) }, 10_000);
+        publisher.send(
+            picture.borrow(),
+            &Hints { damage: Some(&damage), pointer: Some((50, 50)), ..Hints::default() },
+            10_000,
+        );
         damage = vec![near];
     }
     let rest = 384 * 640..416 * 640;
@@ -222,7 +226,7 @@ fn a_part_that_never_rests_does_not_hold_up_the_others() {
     for seed in 2..20 {
         // Twelve thousand bytes of it, each time anew, and room for eight thousand.
         draw(&mut picture, restless, Content::Noise, seed);
-        publisher.send(picture.borrow(), &Hints { damage: Some(&[restless]), pointer: None }, 8 << 10);
+        publisher.send(picture.borrow(), &Hints { damage: Some(&[restless]), ..Hints::default() }, 8 << 10);
     }
     let (shown, is) = (colours(publisher.encoder.shadow().bytes()), colours(picture.bytes()));
     let rest = 64 * 64..;

@@ -7,6 +7,7 @@
 pub mod command;
 mod line;
 mod measure;
+mod records;
 mod reference;
 mod report;
 mod subject;
@@ -34,7 +35,8 @@ impl Mode {
     fn options(self, size: Size) -> EncoderOptions {
         let options = EncoderOptions::new(size);
         match self {
-            Self::Lossless | Self::Mixed => options,
+            Self::Lossless => options,
+            Self::Mixed => EncoderOptions { video: true, ..options },
             Self::LowPower => options.low_power(),
             Self::LowMemory => options.low_memory(),
         }

@@ -108,7 +108,7 @@ impl Part {
     fn join(&self) -> (Handle, Inbox) {
         let agent = concat!("tandem-loadtest ", env!("CARGO_PKG_VERSION"));
         let options = Options::new(self.target.clone(), self.join.clone(), agent);
-        let codecs = vec![u32::from(tandem_codec::VERSION)];
+        let codecs = tandem_codec::VERSIONS.map(u32::from).to_vec();
         let capabilities = Capabilities { codecs, ..Capabilities::default() };
         let options = Options { transport: self.plan.transport, capabilities, ..options };
         let (handle, events) = tandem_client::start(options);

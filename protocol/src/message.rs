@@ -41,6 +41,8 @@ pub mod types {
     pub const PEER_PONG: u8 = 4;
     /// Peer lane: an `InputReport`.
     pub const INPUT_REPORT: u8 = 5;
+    /// Peer lane: a `Capabilities`.
+    pub const CAPABILITIES: u8 = 6;
     /// Cursor lane: a `CursorShape`.
     pub const CURSOR_SHAPE: u8 = 1;
     /// Cursor lane: a `CursorPosition`.

@@ -154,6 +154,7 @@ fn the_table_of_record_types_is_the_code() {
                 (types::PEER_PING, "PeerPing"),
                 (types::PEER_PONG, "PeerPong"),
                 (types::INPUT_REPORT, "InputReport"),
+                (types::CAPABILITIES, "Capabilities"),
             ]),
         ),
         (

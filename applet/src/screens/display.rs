@@ -30,14 +30,29 @@ pub(super) struct Display {
     frames: [Frames; 2],
     /// How long the reduced rendition took lately to be encoded.
     cost: Duration,
+    /// The renditions' clock counts from here.
+    began: Instant,
 }
 
 impl Display {
-    pub(super) fn new(id: DisplayId, layout_generation: u32) -> Self {
+    pub(super) fn new(id: DisplayId, layout_generation: u32, video: bool) -> Self {
         // Pictures say their size.
-        let options = EncoderOptions { layout_generation, ..EncoderOptions::new(Size::default()) };
-        let renditions = Renditions::new(options);
-        Self { id, renditions, frames: Default::default(), cost: Duration::ZERO }
+        let options =
+            EncoderOptions { layout_generation, video: true, ..EncoderOptions::new(Size::default()) };
+        let mut renditions = Renditions::new(options);
+        renditions.set_video(video);
+        let frames = Default::default();
+        Self { id, renditions, frames, cost: Duration::ZERO, began: Instant::now() }
+    }
+
+    /// Whether what moves may go as video. Where it does and may not any more it becomes exact with the next picture.
+    pub(super) fn set_video(&mut self, on: bool) {
+        self.renditions.set_video(on);
+        for (rendition, frames) in RENDITIONS.into_iter().zip(&mut self.frames) {
+            if self.renditions.rests_at(rendition).is_some() {
+                frames.changed();
+            }
+        }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -111,8 +126,18 @@ impl Display {
         }
     }
 
-    fn next(&self, rendition: Rendition, handle: &Handle, path: LaneKey) -> Next {
-        self.frames[usize::from(rendition.0)].next(Instant::now(), || handle.pace(path))
+    fn next(&mut self, rendition: Rendition, handle: &Handle, path: LaneKey) -> Next {
+        let now = Instant::now();
+        let rests = self.renditions.rests_at(rendition).map(|at| self.began + at);
+        let frames = &mut self.frames[usize::from(rendition.0)];
+        if rests.is_some_and(|at| at <= now) {
+            frames.changed();
+        }
+        match (frames.next(now, || handle.pace(path)), rests) {
+            // Video that rests becomes exact, although nothing changes.
+            (Next::Rest, Some(at)) if at > now => Next::Wait(at),
+            (next, _) => next,
+        }
     }
 
     /// Encodes what the display shows now, and sends it.
@@ -130,6 +155,7 @@ impl Display {
         let damage: Vec<Rect> =
             frame.damage.iter().map(|r| Rect { x: r.x, y: r.y, w: r.width, h: r.height }).collect();
         self.renditions.damage(Some(&damage));
+        self.renditions.set_time(self.began.elapsed());
         match self.renditions.encode(rendition, picture, view.pointer, budget) {
             Ok(Some(record)) => self.send(&record, view.handle),
             Ok(None) => {}

@@ -1,5 +1,7 @@
 //! One rendition: its encoder, and the numbers of its segments and records.
 
+use std::time::Duration;
+
 use tandem_protocol::{Point, Rendition, ScreenKind};
 
 use super::{KeyTask, ScreenRecord};
@@ -27,6 +29,15 @@ pub(super) struct Coder {
     due: Option<Due>,
     /// Its lane has had records.
     begun: bool,
+}
+
+/// What is known when a picture is coded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) pointer: Option<(u16, u16)>,
+    pub(super) now: Duration,
+    /// Video may be sent.
+    pub(super) video: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,19 +119,26 @@ impl Coder {
         self.encoder.as_ref().map_or(self.from_black, Encoder::is_behind)
     }
 
+    /// When a video region will rest.
+    pub(super) fn rests_at(&self) -> Option<Duration> {
+        self.encoder.as_ref().filter(|_| self.on && !self.is_preparing())?.rests_at()
+    }
+
     /// Codes the picture; `None` if nothing differs or the streams are not there yet.
     pub(super) fn encode(
         &mut self,
         options: EncoderOptions,
         picture: PictureRef<'_>,
-        pointer: Option<(u16, u16)>,
+        moment: Moment,
         budget: usize,
     ) -> Result<Option<ScreenRecord>, EncodeError> {
         if self.is_preparing() || !self.exists() {
             return Ok(None);
         }
-        let hints = Hints { damage: Some(&[]), pointer };
-        let update = self.encoder(options)?.encode(picture, &hints, budget)?;
+        let Moment { pointer, now, video } = moment;
+        let encoder = self.encoder(options)?;
+        encoder.set_video(video);
+        let update = encoder.encode(picture, &Hints { damage: Some(&[]), pointer, now }, budget)?;
         Ok(update.map(|update| self.record(update)))
     }
 

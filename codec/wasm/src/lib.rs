@@ -6,9 +6,12 @@
 //! call of `view_input` or `view_apply`, which may move things and grow the memory (and with it detach every view of
 //! its buffer in JavaScript).
 //!
+//! Video comes undecoded: the report lists the pictures that a record has brought, and whoever decoded one writes its pixels where
+//! [`view_staging`] says and calls [`view_show_video`].
+//!
 //! A trap leaves the instance useless: drop it, make another and ask for a key.
 
-use tandem_codec::{DecoderLimits, Outcome, PixelOrder, Viewer, ViewerLimits};
+use tandem_codec::{DecoderLimits, Outcome, PixelOrder, VideoPicture, Viewer, ViewerLimits};
 use tandem_protocol::{Header, LaneKind, Rendition, limits};
 
 /// What [`view_apply`] answers.
@@ -31,6 +34,10 @@ pub struct View {
     viewer: Viewer,
     input: Vec<u8>,
     rects: Vec<[u16; 4]>,
+    videos: Vec<Video>,
+    /// What `videos` points to.
+    pictures: Vec<VideoPicture>,
+    staging: Vec<u8>,
     error: String,
     report: Report,
 }
@@ -62,12 +69,57 @@ pub struct Report {
     /// Where the text of the last `LOST` or `NO_RECORD` is, UTF-8.
     error: u32,
     error_len: u32,
+    /// Where the video pictures are that the last record brought ([`Video`]), and how many. They are there until the next.
+    videos: u32,
+    video_count: u32,
+    /// A bit for each video region that goes on.
+    regions: u32,
+}
+
+/// A video picture, as 32-bit words in this order.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations, reason = "nothing prints here")]
+#[repr(C)]
+pub struct Video {
+    serial: u32,
+    region: u32,
+    /// 1 if the region begins.
+    begins: u32,
+    /// Where it is shown.
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+    /// The upper left corner of what is shown of the decoded picture.
+    crop_x: u32,
+    crop_y: u32,
+    /// Where its H.264 is, in Annex B.
+    bytes: u32,
+    bytes_len: u32,
+}
+
+impl Video {
+    fn new(picture: &VideoPicture) -> Self {
+        Self {
+            serial: picture.serial as u32,
+            region: picture.region.into(),
+            begins: picture.begins.into(),
+            x: picture.rect.x.into(),
+            y: picture.rect.y.into(),
+            width: picture.rect.w.into(),
+            height: picture.rect.h.into(),
+            crop_x: picture.coded.crop.0.into(),
+            crop_y: picture.coded.crop.1.into(),
+            bytes: picture.bytes.as_ptr() as u32,
+            bytes_len: picture.bytes.len() as u32,
+        }
+    }
 }
 
 /// Version of this interface.
 #[unsafe(no_mangle)]
 pub extern "C" fn view_interface() -> u32 {
-    2
+    3
 }
 
 /// A view for pictures of at most `pixels_max` pixels and windows of at most 2^`window_log_max` bytes (0: the codec's
@@ -86,6 +138,9 @@ pub extern "C" fn view_new(pixels_max: u32, window_log_max: u32) -> *mut View {
         viewer: Viewer::new(limits, PixelOrder::Rgba),
         input: Vec::new(),
         rects: Vec::new(),
+        videos: Vec::new(),
+        pictures: Vec::new(),
+        staging: Vec::new(),
         error: String::new(),
         report: Report::default(),
     }))
@@ -136,6 +191,33 @@ pub unsafe extern "C" fn view_key_lane_opened(view: *mut View, rendition: u32) {
     // SAFETY: by the contract it points to a view, and calls into a module never overlap.
     let view = unsafe { &mut *view };
     view.viewer.key_lane_opened(Rendition(u8::try_from(rendition).unwrap_or(u8::MAX)));
+}
+
+/// Where to write `len` bytes of a decoded video picture, or null if no picture has as many.
+///
+/// # Safety
+/// `view` comes from [`view_new`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn view_staging(view: *mut View, len: usize) -> *mut u8 {
+    // SAFETY: by the contract it points to a view, and calls into a module never overlap.
+    let view = unsafe { &mut *view };
+    if len > view.viewer.decoder().picture().len() {
+        return std::ptr::null_mut();
+    }
+    view.staging.resize(len, 0);
+    view.staging.as_mut_ptr()
+}
+
+/// Shows the video picture that was written there: RGBA rows of its rectangle, without gaps. Answers 1, or 0 if something newer is
+/// shown there already.
+///
+/// # Safety
+/// `view` comes from [`view_new`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn view_show_video(view: *mut View, serial: u32) -> u32 {
+    // SAFETY: by the contract it points to a view, and calls into a module never overlap.
+    let view = unsafe { &mut *view };
+    view.viewer.show_video(serial.into(), &view.staging).is_some().into()
 }
 
 /// Where the report is; it stays there.
@@ -201,6 +283,12 @@ impl View {
         }
         report.error = self.error.as_ptr() as u32;
         report.error_len = self.error.len() as u32;
+        self.pictures = self.viewer.take_videos();
+        self.videos = self.pictures.iter().map(Video::new).collect();
+        report.videos = self.videos.as_ptr() as u32;
+        report.video_count = self.videos.len() as u32;
+        let decoder = self.viewer.decoder();
+        report.regions = (0..8).filter(|&region| decoder.has_region(region)).map(|region| 1 << region).sum();
     }
 }
 

@@ -7,12 +7,12 @@ const [modulePath, recordsPath] = process.argv.slice(2);
 const module = new WebAssembly.Module(readFileSync(modulePath));
 assert.deepEqual(WebAssembly.Module.imports(module), [], 'the module needs nothing from its host');
 const wasm = new WebAssembly.Instance(module).exports;
-assert.equal(wasm.view_interface(), 2);
+assert.equal(wasm.view_interface(), 3);
 
 const words = [
   'picture', 'width', 'height', 'layoutGeneration', 'rects', 'rectCount', 'shown', 'rendition', 'segment',
   'seqLow', 'seqHigh', 'recordSeqLow', 'recordSeqHigh', 'recordTimeLow', 'recordTimeHigh', 'recordBody',
-  'error', 'errorLen',
+  'error', 'errorLen', 'videos', 'videoCount', 'regions',
 ];
 function report(view) {
   const values = new Uint32Array(wasm.memory.buffer, wasm.view_report(view), words.length);

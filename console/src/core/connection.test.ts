@@ -24,6 +24,7 @@ function stage(options: { ways?: number; token?: () => Promise<string>; ticket?:
       chance: fixedChance(),
       agent: "test",
       codecs: [1],
+      h264Levels: [],
       openers: async () => openers,
       token: options.token ?? (async () => `token ${++tokens}`),
       ticket: options.ticket,

@@ -40,6 +40,8 @@ export interface ConnectionOptions {
   readonly agent: string;
   /** Codec versions that can be decoded. */
   readonly codecs: readonly number[];
+  /** H.264 levels that can be decoded, times ten; none: no video. */
+  readonly h264Levels: readonly number[];
   /** The ways to the relay, best first; asked before every attempt. */
   readonly openers: () => Promise<readonly Open[]>;
   /** A fresh token. Throws a JoinError when there is none to be had. */
@@ -196,7 +198,7 @@ export class Connection {
       case: "hello",
       value: {
         versions: [VERSION],
-        capabilities: { codecs: [...this.options.codecs] },
+        capabilities: { codecs: [...this.options.codecs], h264Levels: [...this.options.h264Levels] },
         join,
         attemptId: this.options.chance.bytes(16),
         epoch: this.epoch,

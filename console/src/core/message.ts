@@ -17,6 +17,7 @@ export const RecordType = {
   PeerPing: 3,
   PeerPong: 4,
   InputReport: 5,
+  Capabilities: 6,
   CursorShape: 1,
   CursorPosition: 2,
 } as const;

@@ -66,6 +66,7 @@ async function stage() {
     chance: fixedChance(),
     agent: "test",
     codecs: [1],
+    h264Levels: [],
     openers: async () => openers,
     token: async () => "token",
     sink,

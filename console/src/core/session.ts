@@ -1,7 +1,16 @@
 // A technician in a session: one connection, and what becomes of what arrives on it. Tells the page what is the case,
 // feeds screens to their sink, and sends what the technician does. Knows nothing of the DOM.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { EndReason, type Participant, Right, Role, type Roster, SessionState, type Welcome } from "../gen/control_pb";
+import {
+  CapabilitiesSchema,
+  EndReason,
+  type Participant,
+  Right,
+  Role,
+  type Roster,
+  SessionState,
+  type Welcome,
+} from "../gen/control_pb";
 import {
   type CursorPosition,
   CursorPositionSchema,
@@ -90,8 +99,7 @@ export interface ScreenSink {
   forget(display?: number): void;
 }
 
-export interface SessionOptions extends Omit<ConnectionOptions, "codecs"> {
-  readonly codecs: readonly number[];
+export interface SessionOptions extends ConnectionOptions {
   readonly sink: ScreenSink;
   readonly onView: (view: SessionView) => void;
   readonly onCursorShape: (shape: CursorShape) => void;
@@ -112,6 +120,8 @@ export class Session {
   private pingedAt = Number.NEGATIVE_INFINITY;
   private pictureAgeMs: number | undefined;
   private askedPublisher: number | undefined;
+  /** The customer's program that is there now knows what can be decoded here. */
+  private hasToldPublisher = false;
   private welcome: Welcome | undefined;
   private isVisible = true;
   private resyncs: number[] = [];
@@ -242,6 +252,7 @@ export class Session {
       this.options.sink.forget();
       this.askedPublisher = undefined;
     }
+    this.hasToldPublisher = false;
     this.returnedAt = this.options.clock.now();
     this.update({ self: welcome.sender, role: welcome.role, permitted: welcome.permitted });
     this.openInput(receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch));
@@ -322,8 +333,19 @@ export class Session {
       this.askedPublisher = publisher.sender;
       if (!rights.includes(Right.VIEW) && !isAsking) this.ask();
     }
+    this.tellPublisher(isCustomerOnline);
     if (publisher?.online) this.ping();
     else this.latency.clear();
+  }
+
+  /** Tells each customer's program, whenever it has come, what can be decoded here. */
+  private tellPublisher(isOnline: boolean): void {
+    if (isOnline && !this.hasToldPublisher) {
+      const { codecs, h264Levels } = this.options;
+      const capabilities = { codecs: [...codecs], h264Levels: [...h264Levels] };
+      this.sayPeer(RecordType.Capabilities, toBinary(CapabilitiesSchema, create(CapabilitiesSchema, capabilities)));
+    }
+    this.hasToldPublisher = isOnline;
   }
 
   /**
@@ -390,13 +412,18 @@ export class Session {
       this.lostDisplays.get(lane.display)?.();
       this.lostDisplays.delete(lane.display);
       this.pictureAgeMs = this.latency.age(record.header.timeUs);
-    } else if (fate === "lost" && !this.lostDisplays.has(lane.display)) {
-      const { display, rendition } = lane;
-      this.connection.send({ case: "want", value: { display, rendition, start: true, key: true } });
-      const cancel = this.options.clock.after(RESYNC_PATIENCE_MS, () => this.resync(display));
-      this.lostDisplays.set(display, cancel);
+    } else if (fate === "lost") {
+      this.pictureLost(lane.display, lane.rendition);
     }
     this.ping();
+  }
+
+  /** A display's picture is stale: asks for a start and a key. */
+  pictureLost(display: number, rendition: number): void {
+    if (this.lostDisplays.has(display)) return;
+    this.connection.send({ case: "want", value: { display, rendition, start: true, key: true } });
+    const cancel = this.options.clock.after(RESYNC_PATIENCE_MS, () => this.resync(display));
+    this.lostDisplays.set(display, cancel);
   }
 
   /** No key has come. Resumes with nothing in hand, which begins everything anew. */

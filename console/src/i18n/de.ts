@@ -105,6 +105,8 @@ export const de: Catalogue = {
     customerAway: "Die Verbindung des Kunden ist abgerissen. Das Bild ist vielleicht nicht aktuell.",
     controlPending: "Warten auf die Erlaubnis des Kunden zu steuern …",
     controlDeclined: "Der Kunde hat die Steuerung nicht erlaubt.",
+    noVideo:
+      "Dieser Browser kann kein H.264. Videos auf dem Bildschirm des Kunden kommen als Einzelbilder, und seltener.",
     dropped: (what) => `Während der Unterbrechung nicht zugestellt: ${what}.`,
     droppedKeys: (n) => count(n, "Tastendruck", "Tastendrücke"),
     droppedTexts: (n) => count(n, "Texteingabe", "Texteingaben"),

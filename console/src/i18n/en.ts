@@ -136,6 +136,7 @@ export const en = {
     customerAway: "The customer's connection was lost. The picture may be out of date.",
     controlPending: "Waiting for the customer to allow control…",
     controlDeclined: "The customer did not allow control.",
+    noVideo: "This browser cannot decode H.264. Videos on the customer's screen come as still pictures, fewer of them.",
     dropped: (what: string) => `Not delivered during the interruption: ${what}.`,
     droppedKeys: (n: number) => count(n, "keystroke", "keystrokes"),
     droppedTexts: (n: number) => count(n, "composed text", "composed texts"),

@@ -9,7 +9,14 @@ import type { Act } from "../view/messages";
 /** A message about dropped input stays this long, ms. */
 const SHOWN_MS = 15_000;
 
-export function Banners({ view, act }: { view: SessionView | undefined; act: (act: Act) => void }) {
+interface BannersProps {
+  readonly view: SessionView | undefined;
+  readonly hasVideo: boolean;
+  readonly act: (act: Act) => void;
+}
+
+export function Banners({ view, hasVideo, act }: BannersProps) {
+  const [isVideoRead, setVideoRead] = useState(false);
   const dropped = useNewlyDropped(view?.dropped ?? NOTHING_DROPPED);
   if (!view) return null;
   const { connection, rights, isCustomerOnline, isAsking, isDeclined } = view;
@@ -26,6 +33,14 @@ export function Banners({ view, act }: { view: SessionView | undefined; act: (ac
       {!isReconnecting && canView && !isCustomerOnline && <p class="banner warn">{text.banner.customerAway}</p>}
       {lacksControl && isAsking && <p class="banner">{text.banner.controlPending}</p>}
       {lacksControl && isDeclined && <p class="banner">{text.banner.controlDeclined}</p>}
+      {canView && !hasVideo && !isVideoRead && (
+        <p class="banner">
+          {text.banner.noVideo}{" "}
+          <button type="button" onClick={() => setVideoRead(true)}>
+            {text.banner.dismiss}
+          </button>
+        </p>
+      )}
       {dropped.words && (
         <p class="banner warn">
           {text.banner.dropped(dropped.words)}{" "}

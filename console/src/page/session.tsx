@@ -73,7 +73,7 @@ function Running({ viewer, onSignedOut, onAgain }: Props) {
         status={<Status view={view} />}
       />
       <main class="stage">
-        <Banners view={view} act={(act) => viewer.act(act)} />
+        <Banners view={view} hasVideo={state.hasVideo} act={(act) => viewer.act(act)} />
         <Screen
           handleRef={screen}
           viewer={viewer}

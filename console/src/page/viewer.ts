@@ -15,6 +15,8 @@ export interface ViewerState {
     | { readonly display: number; readonly x: number; readonly y: number; readonly visible: boolean }
     | undefined;
   readonly isSignedOut: boolean;
+  /** This browser decodes the customer's video. */
+  readonly hasVideo: boolean;
   readonly failure: string | undefined;
 }
 
@@ -24,6 +26,7 @@ const NOTHING: ViewerState = {
   cursor: undefined,
   pointer: undefined,
   isSignedOut: false,
+  hasVideo: true,
   failure: undefined,
 };
 
@@ -101,6 +104,8 @@ export class Viewer {
         return sessionStorage.setItem(ticketKey(this.session), btoa(String.fromCharCode(...message.ticket)));
       case "signedOut":
         return this.state.merge({ isSignedOut: true });
+      case "noVideo":
+        return this.state.merge({ hasVideo: false });
       case "failed":
         return this.state.merge({ failure: message.reason });
       case "answer":

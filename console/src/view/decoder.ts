@@ -4,9 +4,10 @@
 import type { LaneKind } from "../core/lane";
 import type { Point } from "../core/record";
 import wasmUrl from "../gen/tandem_codec.wasm?url";
+import type { VideoPicture } from "./video";
 
 /** The version of the module's interface that this file speaks. */
-const INTERFACE = 2;
+const INTERFACE = 3;
 
 interface Exports {
   readonly memory: WebAssembly.Memory;
@@ -15,6 +16,8 @@ interface Exports {
   view_input(view: number, length: number): number;
   view_apply(view: number, lane: number): number;
   view_key_lane_opened(view: number, rendition: number): void;
+  view_staging(view: number, length: number): number;
+  view_show_video(view: number, serial: number): number;
   view_report(view: number): number;
 }
 
@@ -35,8 +38,14 @@ const Word = {
   SeqHigh: 10,
   Error: 16,
   ErrorLength: 17,
-  Count: 18,
+  Videos: 18,
+  VideoCount: 19,
+  Regions: 20,
+  Count: 21,
 } as const;
+
+/** Words of a video picture in the module. */
+const VIDEO_WORDS = 11;
 
 export interface Rect {
   readonly x: number;
@@ -47,7 +56,7 @@ export interface Rect {
 
 /** What became of a record: the picture changed; nothing to see yet, or any more; the picture is stale until a key comes. */
 export type Applied =
-  | { readonly outcome: "applied"; readonly rects: readonly Rect[] }
+  | { readonly outcome: "applied"; readonly rects: readonly Rect[]; readonly videos: readonly VideoPicture[] }
   | { readonly outcome: "passed" }
   | { readonly outcome: "lost"; readonly why: string };
 
@@ -75,7 +84,7 @@ export class Decoder {
     if (at === 0) return { outcome: "lost", why: "a record is too long" };
     new Uint8Array(this.wasm.memory.buffer, at, record.length).set(record);
     const outcome = this.wasm.view_apply(this.view, lane);
-    if (outcome === Outcome.Applied) return { outcome: "applied", rects: this.rects() };
+    if (outcome === Outcome.Applied) return { outcome: "applied", rects: this.rects(), videos: this.videos() };
     if (outcome === Outcome.Held || outcome === Outcome.Skipped) return { outcome: "passed" };
     return { outcome: "lost", why: this.error() };
   }
@@ -83,6 +92,19 @@ export class Decoder {
   /** A rendition's key lane was opened again: a key begun on the lane before it does not go on. */
   keyLaneOpened(rendition: number): void {
     this.wasm.view_key_lane_opened(this.view, rendition);
+  }
+
+  /** Shows a decoded video picture: RGBA rows of its rectangle. Answers no if something newer is shown there. */
+  showVideo(serial: number, pixels: Uint8Array): boolean {
+    const at = this.wasm.view_staging(this.view, pixels.length);
+    if (at === 0) return false;
+    new Uint8Array(this.wasm.memory.buffer, at, pixels.length).set(pixels);
+    return this.wasm.view_show_video(this.view, serial) === 1;
+  }
+
+  /** Whether a video region goes on. */
+  hasRegion(region: number): boolean {
+    return (((this.report()[Word.Regions] ?? 0) >> region) & 1) === 1;
   }
 
   /** The update that is shown, if any. */
@@ -125,6 +147,33 @@ export class Decoder {
     return Array.from({ length: count }, (_, index) => {
       const [x = 0, y = 0, width = 0, height = 0] = words.subarray(4 * index, 4 * index + 4);
       return { x, y, width, height };
+    });
+  }
+
+  /** The video pictures that the last record has brought, copied out of the module's memory. */
+  private videos(): VideoPicture[] {
+    const report = this.report();
+    const [at = 0, count = 0] = [report[Word.Videos], report[Word.VideoCount]];
+    if (count === 0) return [];
+    const { buffer } = this.wasm.memory;
+    const words = new Uint32Array(buffer, at, count * VIDEO_WORDS);
+    return Array.from({ length: count }, (_, index) => {
+      const [
+        serial = 0,
+        region = 0,
+        begins = 0,
+        x = 0,
+        y = 0,
+        width = 0,
+        height = 0,
+        cropX = 0,
+        cropY = 0,
+        bytes = 0,
+        length = 0,
+      ] = words.subarray(VIDEO_WORDS * index, VIDEO_WORDS * (index + 1));
+      const rect = { x, y, width, height };
+      const copy = new Uint8Array(buffer as ArrayBuffer, bytes, length).slice();
+      return { serial, region, begins: begins === 1, rect, cropX, cropY, bytes: copy };
     });
   }
 

@@ -58,6 +58,8 @@ export type FromWorker =
     }
   | { readonly type: "ticket"; readonly ticket: Uint8Array }
   | { readonly type: "signedOut" }
+  /** This browser has no decoder for video. */
+  | { readonly type: "noVideo" }
   /** The worker cannot go on. */
   | { readonly type: "failed"; readonly reason: string }
   | { readonly type: "answer"; readonly id: number; readonly answer: unknown };

@@ -46,7 +46,12 @@ export class Probe {
       case "pixels":
         return this.pixels();
       case "statistics":
-        return { ...this.session.statistics(), updates: this.screens.updates, trouble: this.screens.trouble };
+        return {
+          ...this.session.statistics(),
+          updates: this.screens.updates,
+          paintings: this.screens.paintings,
+          trouble: this.screens.trouble,
+        };
       case "log":
         return { sent: this.sentLog, drawn: this.drawnLog };
       case "nextDraw":

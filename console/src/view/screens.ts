@@ -1,10 +1,15 @@
 // Pictures of all displays, each kept by its decoder (which takes both of a display's renditions), and the one that is shown painted onto the canvas: changed
-// rectangles straight from the decoder's memory. A video decoder (WebCodecs) would write into the same pictures.
+// rectangles straight from the decoder's memory. Video comes through the browser's decoder into the same pictures; until it is there nothing
+// is painted, so that an update is shown whole.
 import type { Shown } from "../core/acks";
 import type { LaneKey } from "../core/lane";
 import type { Point, Record } from "../core/record";
 import type { Fate, ScreenSink } from "../core/session";
 import { type Applied, Decoder, type Rect } from "./decoder";
+import { Video, type VideoPicture } from "./video";
+
+/** With more video than this on its way the newest is shown as it comes: a slow computer sees something rather than nothing. */
+const VIDEO_PENDING_MAX = 4;
 
 /** One painting of new pixels. */
 export interface Drawn {
@@ -15,6 +20,9 @@ export interface Drawn {
 
 interface Display {
   readonly decoder: Decoder;
+  readonly video: Video;
+  /** Where its picture has changed since it was painted. */
+  dirty: Rect[];
   /** Whose records it has decoded: with another epoch begins another decoder. */
   readonly sender: number;
   readonly epoch: bigint;
@@ -23,8 +31,10 @@ interface Display {
 
 export class Screens implements ScreenSink {
   updates = 0;
+  paintings = 0;
   /** Why the last picture was lost. */
   trouble: string | undefined;
+  private hasVideo = true;
   private readonly displays = new Map<number, Display>();
   private readonly context: OffscreenCanvasRenderingContext2D;
   private shownDisplay: number | undefined;
@@ -34,6 +44,8 @@ export class Screens implements ScreenSink {
     private readonly canvas: OffscreenCanvas,
     private readonly onDrawn: (drawn: Drawn) => void,
     private readonly onSize: (display: number, width: number, height: number) => void,
+    /** A display's picture was lost after its record had been applied. */
+    private readonly onLost: (display: number, rendition: number) => void,
   ) {
     const context = canvas.getContext("2d", { alpha: false });
     if (!context) throw new Error("no 2D canvas to be had");
@@ -49,7 +61,10 @@ export class Screens implements ScreenSink {
     }
     if (applied.outcome === "passed") return "passed";
     this.updates += 1;
-    if (lane.display === this.shownDisplay) this.paint(display, lane.display, applied.rects);
+    display.dirty.push(...applied.rects);
+    if (this.hasVideo) for (const picture of applied.videos) display.video.decode(picture);
+    display.video.keep((region) => display.decoder.hasRegion(region));
+    this.settle(display, lane.display);
     return "applied";
   }
 
@@ -72,8 +87,16 @@ export class Screens implements ScreenSink {
   }
 
   forget(display?: number): void {
-    if (display === undefined) this.displays.clear();
-    else this.displays.delete(display);
+    for (const [number, { video }] of [...this.displays]) {
+      if (display !== undefined && number !== display) continue;
+      video.clear();
+      this.displays.delete(number);
+    }
+  }
+
+  /** Whether this browser decodes H.264; what comes of it is left out otherwise. At first it does. */
+  setVideo(hasVideo: boolean): void {
+    this.hasVideo = hasVideo;
   }
 
   /** From now on this display is painted. */
@@ -95,10 +118,39 @@ export class Screens implements ScreenSink {
   private displayOf(lane: LaneKey, { header }: Record): Display {
     const before = this.displays.get(lane.display);
     if (before && before.sender === header.sender && before.epoch === header.epoch) return before;
+    before?.video.clear();
     const { sender, epoch } = header;
-    const display: Display = { decoder: new Decoder(this.module), sender, epoch, drawn: undefined };
+    const decoder = new Decoder(this.module);
+    const video = new Video(
+      (picture, pixels) => this.showVideo(display, lane.display, picture, pixels),
+      (why) => this.loseVideo(display, lane.display, why),
+    );
+    const display: Display = { decoder, video, dirty: [], sender, epoch, drawn: undefined };
     this.displays.set(lane.display, display);
     return display;
+  }
+
+  private showVideo(display: Display, number: number, picture: VideoPicture, pixels: Uint8Array): void {
+    if (this.displays.get(number) !== display) return;
+    if (display.decoder.showVideo(picture.serial, pixels)) display.dirty.push(picture.rect);
+    this.settle(display, number);
+  }
+
+  private loseVideo(display: Display, number: number, why: string): void {
+    if (this.displays.get(number) !== display) return;
+    this.trouble = why;
+    const { point } = display.decoder;
+    if (point) this.onLost(number, point.rendition);
+    this.settle(display, number);
+  }
+
+  /** Paints what has changed, unless its video is still to come. */
+  private settle(display: Display, number: number): void {
+    const { pending } = display.video;
+    if (pending > 0 && pending < VIDEO_PENDING_MAX) return;
+    const { dirty } = display;
+    display.dirty = [];
+    if (number === this.shownDisplay) this.paint(display, number, dirty);
   }
 
   private attempt(display: Display, lane: LaneKey, record: Record): Applied {
@@ -107,6 +159,7 @@ export class Screens implements ScreenSink {
     } catch (error) {
       if (!(error instanceof WebAssembly.RuntimeError)) throw error;
       // A trap leaves the instance useless.
+      display.video.clear();
       this.displays.delete(lane.display);
       return { outcome: "lost", why: String(error) };
     }
@@ -127,6 +180,7 @@ export class Screens implements ScreenSink {
     for (const rect of changed) {
       this.context.putImageData(picture, 0, 0, rect.x, rect.y, rect.width, rect.height);
     }
+    this.paintings += 1;
     state.drawn = state.decoder.point;
     this.onDrawn({ display, rects: changed, point: state.drawn });
   }

@@ -11,12 +11,14 @@ import type { Act, FromWorker, Start, ToWorker } from "./messages";
 import { Probe } from "./probe";
 import { ways } from "./reach";
 import { Screens } from "./screens";
+import { h264Levels } from "./video";
 
-/** Codec versions that the decoder reads. */
-const CODECS = [1];
+/** Codec versions that the decoder reads, best first. */
+const CODECS = [2, 1];
 
 const scope = globalThis as unknown as DedicatedWorkerScope;
 const module = loadDecoder();
+const levels = h264Levels();
 let session: Session | undefined;
 let probe: Probe | undefined;
 
@@ -52,12 +54,17 @@ async function start({ canvas, session: id, ticket, transport, isTest }: Start):
     canvas,
     (drawn) => statistics?.drawn(drawn),
     (display, width, height) => tell({ type: "size", display, width, height }),
+    (display, rendition) => session?.pictureLost(display, rendition),
   );
+  const hasVideo = (await levels).length > 0;
+  screens.setVideo(hasVideo);
+  if (!hasVideo) tell({ type: "noVideo" });
   session = new Session({
     clock: systemClock,
     chance: systemChance,
     agent: `tandem-console ${__VERSION__}`,
     codecs: CODECS,
+    h264Levels: await levels,
     openers: () => ways(transport),
     token: () => join(id),
     ticket,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::measure::{Figures, measure};
 use super::report::{Line, TABLE_HEAD};
@@ -38,6 +38,9 @@ pub struct Args {
     /// Does not tell the encoder where pictures differ
     #[arg(long)]
     no_damage: bool,
+    /// Writes the records of one recording to a file, for a viewer elsewhere
+    #[arg(long, value_name = "FILE", conflicts_with = "segment_at")]
+    records: Option<PathBuf>,
     /// Writes JSON lines to a file, or to stdout (-) in place of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,10 +75,11 @@ impl Args {
 /// When a recording cannot be read or coded, or the report cannot be written. A picture that is not exact makes the exit code 1.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let plan = args.plan();
+    ensure!(args.records.is_none() || args.files.len() == 1, "--records writes those of one recording");
     let mut output = Output::new(args)?;
     let (mut all, mut exact) = (Vec::new(), true);
     for file in &args.files {
-        let figures = measure(file, &plan)?;
+        let figures = measure(file, &plan, args.records.as_deref())?;
         let line = Line::new(&plan, &figures);
         exact &= line.is_exact();
         output.put(&line)?;

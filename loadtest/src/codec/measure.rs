@@ -9,6 +9,7 @@ use tandem_codec::{Picture, Pixels, Rect};
 
 use super::Plan;
 use super::line::Line;
+use super::records::Records;
 use super::reference::Reference;
 use super::subject::{Started, Subject, timed};
 use crate::run::trace::Player;
@@ -33,6 +34,8 @@ pub(super) struct Figures {
     /// Longest time from the screen's last change until it was shown exactly.
     pub(super) to_exact: Duration,
     pub(super) pixels: Pixels,
+    /// Of each update while something was shown as video.
+    pub(super) video_psnr_db: Vec<f64>,
     pub(super) encoder_bytes: usize,
     pub(super) decoder_bytes: usize,
     /// By how much update bodies exceeded their budgets; none if there were none.
@@ -43,16 +46,24 @@ pub(super) struct Figures {
 }
 
 /// Measures a file.
-pub(super) fn measure(path: &Path, plan: &Plan) -> anyhow::Result<Figures> {
+pub(super) fn measure(path: &Path, plan: &Plan, records: Option<&Path>) -> anyhow::Result<Figures> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("trace");
     let name = name.trim_end_matches(".zst").trim_end_matches(".sct");
     let bytes: Arc<[u8]> =
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?.into();
-    measure_bytes(name, &bytes, plan).with_context(|| format!("cannot measure {}", path.display()))
+    let records = records.map(Records::create).transpose().context("cannot write the records")?;
+    measure_bytes(name, &bytes, plan, records).with_context(|| format!("cannot measure {}", path.display()))
 }
 
-pub(super) fn measure_bytes(name: &str, bytes: &Arc<[u8]>, plan: &Plan) -> anyhow::Result<Figures> {
-    let mut figures = Measuring::new(name, Arc::clone(bytes), plan)?.run()?;
+pub(super) fn measure_bytes(
+    name: &str,
+    bytes: &Arc<[u8]>,
+    plan: &Plan,
+    records: Option<Records>,
+) -> anyhow::Result<Figures> {
+    let mut measuring = Measuring::new(name, Arc::clone(bytes), plan)?;
+    measuring.subject.records = records;
+    let mut figures = measuring.run()?;
     if plan.segment_at.is_some() {
         let without = Plan { segment_at: None, ..*plan };
         let without = Measuring::new(name, Arc::clone(bytes), &without)?.run()?;
@@ -117,6 +128,7 @@ impl<'a> Measuring<'a> {
             }
         }
         self.rest()?;
+        self.subject.end(&self.picture)?;
         let (encoder, decoder) = (self.subject.encoder_bytes, self.subject.decoder_bytes);
         Ok(Figures { encoder_bytes: encoder, decoder_bytes: decoder, ..self.figures })
     }
@@ -142,10 +154,11 @@ impl<'a> Measuring<'a> {
         let (was_exact, mut encode) = (self.is_exact, Duration::ZERO);
         let mut arrived = now;
         loop {
-            let (sent, took) = self.subject.send(&self.picture, damage, budget)?;
+            let (sent, took) = self.subject.send(&self.picture, damage, now, budget)?;
             encode += took;
             let Some(sent) = sent else {
-                self.is_exact = true;
+                // With nothing to send only video may still be other than it should.
+                self.is_exact = !self.subject.has_video();
                 break;
             };
             // What an update left is remembered.
@@ -158,11 +171,13 @@ impl<'a> Measuring<'a> {
             figures.bytes += sent.bytes;
             figures.decode.push(sent.decode);
             figures.pixels += sent.pixels;
+            figures.video_psnr_db.extend(sent.video_psnr_db);
             if budget != usize::MAX {
                 figures.overshoot.push(sent.body.saturating_sub(budget));
             }
             self.is_exact = sent.complete;
-            if sent.complete || self.plan.rate.is_some() {
+            let is_all = self.plan.rate.is_some() || (self.subject.has_video() && !self.subject.is_behind());
+            if sent.complete || is_all {
                 break;
             }
         }
@@ -196,6 +211,7 @@ impl Figures {
             total.exact &= figures.exact;
             total.to_exact = total.to_exact.max(figures.to_exact);
             total.pixels += figures.pixels;
+            total.video_psnr_db.extend(&figures.video_psnr_db);
             total.encoder_bytes = total.encoder_bytes.max(figures.encoder_bytes);
             total.decoder_bytes = total.decoder_bytes.max(figures.decoder_bytes);
             total.overshoot.extend(&figures.overshoot);
@@ -241,7 +257,7 @@ mod tests {
     }
 
     fn measured(plan: &Plan) -> Figures {
-        measure_bytes("boxes", &recording(), plan).expect("a good recording")
+        measure_bytes("boxes", &recording(), plan, None).expect("a good recording")
     }
 
     #[test]
@@ -282,7 +298,8 @@ mod tests {
         let figures = measured(&Plan { segment_at: Some(Duration::from_millis(100)), ..PLAN });
         assert!(figures.exact);
         assert!(figures.started.expect("it started").key_bytes > 75);
-        assert!((0..500).contains(&figures.start_bytes.expect("it was compared")));
+        let start = figures.start_bytes.expect("it was compared");
+        assert!((0..500).contains(&start), "{start} bytes");
         assert_eq!(figures.bytes, measured(&PLAN).bytes + figures.start_bytes.unwrap_or(0) as usize);
     }
 

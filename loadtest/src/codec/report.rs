@@ -93,6 +93,12 @@ impl Spread {
     }
 }
 
+/// Of decibels, to a hundredth; none of none.
+fn mean(values: &[f64]) -> Option<f64> {
+    let sum: f64 = values.iter().sum();
+    (!values.is_empty()).then(|| rounded(sum / values.len() as f64, 1e2))
+}
+
 impl Line {
     pub(super) fn new(plan: &Plan, figures: &Figures) -> Self {
         let pixels = figures.pixels;
@@ -117,7 +123,7 @@ impl Line {
             encode_ms: Spread::of(&figures.encode, figures.frames),
             decode_ms: Spread::of(&figures.decode, figures.frames),
             exact: figures.exact,
-            video_psnr_db: None,
+            video_psnr_db: mean(&figures.video_psnr_db),
             worst_ms_to_exact: rounded(ms(figures.to_exact), 1e1),
             patch_share: Shares {
                 copy: share(pixels.copied),

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use tandem_codec::{
-    Decoder, DecoderLimits, Encoder, Hints, PIXEL, Picture, PixelOrder, Pixels, Rect, Update,
+    Decoder, DecoderLimits, Encoder, Hints, PIXEL, Picture, PixelOrder, Pixels, Rect, Update, VideoPlayer,
 };
 use tandem_protocol::limits;
 use tandem_protocol::record::{SCREEN_HEADER_LEN, START_HEADER_LEN};
 
 use super::Plan;
+use super::records::Records;
 
 /// Bytes that sealing adds to a record.
 const TAG: usize = 16;
@@ -38,6 +39,8 @@ pub(super) struct Sent {
     pub(super) complete: bool,
     pub(super) pixels: Pixels,
     pub(super) decode: Duration,
+    /// Luma of what is shown as video, against the picture.
+    pub(super) video_psnr_db: Option<f64>,
 }
 
 /// What a segment's start costs.
@@ -51,22 +54,48 @@ pub(super) struct Started {
 
 pub(super) struct Subject {
     pub(super) encoder: Encoder,
-    decoder: Decoder,
-    /// Of somebody who joined later.
-    joiner: Option<Decoder>,
+    viewer: Viewer,
+    /// Somebody who joined later.
+    joiner: Option<Viewer>,
+    /// Where everything is written, too.
+    pub(super) records: Option<Records>,
     /// Largest that the two were found to be.
     pub(super) encoder_bytes: usize,
     pub(super) decoder_bytes: usize,
 }
 
-fn decoder() -> Decoder {
-    Decoder::new(DecoderLimits::default(), PixelOrder::Bgra)
+/// Somebody who watches.
+struct Viewer {
+    decoder: Decoder,
+    player: VideoPlayer,
+}
+
+impl Viewer {
+    fn new() -> Self {
+        let order = PixelOrder::Bgra;
+        Self { decoder: Decoder::new(DecoderLimits::default(), order), player: VideoPlayer::new(order) }
+    }
+
+    fn apply(&mut self, update: &Update) -> Result<(), tandem_codec::DecodeError> {
+        match update.start {
+            Some(base) => self.decoder.start(base, &update.body)?,
+            None => self.decoder.update(&update.body)?,
+        };
+        self.player.play(&mut self.decoder).map(drop)
+    }
 }
 
 impl Subject {
     pub(super) fn new(plan: &Plan, picture: &Picture) -> anyhow::Result<Self> {
         let encoder = Encoder::new(plan.mode.options(picture.size()))?;
-        Ok(Self { encoder, decoder: decoder(), joiner: None, encoder_bytes: 0, decoder_bytes: 0 })
+        Ok(Self {
+            encoder,
+            viewer: Viewer::new(),
+            joiner: None,
+            records: None,
+            encoder_bytes: 0,
+            decoder_bytes: 0,
+        })
     }
 
     /// Codes a picture, and decodes what it becomes. `None` if nothing differs; with the time that it took to encode either way.
@@ -74,18 +103,22 @@ impl Subject {
         &mut self,
         picture: &Picture,
         damage: Option<&[Rect]>,
+        now: Duration,
         budget: usize,
     ) -> anyhow::Result<(Option<Sent>, Duration)> {
-        let hints = Hints { damage, pointer: None };
+        let hints = Hints { damage, now, ..Hints::default() };
         let (update, encode) = timed(|| self.encoder.encode(picture.borrow(), &hints, budget));
         let Some(update) = update? else { return Ok((None, encode)) };
-        let (decoded, decode) = timed(|| apply(&mut self.decoder, &update));
+        let (decoded, decode) = timed(|| self.viewer.apply(&update));
         decoded.context("an update cannot be decoded")?;
         if let Some(joiner) = &mut self.joiner {
-            apply(joiner, &update).context("somebody who joined cannot decode an update")?;
+            joiner.apply(&update).context("somebody who joined cannot decode an update")?;
+        }
+        if let Some(records) = &mut self.records {
+            records.update(now, &update).context("the records cannot be written")?;
         }
         self.encoder_bytes = self.encoder_bytes.max(self.encoder.memory_bytes());
-        self.decoder_bytes = self.decoder_bytes.max(self.decoder.memory_bytes());
+        self.decoder_bytes = self.decoder_bytes.max(self.viewer.decoder.memory_bytes());
         let header = if update.start.is_some() { START_HEADER_LEN } else { SCREEN_HEADER_LEN };
         let sent = Sent {
             bytes: on_the_wire(update.body.len(), header),
@@ -93,8 +126,15 @@ impl Subject {
             complete: update.complete,
             pixels: update.pixels,
             decode,
+            video_psnr_db: self.video_psnr_db(picture),
         };
         Ok((Some(sent), encode))
+    }
+
+    /// There is no more: this was the last picture.
+    pub(super) fn end(&mut self, picture: &Picture) -> anyhow::Result<()> {
+        let records = self.records.as_mut();
+        records.map_or(Ok(()), |records| records.end(picture)).context("the records cannot be written")
     }
 
     /// Starts a segment, as for somebody who joins; that somebody decodes everything from now on.
@@ -105,31 +145,80 @@ impl Subject {
         self.encoder.prepared(prepared);
         let (key, time) = timed(|| job.encode());
         let key = key?;
-        let mut joiner = decoder();
-        joiner.key(&key).context("a key cannot be decoded")?;
-        ensure!(joiner.picture() == self.decoder.picture(), "a key shows something else");
+        let mut joiner = Viewer::new();
+        joiner.decoder.key(&key).context("a key cannot be decoded")?;
+        let shown = self.viewer.decoder.picture();
+        ensure!(self.is_same(joiner.decoder.picture(), shown), "a key shows something else");
         self.joiner = Some(joiner);
         let key_bytes = on_the_wire(key.len(), SCREEN_HEADER_LEN);
         Ok(Started { key_bytes, key: time, streams })
     }
 
-    /// Whether everybody shows exactly this.
+    /// Whether everybody shows exactly this, but for what is shown as video.
     pub(super) fn shows(&self, picture: &Picture) -> bool {
-        let decoders = || std::iter::once(&self.decoder).chain(&self.joiner);
-        decoders().all(|decoder| same_colours(decoder.picture(), picture.bytes()))
+        let mut viewers = std::iter::once(&self.viewer).chain(&self.joiner);
+        viewers.all(|viewer| self.is_same(viewer.decoder.picture(), picture.bytes()))
     }
 
-    /// Whether everybody shows exactly what the encoder thinks.
+    /// Whether everybody shows exactly what the encoder thinks, but for what is shown as video.
     pub(super) fn shows_shadow(&self) -> bool {
         self.shows(self.encoder.shadow())
     }
+
+    /// Whether an update has left something.
+    pub(super) fn is_behind(&self) -> bool {
+        self.encoder.is_behind()
+    }
+
+    /// Whether something is shown as video.
+    pub(super) fn has_video(&self) -> bool {
+        self.encoder.video_regions().next().is_some()
+    }
+
+    /// Whether two pictures are the same outside of video.
+    fn is_same(&self, a: &[u8], b: &[u8]) -> bool {
+        if !self.has_video() {
+            return same_colours(a, b);
+        }
+        let mut without = [a.to_vec(), b.to_vec()];
+        for rect in self.encoder.video_regions() {
+            let stride = usize::from(self.encoder.options().size.w) * PIXEL;
+            for picture in &mut without {
+                rows(rect, stride).for_each(|row| picture[row].fill(0));
+            }
+        }
+        same_colours(&without[0], &without[1])
+    }
+
+    fn video_psnr_db(&self, picture: &Picture) -> Option<f64> {
+        let stride = usize::from(picture.size().w) * PIXEL;
+        let shown = self.viewer.decoder.picture();
+        let (mut squares, mut pixels) = (0.0, 0usize);
+        for rect in self.encoder.video_regions() {
+            for row in rows(rect, stride) {
+                let (is, should) = (&shown[row.clone()], &picture.bytes()[row]);
+                let pairs = is.as_chunks::<PIXEL>().0.iter().zip(should.as_chunks::<PIXEL>().0);
+                squares += pairs.map(|(is, should)| (luma(is) - luma(should)).powi(2)).sum::<f64>();
+            }
+            pixels += rect.pixels();
+        }
+        // Half a step of one level everywhere is as good as none.
+        (pixels > 0)
+            .then(|| 10.0 * (255.0 * 255.0 * pixels as f64 / squares.max(pixels as f64 / 4.0)).log10())
+    }
 }
 
-fn apply(decoder: &mut Decoder, update: &Update) -> Result<Vec<Rect>, tandem_codec::DecodeError> {
-    match update.start {
-        Some(base) => decoder.start(base, &update.body),
-        None => decoder.update(&update.body),
-    }
+/// BT.709, limited range.
+fn luma(pixel: &[u8; PIXEL]) -> f64 {
+    let [b, g, r, _] = pixel.map(f64::from);
+    16.0 + 219.0 / 255.0 * (0.0722 * b + 0.7152 * g + 0.2126 * r)
+}
+
+/// The bytes of a rectangle, row by row.
+fn rows(rect: Rect, stride: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let (first, rows) = (usize::from(rect.y), usize::from(rect.h));
+    let at = usize::from(rect.x) * PIXEL;
+    (first..first + rows).map(move |y| y * stride + at..y * stride + at + usize::from(rect.w) * PIXEL)
 }
 
 fn on_the_wire(body: usize, first_header: usize) -> usize {

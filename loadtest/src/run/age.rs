@@ -95,6 +95,15 @@ impl Age {
         }
     }
 
+    /// Video shows there what the picture `coded` is, nearly: it counts as that.
+    pub(crate) fn played(&mut self, rects: &[Rect], newest: u32, coded: u32) {
+        self.capture(newest);
+        for cell in rects.iter().flat_map(|&rect| self.source.touched(rect)) {
+            self.shown[cell] = self.source.content_at(cell, coded);
+            self.lacking[cell] = self.source.changed_after(cell, coded, self.captured).unwrap_or(NONE);
+        }
+    }
+
     /// Up to which picture everything is shown, when `newest` is the newest that was captured.
     pub(crate) fn whole(&mut self, newest: u32) -> Option<u32> {
         self.capture(newest);

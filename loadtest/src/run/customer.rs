@@ -85,8 +85,11 @@ struct Customer {
 impl Customer {
     fn new(part: Part, handle: tandem_client::Handle) -> Self {
         let source = &part.plan.source;
-        let options =
-            EncoderOptions { plain_window_log: part.plan.window_log, ..EncoderOptions::new(source.size()) };
+        let options = EncoderOptions {
+            plain_window_log: part.plan.window_log,
+            video: true,
+            ..EncoderOptions::new(source.size())
+        };
         Self {
             renditions: Renditions::new(options),
             screen: Screen::new(source),
@@ -180,15 +183,21 @@ impl Customer {
         self.ask_again = None;
         let newest = self.part.newest(now);
         self.damage.append(&mut self.screen.advance(&self.part.plan.source, newest));
+        self.renditions.set_time(now.saturating_duration_since(self.began));
         if self.is_wanted() {
             self.renditions.damage(Some(&self.damage));
             self.damage.clear();
         }
-        RENDITIONS.into_iter().try_for_each(|rendition| self.publish_one(rendition))
+        RENDITIONS.into_iter().try_for_each(|rendition| self.publish_one(rendition, now))
     }
 
-    fn publish_one(&mut self, rendition: Rendition) -> Result<(), EncodeError> {
-        while self.renditions.is_behind(rendition) {
+    /// Whether video has come to rest that is to be exact now.
+    fn rests(&self, rendition: Rendition, now: Instant) -> bool {
+        self.renditions.rests_at(rendition).is_some_and(|at| self.began + at <= now)
+    }
+
+    fn publish_one(&mut self, rendition: Rendition, now: Instant) -> Result<(), EncodeError> {
+        while self.renditions.is_behind(rendition) || self.rests(rendition, now) {
             let budget = match self.handle.pace(lane(LaneKind::Screen, rendition)) {
                 Pace::Send(budget) => budget,
                 Pace::Wait(until) => {
@@ -266,7 +275,10 @@ impl Customer {
         // Nobody watches, or the schedule is over: only the end is left.
         let running = self.window().is_none_or(|window| now < window.last);
         let picture = if self.is_wanted() && running { picture } else { now + PATIENCE };
-        self.ask_again.map_or(picture, |again| again.min(picture)).min(self.latest_end())
+        let rests = RENDITIONS.into_iter().filter_map(|rendition| self.renditions.rests_at(rendition));
+        let rests = rests.map(|at| (self.began + at).max(now + Duration::from_micros(100)));
+        let next = [Some(picture), self.ask_again].into_iter().flatten().chain(rests).min();
+        next.unwrap_or(picture).min(self.latest_end())
     }
 
     /// Whoever waits longer than this waits for ever.

@@ -119,6 +119,22 @@ impl Source {
         }
     }
 
+    /// What a cell shows in a picture.
+    pub(crate) fn content_at(&self, cell: usize, picture: u32) -> u64 {
+        match self {
+            Self::Made(_) => picture.into(),
+            Self::Recorded(trace) => trace.hash_at(cell, picture),
+        }
+    }
+
+    /// The first picture after `picture`, up to `newest`, that changes a cell.
+    pub(crate) fn changed_after(&self, cell: usize, picture: u32, newest: u32) -> Option<u32> {
+        match self {
+            Self::Made(made) => (picture + 1..=newest).find(|&picture| made.changes(cell, picture)),
+            Self::Recorded(trace) => trace.changed_after(cell, picture, newest),
+        }
+    }
+
     /// Whether a cell that shows `shown` is as new as where it shows `content`.
     pub(crate) fn is_as_new(&self, shown: u64, content: u64) -> bool {
         match self {

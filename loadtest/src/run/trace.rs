@@ -76,7 +76,10 @@ impl Trace {
                 let pixels = piece_of(size, picture.bytes(), piece);
                 let hash = hash(pixels);
                 if runs[piece].last().is_none_or(|run| run.hash != hash) {
-                    contents.entry(hash).or_insert_with(|| colours(pixels).collect());
+                    // Of a film that would be every pixel of every picture, and it is shown nearly, not exactly.
+                    if !player.shows_video(piece_rect(size, piece)) {
+                        contents.entry(hash).or_insert_with(|| colours(pixels).collect());
+                    }
                     runs[piece].push(Run { from: number, hash });
                     changes.push((piece as u32, hash));
                 }
@@ -128,8 +131,24 @@ impl Trace {
     }
 
     /// The hash of a piece in a picture.
-    fn hash_at(&self, piece: usize, number: u32) -> u64 {
+    pub(crate) fn hash_at(&self, piece: usize, number: u32) -> u64 {
         self.runs[piece][self.run_at(piece, self.place(number).0)].hash
+    }
+
+    /// The first picture after `number`, up to `newest`, that changes a piece.
+    pub(crate) fn changed_after(&self, piece: usize, number: u32, newest: u32) -> Option<u32> {
+        let (at, begin) = self.place(number);
+        let runs = &self.runs[piece];
+        let next = match runs.get(self.run_at(piece, at) + 1) {
+            Some(run) => begin + run.from + 1,
+            // When it begins again, if its end is not as its beginning.
+            None => {
+                let again = runs.first().zip(runs.last()).filter(|(first, last)| first.hash != last.hash);
+                let first = runs.get(1).map_or(u32::MAX, |run| run.from);
+                begin + self.pictures + 1 + again.map_or(first, |_| 0)
+            }
+        };
+        (next <= newest).then_some(next)
     }
 
     fn run_at(&self, piece: usize, at: u32) -> usize {

@@ -1,12 +1,15 @@
 //! Reads a recording, picture by picture.
 //!
 //! A file is one zstd frame of: magic, width, height, pictures a second × 1000, filter, number of pictures, metadata; then for
-//! each picture its time and the rectangles that changed, as blue, green and red. Video rectangles are refused.
+//! each picture its time and the rectangles that changed: as blue, green and red, or as a picture of one H.264 stream, whose
+//! decoded pixels are what was on the screen.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
+use openh264::decoder::{DecodedYUV, Decoder};
+use openh264::formats::YUVSource as _;
 use tandem_codec::{PIXEL, Picture, Rect, Size};
 
 /// The largest zstd window that recordings use, as a power of two.
@@ -16,6 +19,7 @@ pub(super) const MAGIC: [u8; 8] = *b"SCTRACE1";
 const SIDE_MAX: u32 = 8192;
 const METADATA_MAX: u32 = 1 << 20;
 const PICTURES_MAX: u32 = 100_000;
+const ACCESS_UNIT_MAX: u32 = 16 << 20;
 /// Bytes of a pixel in a file.
 pub(super) const PACKED: usize = 3;
 
@@ -28,6 +32,10 @@ pub(crate) struct Player {
     filtered: bool,
     pub(crate) pictures: u32,
     pixels: Vec<u8>,
+    /// Of the video, once there is any.
+    video: Option<Decoder>,
+    /// Where the picture has it.
+    shown: Vec<Rect>,
 }
 
 impl std::fmt::Debug for Player {
@@ -65,6 +73,8 @@ impl Player {
             filtered: filter == 1,
             pictures,
             pixels: Vec::new(),
+            video: None,
+            shown: Vec::new(),
         })
     }
 
@@ -73,18 +83,42 @@ impl Player {
         let _time: [u8; 8] = number(&mut self.input)?;
         let count = u32::from_le_bytes(number(&mut self.input)?);
         let mut rects = Vec::new();
+        self.shown.clear();
         for _ in 0..count {
             let mut next = || number(&mut self.input).map(u16::from_le_bytes);
             let rect = Rect { x: next()?, y: next()?, w: next()?, h: next()? };
             ensure!(self.size.holds(rect), "a rectangle outside of the picture");
             match u32::from_le_bytes(number(&mut self.input)?) {
                 0 => self.paint(picture, rect)?,
-                1 => bail!("it has video, which this reader does not decode"),
+                1 => self.video(picture, rect)?,
                 kind => bail!("unknown rectangle kind {kind}"),
             }
             rects.push(rect);
         }
         Ok(rects)
+    }
+
+    /// Whether some of a row is video in this picture.
+    pub(crate) fn shows_video(&self, row: Rect) -> bool {
+        let across = |video: &Rect| row.x < video.x + video.w && video.x < row.x + row.w;
+        self.shown.iter().any(|video| (video.y..video.y + video.h).contains(&row.y) && across(video))
+    }
+
+    /// Decodes a picture of the video and paints what is shown of it.
+    fn video(&mut self, picture: &mut Picture, rect: Rect) -> anyhow::Result<()> {
+        let crop =
+            (u16::from_le_bytes(number(&mut self.input)?), u16::from_le_bytes(number(&mut self.input)?));
+        let len = u32::from_le_bytes(number(&mut self.input)?);
+        ensure!(len <= ACCESS_UNIT_MAX, "{len} bytes of video");
+        self.pixels.resize(len as usize, 0);
+        self.input.read_exact(&mut self.pixels)?;
+        self.shown.push(rect);
+        let decoder = match &mut self.video {
+            Some(decoder) => decoder,
+            none => none.insert(Decoder::new()?),
+        };
+        let decoded = decoder.decode(&self.pixels)?.context("its video has no picture")?;
+        paint_video(picture, rect, &decoded, crop)
     }
 
     fn paint(&mut self, picture: &mut Picture, rect: Rect) -> anyhow::Result<()> {
@@ -104,6 +138,37 @@ impl Player {
         }
         Ok(())
     }
+}
+
+/// The format's own arithmetic: BT.709 in limited range, chroma repeated, in fixed point.
+fn paint_video(
+    picture: &mut Picture,
+    rect: Rect,
+    decoded: &DecodedYUV<'_>,
+    crop: (u16, u16),
+) -> anyhow::Result<()> {
+    let (w, h) = decoded.dimensions();
+    let fits = |at: u16, len: u16, of: usize| usize::from(at) + usize::from(len) <= of;
+    ensure!(fits(crop.0, rect.w, w) && fits(crop.1, rect.h, h), "its video is smaller than it says");
+    let (y_stride, u_stride, v_stride) = decoded.strides();
+    let stride = usize::from(picture.size().w) * PIXEL;
+    for row in 0..usize::from(rect.h) {
+        let from = usize::from(crop.1) + row;
+        let at = (usize::from(rect.y) + row) * stride + usize::from(rect.x) * PIXEL;
+        let to = &mut picture.bytes_mut()[at..at + usize::from(rect.w) * PIXEL];
+        for (column, pixel) in to.chunks_exact_mut(PIXEL).enumerate() {
+            let x = usize::from(crop.0) + column;
+            let luma = i32::from(decoded.y()[from * y_stride + x]) - 16;
+            let u = i32::from(decoded.u()[from / 2 * u_stride + x / 2]) - 128;
+            let v = i32::from(decoded.v()[from / 2 * v_stride + x / 2]) - 128;
+            let c = 76_309 * luma + 32_768;
+            let colour = |sum: i32| (sum >> 16).clamp(0, 255) as u8;
+            let blue = colour(c + 138_438 * u);
+            let green = colour(c - 13_975 * u - 34_925 * v);
+            pixel.copy_from_slice(&[blue, green, colour(c + 117_489 * v), u8::MAX]);
+        }
+    }
+    Ok(())
 }
 
 /// Undoes filter 1: each byte is its difference from the median-edge predictor (LOCO-I) of its channel, and blue and red are
