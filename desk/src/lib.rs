@@ -33,6 +33,8 @@ pub struct Settings {
     pub technician: String,
     /// How long a code is good for.
     pub code_life: Duration,
+    /// Whether those who join a session later may be shown what was on the screen before.
+    pub show_past: bool,
     /// How long a token is good for.
     pub token_life: Duration,
     /// Whether cookies travel over HTTPS only.
@@ -46,6 +48,7 @@ impl Default for Settings {
             organisation: "Tandem".into(),
             technician: "Technician".into(),
             code_life: Duration::from_secs(20 * 60),
+            show_past: false,
             token_life: Duration::from_secs(60),
             secure_cookies: true,
         }

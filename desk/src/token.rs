@@ -44,6 +44,7 @@ impl Signer {
             organisation: settings.organisation.clone(),
             role: TokenRole::Lead,
             rights: rights.to_vec(),
+            past: settings.show_past,
             nbf: seconds,
             exp: seconds + settings.token_life.as_secs() as i64,
             jti: random_text(),

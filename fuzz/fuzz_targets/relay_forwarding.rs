@@ -20,5 +20,5 @@ const STEPS_MAX: usize = 500;
 fuzz_target!(|data: &[u8]| {
     let [how, rest @ ..] = data else { return };
     let (steps, _) = rest.as_chunks::<2>();
-    Model::new(how & 1 == 1).run(&steps[..steps.len().min(STEPS_MAX)]);
+    Model::new(how & 1 == 1, how & 2 == 2).run(&steps[..steps.len().min(STEPS_MAX)]);
 });

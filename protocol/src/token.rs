@@ -21,6 +21,9 @@ pub struct Claims {
     pub role: TokenRole,
     /// What the participant's group permits.
     pub rights: Vec<TokenRight>,
+    /// Of a lead: those who join its session later may be shown what was on the screen before they could see it. Absent: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past: bool,
     /// Not good before.
     pub nbf: i64,
     /// Not good to connect after.

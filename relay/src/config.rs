@@ -122,6 +122,8 @@ pub struct Desk {
     pub technician: String,
     /// How long a code is good for.
     pub code_life: Duration,
+    /// Whether those who join a session later may be shown what was on the screen before.
+    pub show_past: bool,
 }
 
 impl Config {
@@ -190,6 +192,7 @@ impl Config {
             organisation: file.desk.organisation,
             technician: file.desk.technician,
             code_life,
+            show_past: file.desk.show_past,
         });
         let token_keys = file.tokens.keys.iter().map(|key| token_key(key)).collect::<Result<_, _>>()?;
         Ok(Self {

@@ -89,6 +89,7 @@ impl Relay {
             if let Some(close) = session.ended() {
                 return Err(Refusal::new(close, "the session has ended"));
             }
+            let returns = admission.sender.is_some();
             let known = admission.sender.or_else(|| session.find(&admission.who.subject));
             let sender = match known {
                 Some(sender) => sender,
@@ -112,7 +113,7 @@ impl Relay {
                 grace_ms: self.timing.grace.as_millis().try_into().unwrap_or(u32::MAX),
                 ..Default::default()
             };
-            let seat = session.attach(sender, who, join(hello, attempt), wake, now);
+            let seat = session.attach(sender, who, Join { returns, ..join(hello, attempt) }, wake, now);
             session.welcome(seat, welcome, now);
             drop(session);
             Ok(Place { shared, seat, session: admission.session, role })
@@ -229,5 +230,6 @@ fn join(hello: &Hello, attempt: AttemptId) -> Join {
         let point = Point::try_from(shown.point.as_ref()?).ok()?;
         Some(Showing { display, epoch: epoch_of(display, point)?, point })
     });
-    Join { epoch: hello.epoch, attempt: Some(attempt), showing: showing.take(limits::LANES_MAX).collect() }
+    let showing = showing.take(limits::LANES_MAX).collect();
+    Join { epoch: hello.epoch, attempt: Some(attempt), returns: false, showing }
 }

@@ -16,7 +16,7 @@ mod screens;
 mod upkeep;
 mod wants;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ const BULK_MAX: usize = QUEUE_MAX / 4;
 pub struct Session {
     id: SessionId,
     members: BTreeMap<Sender, Member>,
+    /// Those who were members and are not any more.
+    left: BTreeSet<Sender>,
     displays: BTreeMap<DisplayId, Display>,
     /// The publisher's newest records of every slot, for who joins.
     latest: BTreeMap<(LaneKind, u8), Record>,
@@ -129,6 +131,7 @@ impl Session {
         Self {
             id,
             members: BTreeMap::new(),
+            left: BTreeSet::new(),
             displays: BTreeMap::new(),
             latest: BTreeMap::new(),
             revision: 0,
@@ -205,7 +208,8 @@ impl Session {
         let connection = self.next_connection;
         self.next_connection += 1;
         let seat = Seat { sender, connection };
-        let member = self.members.entry(sender).or_insert_with(|| Member::new(who));
+        let elsewhere = join.returns && !self.left.contains(&sender);
+        let member = self.members.entry(sender).or_insert_with(|| Member::new(who, elsewhere));
         member.remember();
         if let Link::Online(before) = &member.link {
             before.outbox.close(Close::REPLACED, "the same participant connected anew");
@@ -456,6 +460,7 @@ impl Session {
                 online.outbox.close(Close::LEFT, "left");
             }
             self.members.remove(&from);
+            self.left.insert(from);
             self.announce();
         }
     }
@@ -515,7 +520,7 @@ impl Session {
             }
         }
         let gone = |member: &Member| matches!(member.link, Link::Offline { since } if now.saturating_duration_since(since) > grace);
-        self.members.retain(|_, member| !gone(member));
+        self.left.extend(self.members.extract_if(.., |_, member| gone(member)).map(|(sender, _)| sender));
         if self.members.len() < count {
             self.announce();
             if self.members.values().all(|member| member.online().is_none()) {
@@ -627,6 +632,8 @@ pub struct Join {
     pub epoch: u64,
     /// The attempt that it is one connection of.
     pub attempt: Option<AttemptId>,
+    /// It comes with a ticket: it has been in the session before, perhaps on another relay.
+    pub returns: bool,
     /// For a resume: what it shows.
     pub showing: Vec<Showing>,
 }

@@ -27,13 +27,15 @@ struct Desk {
     key: EncodingKey,
     public: String,
     minted: u32,
+    /// The lead lets others see what was before they came.
+    shows_past: bool,
 }
 
 impl Desk {
     fn new() -> Self {
         let pair = Ed25519KeyPair::generate().unwrap();
         let key = EncodingKey::from_ed_der(pair.to_pkcs8().unwrap().as_ref());
-        Self { key, public: STANDARD.encode(pair.public_key()), minted: 0 }
+        Self { key, public: STANDARD.encode(pair.public_key()), minted: 0, shows_past: false }
     }
 
     fn token(&mut self, session: &str, role: TokenRole) -> Join {
@@ -49,6 +51,7 @@ impl Desk {
             organisation: "Acme".into(),
             role,
             rights: vec![TokenRight::View, TokenRight::Control],
+            past: self.shows_past,
             nbf: now,
             exp: now + 60,
             jti: format!("token {}", self.minted),
@@ -257,7 +260,7 @@ async fn session(relay: &Relay) -> String {
 
 async fn a_late_subscriber(transport: Transport) {
     let directory = tempfile::tempdir().unwrap();
-    let mut desk = Desk::new();
+    let mut desk = Desk { shows_past: true, ..Desk::new() };
     let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
     let session = session(&relay).await;
     let mut customer = Customer::join(&relay, transport);
@@ -295,6 +298,26 @@ async fn a_late_subscriber(transport: Transport) {
     customer.paint(99);
     customer.send();
     all_see(&mut customer, &mut [&mut first, &mut second, &mut third]).await;
+}
+
+/// Unless the lead allows more, who comes late begins with the screen as it is then.
+#[tokio::test]
+async fn a_late_subscriber_does_not_see_the_past() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = Desk::new();
+    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
+    let session = session(&relay).await;
+    let mut customer = Customer::join(&relay, Transport::Quic);
+    let mut first = Watcher::join(&relay, Transport::Quic, desk.token(&session, TokenRole::Lead));
+    for seed in 1..20 {
+        customer.paint(seed);
+        customer.send();
+        all_see(&mut customer, &mut [&mut first]).await;
+    }
+    let mut second = Watcher::join(&relay, Transport::Quic, desk.token(&session, TokenRole::Monitor));
+    all_see(&mut customer, &mut [&mut first, &mut second]).await;
+    assert_eq!((customer.keys, first.keys, second.keys), (1, 0, 1));
+    assert!(second.updates <= 1, "the start, and nothing of before: {}", second.updates);
 }
 
 #[tokio::test]

@@ -200,6 +200,7 @@ impl Signer {
             organisation: "Load test".into(),
             role,
             rights,
+            past: false,
             nbf: now,
             exp: now + TOKEN_LIFE,
             jti: SessionId(rand::random()).to_string(),

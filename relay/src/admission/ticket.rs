@@ -148,6 +148,7 @@ mod tests {
             tenant: "acme".into(),
             role: Role::Lead,
             permitted: Rights::of(&[Right::View, Right::Control]),
+            shows_past: true,
         };
         let issued = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         Ticket { session: SessionId([7; 16]), sender: Sender(9), who, issued }

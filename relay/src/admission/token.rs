@@ -101,6 +101,7 @@ pub(super) fn admission(claims: &Claims) -> Result<Admission, Refusal> {
         tenant: claims.tenant.clone(),
         role,
         permitted,
+        shows_past: role == Role::Lead && claims.past,
     };
     Ok(Admission { session, who, sender: None })
 }

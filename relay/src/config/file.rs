@@ -115,6 +115,8 @@ pub struct Desk {
     pub technician: String,
     /// How long a code is good for.
     pub code_life_seconds: u64,
+    /// Whether those who join a session later may be shown what was on the screen before they could see it.
+    pub show_past: bool,
 }
 
 impl Default for Desk {
@@ -124,6 +126,7 @@ impl Default for Desk {
             organisation: "Tandem".into(),
             technician: "Technician".into(),
             code_life_seconds: 20 * 60,
+            show_past: false,
         }
     }
 }

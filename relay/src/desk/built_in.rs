@@ -32,6 +32,7 @@ impl BuiltIn {
             organisation: settings.organisation.clone(),
             technician: settings.technician.clone(),
             code_life: settings.code_life,
+            show_past: settings.show_past,
             secure_cookies: !plain_http,
             ..Settings::default()
         };
@@ -90,6 +91,7 @@ impl admission::Desk for BuiltIn {
             tenant: redeemed.organisation,
             role: Role::Customer,
             permitted: Rights::NONE,
+            shows_past: false,
         };
         Ok(Admission { session: redeemed.session, who, sender: None })
     }

@@ -50,6 +50,12 @@ impl Session {
         if !grants.prompt_open {
             member.asking = None;
         }
+        member.views_since = if member.granted.has(Right::View) {
+            let heads = || self.displays.iter().map(|(&id, display)| (id, display.heads())).collect();
+            Some(member.views_since.take().unwrap_or_else(heads))
+        } else {
+            None
+        };
         let sender = Sender(grants.participant as u16);
         self.sync(sender, now);
         self.upkeep(now);

@@ -11,7 +11,7 @@ use crate::metrics::HeldBytes;
 use crate::stream::{Position, Stream};
 
 /// One of each rendition.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Both<T>([T; 2]);
 
 /// The renditions that there are.
@@ -25,6 +25,13 @@ pub(super) fn is_known(rendition: Rendition) -> bool {
 /// The other one.
 pub(super) fn other(rendition: Rendition) -> Rendition {
     if rendition == Rendition::LIVE { Rendition::REDUCED } else { Rendition::LIVE }
+}
+
+impl<T> Both<T> {
+    /// What `of` makes of each rendition.
+    pub(super) fn of(of: impl Fn(Rendition) -> T) -> Self {
+        Self(RENDITIONS.map(of))
+    }
 }
 
 impl<T> Index<Rendition> for Both<T> {
@@ -113,6 +120,11 @@ impl Display {
             balance: Balance::default(),
             held,
         }
+    }
+
+    /// How many records have come of each rendition.
+    pub(super) fn heads(&self) -> Both<u64> {
+        Both::of(|rendition| self.streams[rendition].head())
     }
 
     /// Where somebody at `position` in `of` crosses to the other rendition: at once, if it shows just what a start there

@@ -1,5 +1,6 @@
 //! The judgements behind forks, merges and late joins: pure functions of what was observed.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A subscriber whose oldest unsent record is older than this, and getting older, cannot keep up.
@@ -14,8 +15,12 @@ const REST: Duration = Duration::from_secs(1);
 const RELAPSE: Duration = Duration::from_secs(30);
 /// But no longer than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
-/// Share of live's bytes that counts as about the same.
+/// Share of live's bytes that counts as about the same; and of what a path takes that live may be.
 const ABOUT: f64 = 0.8;
+/// Times that are looked at one by one.
+const LOOKS: u32 = 4;
+/// Who drains what is left of live for longer than this, and twice as long as a key takes, is better off with the key.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Watches how old the oldest unsent record of a subscriber is.
 #[derive(Debug, Default)]
@@ -75,7 +80,12 @@ impl Patience {
 
     /// Whether it may try live again.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.forked.is_none_or(|forked| now.saturating_duration_since(forked) >= self.wait)
+        self.stayed(now).is_none_or(|stayed| stayed >= self.wait)
+    }
+
+    /// How long ago it was forked.
+    pub(super) fn stayed(&self, now: Instant) -> Option<Duration> {
+        self.forked.map(|forked| now.saturating_duration_since(forked))
     }
 }
 
@@ -84,6 +94,25 @@ impl Patience {
 pub(super) struct Balance {
     began: Option<Counts>,
     even_since: Option<Instant>,
+    /// Bytes a second of live in the last looks.
+    rates: VecDeque<f64>,
+}
+
+/// What the renditions' loads allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Loads {
+    /// All members of reduced can do with live: it carries about what live does, or both rest.
+    even: bool,
+    /// The most that live has carried of late, bytes a second; `None`: too little was seen.
+    live: Option<f64>,
+}
+
+impl Loads {
+    /// Whether a member of reduced whose path takes so many bytes a second, if that is known, can do with live.
+    pub(super) fn allow(self, path: Option<f64>) -> bool {
+        let alone = path.zip(self.live).is_some_and(|(path, live)| live <= ABOUT * path);
+        self.even || alone
+    }
 }
 
 /// What the renditions have carried so far.
@@ -101,15 +130,16 @@ pub(super) struct Counts {
 
 impl Balance {
     /// Whether reduced carries so much that its members can do with live: about the same for two seconds, looked at every
-    /// half second, or nothing at all for one.
-    pub(super) fn observe(&mut self, counts: Counts) -> bool {
+    /// half second, or nothing at all for one. And how much live carries, since the slowest member's pace is not that of all.
+    pub(super) fn observe(&mut self, counts: Counts) -> Loads {
         let now = counts.now;
         let rests = counts.arrived.is_none_or(|arrived| now.saturating_duration_since(arrived) >= REST);
         let Some(began) = self.began else {
             self.began = Some(counts);
-            return rests;
+            return Loads { even: rests, live: None };
         };
-        if now.saturating_duration_since(began.now) >= EVEN / 4 {
+        let time = now.saturating_duration_since(began.now);
+        if time >= EVEN / LOOKS {
             let live = counts.live.saturating_sub(began.live);
             let reduced = counts.reduced.saturating_sub(began.reduced);
             self.began = Some(counts);
@@ -118,8 +148,14 @@ impl Balance {
             } else {
                 self.even_since.get_or_insert(began.now);
             }
+            self.rates.push_back(live as f64 / time.as_secs_f64());
+            if self.rates.len() > LOOKS as usize {
+                self.rates.pop_front();
+            }
         }
-        rests || self.even_since.is_some_and(|since| now.saturating_duration_since(since) >= EVEN)
+        let even = rests || self.even_since.is_some_and(|since| now.saturating_duration_since(since) >= EVEN);
+        let seen = self.rates.len() == LOOKS as usize;
+        Loads { even, live: seen.then(|| self.rates.iter().copied().fold(0.0, f64::max)) }
     }
 
     /// Begins anew.
@@ -158,6 +194,12 @@ impl Paths {
     pub(super) fn key_cost(&self, key: u64) -> f64 {
         let key = key as f64;
         key / self.up.unwrap_or(UP) + key / self.down.unwrap_or(DOWN) + self.rtt.unwrap_or(RTT).as_secs_f64()
+    }
+
+    /// Whether somebody who has so many bytes of live to drain before it can go over to reduced has a key sooner.
+    pub(super) fn prefers_key(&self, drain: u64, key: u64) -> bool {
+        let drain = self.held_cost(drain);
+        drain > DRAIN_MAX.as_secs_f64() && drain > 2.0 * self.key_cost(key)
     }
 
     /// Bytes of held records above which a key costs even a joiner with the fastest line less.
@@ -218,12 +260,40 @@ mod tests {
             (0..200).map(|step| step * 50).find(|&ms| {
                 let now = start + Duration::from_millis(ms);
                 let arrived = (live + reduced > 0).then_some(now);
-                balance.observe(Counts { live: live * ms, reduced: reduced * ms, arrived, now })
+                let counts = Counts { live: live * ms, reduced: reduced * ms, arrived, now };
+                balance.observe(counts).allow(None)
             })
         };
         assert_eq!(even_at(100, 10), None);
         assert_eq!(even_at(100, 90), Some(2000));
         assert_eq!(even_at(0, 0), Some(0));
+    }
+
+    #[test]
+    fn who_takes_all_that_live_has_carried_for_two_seconds_need_not_wait_for_slower_ones() {
+        let (mut balance, start) = (Balance::default(), Instant::now());
+        let mut live = 0;
+        let mut loads = |ms: u64| {
+            // 100 kB/s, after a burst of half a second.
+            live += if ms < 500 { 50_000 } else { 5000 };
+            let now = start + Duration::from_millis(ms);
+            balance.observe(Counts { live, reduced: ms, arrived: Some(now), now })
+        };
+        let at: Vec<(u64, Loads)> = (0..60).map(|step| (step * 50, loads(step * 50))).collect();
+        let first = |path: f64| at.iter().find(|(_, loads)| loads.allow(Some(path))).map(|&(ms, _)| ms);
+        assert_eq!(first(130_000.0), Some(2500), "the burst is over");
+        assert_eq!(first(110_000.0), None, "too close");
+        assert_eq!(first(2e6), Some(2000));
+        assert!(at.iter().all(|(_, loads)| !loads.allow(None)), "nothing is known of its path");
+    }
+
+    #[test]
+    fn what_is_left_of_live_is_drained_unless_a_key_is_much_sooner() {
+        let paths = Paths { up: Some(1e6), down: Some(37_500.0), rtt: Some(RTT) };
+        assert!(!paths.prefers_key(50_000, 100_000));
+        assert!(!paths.prefers_key(70_000, 1000), "no longer than two seconds");
+        assert!(!paths.prefers_key(200_000, 110_000));
+        assert!(paths.prefers_key(500_000, 40_000));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tandem_protocol::message::{Participant, Ping, Right, Rights, Role, control};
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, Rendition, Sender};
 
+use super::display::Both;
 use super::rate::Rate;
 use super::reader::{Place, Reader};
 use super::{Join, LaneInstance, Showing};
@@ -28,6 +29,9 @@ pub struct Who {
     /// What its group permits.
     #[serde(with = "rights_numbers")]
     pub permitted: Rights,
+    /// A lead: those who join its session later may be shown what was on the screen before they could see it.
+    #[serde(default)]
+    pub shows_past: bool,
 }
 
 mod role_number {
@@ -61,6 +65,9 @@ pub(super) struct Member {
     pub(super) who: Who,
     /// What the customer has granted.
     pub(super) granted: Rights,
+    /// Since when it may see the screens, by how many records had come by then. `None`: it may not. While the publisher is away
+    /// nobody may, but that withdraws nothing.
+    pub(super) views_since: Option<BTreeMap<DisplayId, Both<u64>>>,
     /// Of the newest grants in the publisher's epoch.
     pub(super) grant_revision: Option<u64>,
     pub(super) prompt_open: bool,
@@ -124,10 +131,12 @@ pub(super) struct Watch {
 }
 
 impl Member {
-    pub(super) fn new(who: Who) -> Self {
+    /// `elsewhere`: it has been in the session before, on a relay that this one succeeds. What is held here came since then.
+    pub(super) fn new(who: Who, elsewhere: bool) -> Self {
         Self {
             who,
             granted: Rights::NONE,
+            views_since: elsewhere.then(BTreeMap::new),
             grant_revision: None,
             prompt_open: false,
             asking: None,

@@ -31,6 +31,9 @@ pub(super) struct Reader {
     pub(super) ledgers: Both<Ledger>,
     /// It said that it had lost step while a key was on its way to it: since then.
     pub(super) doubt: Option<Instant>,
+    /// It cannot keep up, and what was left of live would have taken longer than a key: that brings it back to live, from where
+    /// it goes over to reduced.
+    pub(super) overtaken: bool,
     pub(super) lag: Lag,
     pub(super) patience: Patience,
     pub(super) applied: Both<Option<message::Point>>,
@@ -69,6 +72,7 @@ impl Reader {
             key_slot: None,
             ledgers: Both::default(),
             doubt: None,
+            overtaken: false,
             lag: Lag::default(),
             patience: Patience::default(),
             applied: Both::default(),
@@ -125,9 +129,15 @@ impl Reader {
         let not_before = not_before.max(self.ledgers[Rendition::LIVE].settled());
         self.place = Place::Waiting { not_before, since: now };
         self.doubt = None;
-        self.awaits_start = false;
+        (self.overtaken, self.awaits_start) = (false, false);
         self.target = Rendition::LIVE;
         self.lag.reset();
+    }
+
+    /// It cannot keep up, and a key is sooner than what waits for it in live.
+    pub(super) fn overtake(&mut self, now: Instant) {
+        self.lose(Skip::Key, 0, now);
+        self.overtaken = true;
     }
 
     /// Crosses to the rendition that it should read, if it stands where that can be done. What it has missed there.
@@ -140,6 +150,7 @@ impl Reader {
         if !self.ledgers[other(of)].may_enter(there.ordinal()) {
             return None;
         }
+        self.overtaken = false;
         if of == Rendition::LIVE {
             self.ledgers[of].leave(Skip::Fork);
             self.patience.forked(now);

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_protocol::message::{self, Right, control};
+use tandem_protocol::message::{self, Right, Role, control};
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, Rendition, Sender, limits};
 
-use super::display::{Display, RENDITIONS, is_known, other};
+use super::display::{Both, Display, RENDITIONS, is_known, other};
 use super::lag::Paths;
 use super::ledger::Account;
 use super::member::{Member, Online, Watch};
@@ -123,6 +123,7 @@ impl Session {
             display.asked.key.answered();
         }
         self.enter_waiting(id, true, now);
+        self.refresh_wants(now);
     }
 
     /// A segment began from black: everybody goes on there, of live those too who read reduced or wait.
@@ -169,7 +170,7 @@ impl Session {
     }
 
     /// What is known of the path of a subscriber, and of the publisher's.
-    fn paths(&self, subscriber: Option<Sender>) -> Paths {
+    pub(super) fn paths(&self, subscriber: Option<Sender>) -> Paths {
         let online = |sender: Option<Sender>| self.members.get(&sender?)?.online();
         let publisher = online(self.publisher());
         Paths {
@@ -232,12 +233,13 @@ impl Session {
     /// Lets a subscriber in: where it left off, else by the held segment or a key, whichever it has sooner.
     fn enter(&mut self, sender: Sender, id: DisplayId, key_is_new: bool, now: Instant) {
         let paths = self.paths(Some(sender));
+        let seen_from = self.seen_from(sender, id);
         let Some(publisher) = self.publisher() else { return };
         let Some(display) = self.displays.get(&id) else { return };
         let Some(member) = self.members.get_mut(&sender) else { return };
         let last_read = member.read_last.get(&id).copied();
         let Some(online) = member.online_mut() else { return };
-        if resume(online, id, display, publisher, last_read) {
+        if resume(online, id, display, (publisher, last_read), seen_from) {
             return;
         }
         let seen = online.watching.get(&id).is_some_and(|watch| watch.visible);
@@ -247,7 +249,7 @@ impl Session {
             return;
         }
         let live = &display.streams[Rendition::LIVE];
-        let Some(entry) = live.entry(not_before) else { return };
+        let Some(entry) = live.entry(not_before.max(seen_from[Rendition::LIVE])) else { return };
         let patient = now.saturating_duration_since(since) < KEY_PATIENCE;
         let dear = live.key_estimate().is_some_and(|key| paths.held_cost(entry.bytes) > paths.key_cost(key));
         // What came while the key that it waited for was on its way is not held against it.
@@ -255,6 +257,19 @@ impl Session {
             return;
         }
         enter_at(online, id, entry, publisher, &self.metrics);
+        if let Some(reader) = online.readers.get_mut(&id) {
+            reader.look_ahead(display, sender);
+        }
+    }
+
+    /// The first records that a subscriber may be sent: what came before it could see the screen only if the lead allows that.
+    fn seen_from(&self, sender: Sender, id: DisplayId) -> Both<u64> {
+        let shows_past = |member: &Member| member.who.role == Role::Lead && member.who.shows_past;
+        if self.members.values().any(shows_past) {
+            return Both::default();
+        }
+        let since = self.members.get(&sender).and_then(|member| member.views_since.as_ref());
+        since.and_then(|since| since.get(&id)).copied().unwrap_or_default()
     }
 
     /// A way in has opened, perhaps by a key that came just now, or time has passed: lets everybody in who waits for one.
@@ -407,8 +422,8 @@ fn resume(
     online: &mut Online,
     id: DisplayId,
     display: &Display,
-    publisher: Sender,
-    last_read: Option<Rendition>,
+    (publisher, last_read): (Sender, Option<Rendition>),
+    seen_from: Both<u64>,
 ) -> bool {
     let shown: Vec<_> = online.showing.extract_if(.., |shown| shown.display == id).collect();
     // One that names both renditions shows what it read last.
@@ -419,6 +434,10 @@ fn resume(
     let (Some(position), Some(reader)) = (position.flatten(), online.readers.get_mut(&id)) else {
         return false;
     };
+    // What it says may be what it saw before its right was withdrawn, or what it has never seen.
+    if position.ordinal() < seen_from[rendition] {
+        return false;
+    }
     let stops = rendition == Rendition::REDUCED && !display.asked.on[rendition];
     if stops && display.crossing_ahead(rendition, position).is_none() {
         // Its publisher was told to forget it.
@@ -436,7 +455,7 @@ fn resume(
 /// Lets a subscriber into live, by a key if it needs one.
 fn enter_at(online: &mut Online, id: DisplayId, entry: Entry, publisher: Sender, metrics: &Metrics) {
     let Some(reader) = online.readers.get_mut(&id) else { return };
-    reader.target = Rendition::LIVE;
+    reader.target = if reader.overtaken { Rendition::REDUCED } else { Rendition::LIVE };
     let missed = reader.enter(Rendition::LIVE, entry.position);
     if let Some(slot) = reader.key_slot {
         online.outbox.drop_unbegun(slot);

@@ -21,6 +21,7 @@ impl Wake for Told {
 struct Scene {
     session: Session,
     now: Instant,
+    shows_past: bool,
 }
 
 /// A connected participant.
@@ -41,10 +42,14 @@ fn rights() -> Rights {
 impl Scene {
     fn new() -> Self {
         let session = Session::new(SessionId([1; 16]), Timing::default(), Arc::new(Metrics::new()));
-        Self { session, now: Instant::now() }
+        Self { session, now: Instant::now(), shows_past: false }
     }
 
     fn join(&mut self, sender: Sender, role: Role) -> Person {
+        self.join_with(sender, role, Vec::new())
+    }
+
+    fn join_with(&mut self, sender: Sender, role: Role, showing: Vec<Showing>) -> Person {
         let who = Who {
             subject: format!("person {sender}"),
             name: "Name".into(),
@@ -52,9 +57,10 @@ impl Scene {
             tenant: "acme".into(),
             role,
             permitted: rights(),
+            shows_past: self.shows_past && role == Role::Lead,
         };
         let told = Arc::new(Told::default());
-        let join = Join { epoch: u64::from(sender.0), ..Default::default() };
+        let join = Join { epoch: u64::from(sender.0), showing, ..Default::default() };
         let seat = self.session.attach(sender, who, join, told.clone(), self.now);
         self.session.welcome(seat, message::Welcome::default(), self.now);
         Person { seat, told, lanes: 0 }
@@ -151,7 +157,10 @@ const BLACK: ScreenKind = ScreenKind::Start { from: None };
 
 /// A customer who shares a screen, and Anna, who sees and controls it.
 fn sharing() -> (Scene, Person, Person, LaneInstance) {
-    let mut scene = Scene::new();
+    sharing_in(Scene::new())
+}
+
+fn sharing_in(mut scene: Scene) -> (Scene, Person, Person, LaneInstance) {
     let mut customer = scene.join(CUSTOMER, Role::Customer);
     let anna = scene.join(ANNA, Role::Lead);
     scene.watch(&anna);
@@ -258,7 +267,7 @@ fn a_publisher_that_comes_after_a_technician_has_asked_is_welcomed_before_anythi
 
 #[test]
 fn a_late_joiner_gets_the_held_segment_and_who_is_in_step_gets_no_key() {
-    let (mut scene, customer, anna, lane) = sharing();
+    let (mut scene, customer, anna, lane) = sharing_in(Scene { shows_past: true, ..Scene::new() });
     assert_eq!(scene.records(&anna, LaneKind::Screen).len(), 1);
     scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
     let ben = scene.join(BEN, Role::Collaborator);
@@ -283,6 +292,51 @@ fn a_late_joiner_gets_the_held_segment_and_who_is_in_step_gets_no_key() {
     assert_eq!(of(LaneKind::Key), [1]);
     assert_eq!(of(LaneKind::Screen), [2, 3, 4, 5, 6, 7, 8]);
     assert!(scene.records(&anna, LaneKind::Key).is_empty(), "who is in step gets no key");
+}
+
+#[test]
+fn nobody_is_shown_what_was_there_before_they_could_see_it_unless_the_lead_allows() {
+    let (mut scene, customer, anna, lane) = sharing();
+    scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
+    scene.take(&anna);
+    let key_lane = LaneInstance(50);
+    scene.session.lane_opened(customer.seat, key_lane, LaneKey::plain(LaneKind::Key, CUSTOMER)).unwrap();
+    let ben = scene.join(BEN, Role::Collaborator);
+    scene.watch(&ben);
+    scene.grant(&customer, BEN, rights(), 1, false);
+    assert!(scene.records(&ben, LaneKind::Screen).is_empty());
+    let wants = |message: &control::Message| matches!(message, control::Message::Want(want) if want.key);
+    assert!(scene.messages(&customer).iter().any(wants));
+    // However long that takes.
+    scene.now += Duration::from_secs(30);
+    scene.session.tick(scene.now);
+    assert!(scene.records(&ben, LaneKind::Screen).is_empty());
+    scene.give(&customer, lane, &screen(2, 1, from(0, 1)));
+    scene.give(&customer, key_lane, &screen(1, 1, ScreenKind::Key));
+    let seqs = |scene: &mut Scene, person: &Person, kind| -> Vec<u64> {
+        scene.records(person, kind).iter().map(|record| record.header.seq).collect()
+    };
+    let taken = scene.take(&ben).into_iter().filter(|(kind, _)| kind.is_screen());
+    assert_eq!(
+        taken.map(|(_, record)| record.header.seq).collect::<Vec<_>>(),
+        [1, 2],
+        "the key and the start that it leads to"
+    );
+    // What came while the customer had withdrawn the right stays unseen, whatever a connection says it has shown.
+    scene.grant(&customer, BEN, Rights::NONE, 2, false);
+    scene.give(&customer, lane, &screen(3, 1, ScreenKind::Update));
+    scene.session.detach(ben.seat, scene.now);
+    let point = Point { rendition: Rendition::LIVE, segment: 1, seq: 2 };
+    let showing = Showing { display: DisplayId(0), epoch: u64::from(CUSTOMER.0), point };
+    let ben = scene.join_with(BEN, Role::Collaborator, vec![showing]);
+    scene.watch(&ben);
+    scene.grant(&customer, BEN, rights(), 3, false);
+    assert_eq!(seqs(&mut scene, &ben, LaneKind::Screen), [0_u64; 0]);
+    // Its own connection anew is nobody new.
+    scene.session.detach(anna.seat, scene.now);
+    let anna = scene.join(ANNA, Role::Lead);
+    scene.watch(&anna);
+    assert_eq!(seqs(&mut scene, &anna, LaneKind::Screen), [2, 3], "by the key that is here");
 }
 
 #[test]

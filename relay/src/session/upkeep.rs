@@ -8,9 +8,9 @@ use tandem_protocol::{DisplayId, Rendition, limits};
 
 use super::Session;
 use super::display::Display;
-use super::lag::{Counts, LAG_MAX};
-use super::member::{Member, Online};
-use super::reader::Place;
+use super::lag::{Counts, LAG_MAX, Paths};
+use super::member::Member;
+use super::reader::{Place, Reader};
 use crate::metrics::{Skip, Stalled};
 
 /// How often subscribers are looked at while anything waits for anybody.
@@ -29,8 +29,8 @@ impl Session {
             self.end_doubts(id, now);
             self.elect(id, now);
             self.retarget(id, now);
-            self.elect(id, now);
             self.enter_waiting(id, false, now);
+            self.elect(id, now);
         }
         // Whoever is asked for a start must know at whose pace.
         self.send_feedback(now);
@@ -59,34 +59,38 @@ impl Session {
 
     /// Decides who should go over to the other rendition.
     fn retarget(&mut self, id: DisplayId, now: Instant) {
-        let claims = self.claims_pace(id);
+        let (claims, paths) = (self.claims_pace(id), self.paths(None));
         let Some(display) = self.displays.get_mut(&id) else { return };
         let [live, reduced] = [Rendition::LIVE, Rendition::REDUCED].map(|of| &display.streams[of]);
-        let mut has_members = false;
-        let counts = Counts {
-            live: live.total_bytes(),
-            reduced: reduced.total_bytes(),
-            arrived: live.arrived().max(reduced.arrived()),
-            now,
-        };
-        let even = display.balance.observe(counts);
+        let arrived = live.arrived().max(reduced.arrived());
+        let counts = Counts { live: live.total_bytes(), reduced: reduced.total_bytes(), arrived, now };
         let silent = reduced.arrived().is_none_or(|at| live.arrived().is_some_and(|live| live > at + SILENT));
-        let given_up = silent || display.asked.merge.is_ignored();
-        let paces = display.pacing[Rendition::LIVE];
+        let silent = silent || display.asked.merge.is_ignored();
+        let loads = display.balance.observe(counts);
+        let mut has_members = false;
         for (&sender, member) in &mut self.members {
             let views = member.may(Right::View);
             let Some(online) = member.online_mut().filter(|_| views) else { continue };
-            let forkable = online.sees(id) && paces != Some(sender);
-            if given_up && online.sees(id) {
-                leave_reduced(online, id, display, now);
+            let sees = online.sees(id);
+            let paths = Paths { down: online.rate.limit(), ..paths };
+            let Some(reader) = online.readers.get_mut(&id) else { continue };
+            let key_waits = reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0);
+            if silent && sees {
+                leave_reduced(reader, display, now);
             }
-            if let Some(of) = retarget_one(online, id, display, (forkable, claims == Some(sender), even), now)
-            {
-                has_members |= of == Rendition::REDUCED;
+            match reader.place {
+                Place::Waiting { .. } => {}
+                Place::Reading(Rendition::REDUCED, _) => {
+                    has_members = true;
+                    let well = loads.allow(paths.down) && reader.patience.is_over(now);
+                    judge_reduced(reader, display, (claims == Some(sender), well), now);
+                }
+                Place::Reading(..) => {
+                    let forkable = sees && display.pacing[Rendition::LIVE] != Some(sender);
+                    judge_live(reader, display, (forkable, key_waits), paths, now);
+                }
             }
-            if let Some(reader) = online.readers.get_mut(&id) {
-                reader.look_ahead(display, sender);
-            }
+            reader.look_ahead(display, sender);
         }
         if !has_members {
             display.balance.reset();
@@ -137,44 +141,50 @@ impl Session {
 }
 
 /// Takes a subscriber to live that has had all that came of reduced, since no more will.
-fn leave_reduced(online: &mut Online, id: DisplayId, display: &Display, now: Instant) {
-    let Some(reader) = online.readers.get_mut(&id) else { return };
+fn leave_reduced(reader: &mut Reader, display: &Display, now: Instant) {
     let position = reader.position(Rendition::REDUCED);
-    if position.is_some_and(|at| at.ordinal() == display.streams[Rendition::REDUCED].head()) {
+    let has_all = position.is_some_and(|at| at.ordinal() == display.streams[Rendition::REDUCED].head());
+    // Before it came nobody may have seen reduced.
+    if has_all && reader.patience.stayed(now).is_none_or(|stayed| stayed >= SILENT) {
         reader.lose(Skip::Key, 0, now);
     }
 }
 
-/// Decides where one subscriber should read. `forkable`: it may be sent to reduced; `claims`: live is to be at its pace; `even`:
-/// reduced carries as much as live. The rendition that it reads, if any.
-fn retarget_one(
-    online: &mut Online,
-    id: DisplayId,
+/// Decides whether a member of reduced should go back. `claims`: live is to be at its pace; `well`: live is not too much for it.
+fn judge_reduced(reader: &mut Reader, display: &Display, (claims, well): (bool, bool), now: Instant) {
+    let in_step = reader.unsent_age(display, now) <= LAG_MAX;
+    if claims || (well && in_step) {
+        reader.target = Rendition::LIVE;
+    } else if !reader.will_cross(display) {
+        reader.target = Rendition::REDUCED;
+    }
+}
+
+/// Decides whether a member of live cannot keep up. `forkable`: it may be sent to reduced; `key_waits`: its key has not left.
+fn judge_live(
+    reader: &mut Reader,
     display: &Display,
-    (forkable, claims, even): (bool, bool, bool),
+    (forkable, key_waits): (bool, bool),
+    paths: Paths,
     now: Instant,
-) -> Option<Rendition> {
-    let reader = online.readers.get_mut(&id)?;
-    let Place::Reading(of, position) = reader.place else { return None };
-    let age = reader.unsent_age(display, now);
-    let key_waits = reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0);
-    if of == Rendition::REDUCED {
-        let well = age <= LAG_MAX && even && reader.patience.is_over(now);
-        if claims || well {
-            reader.target = Rendition::LIVE;
-        } else if !reader.will_cross(display) {
-            reader.target = Rendition::REDUCED;
-        }
-    } else if !forkable || key_waits {
+) {
+    let Some(position) = reader.position(Rendition::LIVE) else { return };
+    let live = &display.streams[Rendition::LIVE];
+    let has_all = position.ordinal() == live.head() && !key_waits;
+    if !forkable || (key_waits && !reader.overtaken) {
         reader.lag.reset();
         if !reader.will_cross(display) {
             reader.target = Rendition::LIVE;
         }
-    } else if reader.lag.observe(age, now) {
+    } else if reader.lag.observe(reader.unsent_age(display, now), now) {
         reader.target = Rendition::REDUCED;
-    } else if position.ordinal() == display.streams[of].head() && !reader.will_cross(display) {
+    } else if has_all && !reader.will_cross(display) {
         // It has caught up by itself.
-        reader.target = Rendition::LIVE;
+        (reader.target, reader.overtaken) = (Rendition::LIVE, false);
     }
-    Some(of)
+    let drains = reader.target == Rendition::REDUCED && !reader.overtaken && !reader.will_cross(display);
+    let key = live.key_estimate().filter(|_| drains && !display.asked.fork.is_ignored());
+    if key.is_some_and(|key| paths.prefers_key(live.queued(position), key)) {
+        reader.overtake(now);
+    }
 }

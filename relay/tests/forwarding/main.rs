@@ -20,9 +20,10 @@ proptest! {
     #[test]
     fn everybody_shows_what_was_published_in_order_and_the_last_picture_at_rest(
         knows_renditions in prop::bool::weighted(0.9),
+        shows_past in any::<bool>(),
         steps in prop::collection::vec(any::<[u8; 2]>(), 0..400),
     ) {
-        Model::new(knows_renditions).run(&steps);
+        Model::new(knows_renditions, shows_past).run(&steps);
     }
 }
 
@@ -30,7 +31,7 @@ proptest! {
 /// reduced, and comes back when it reads again.
 #[test]
 fn a_slow_subscriber_is_forked_and_comes_back_without_a_key() {
-    let mut model = Model::new(true);
+    let mut model = Model::new(true, true);
     let [_fast, slow] = [model.join(), model.join()];
     for round in 0..400 {
         model.paint();
@@ -49,7 +50,7 @@ fn a_slow_subscriber_is_forked_and_comes_back_without_a_key() {
 /// Whoever comes back and falls behind again is forked again, although nobody has seen reduced meanwhile.
 #[test]
 fn who_falls_behind_again_is_forked_again() {
-    let mut model = Model::new(true);
+    let mut model = Model::new(true, true);
     let [_fast, slow] = [model.join(), model.join()];
     for forks in 1..=3 {
         for round in 0..400 {
@@ -64,10 +65,63 @@ fn who_falls_behind_again_is_forked_again() {
     }
 }
 
+/// Who is so far behind that what waits would take far longer than a picture gets a key, and reduced from there.
+#[test]
+fn who_is_far_behind_goes_on_with_a_key() {
+    let mut model = Model::new(true, true);
+    let [_fast, slow] = [model.join(), model.join()];
+    model.paint();
+    model.publish();
+    model.settle();
+    model.pass(1500);
+    // 200 kB/s for one who takes 20.
+    let mut rounds = 0;
+    while !model.is_reduced(slow) {
+        model.paint();
+        model.publish_sized([Some(10_000), Some(500)]);
+        model.settle_but(slow, rounds % 10 == 0);
+        model.pass(50);
+        rounds += 1;
+        assert!(rounds < 100, "still with live after 5 s");
+    }
+    assert_eq!(model.metric("tandem_relay_keys_wanted_total"), 1);
+    model.rest();
+}
+
+/// Of two that could not keep up, the one whose path takes what live has become goes back; the other one stays.
+#[test]
+fn who_can_keep_up_again_does_not_wait_for_who_cannot() {
+    let mut model = Model::new(true, true);
+    let [fast, medium, slow] = [model.join(), model.join(), model.join()];
+    for round in 0..1200 {
+        // 100 kB/s for one who takes 40 and one who takes 5; then 10 kB/s, of which reduced has what the slowest takes.
+        let (size, every) = if round < 600 { (5000, 1) } else { (1000, 2) };
+        let reduced = (round % 20 == 0).then_some(1000);
+        if round % every == 0 {
+            model.paint();
+            model.publish_sized([Some(size), reduced]);
+        }
+        model.settle_one(fast);
+        if round % 5 < 2 || model.is_reduced(medium) {
+            model.take_one(medium);
+        }
+        if round % 20 == 0 {
+            model.take_one(slow);
+        }
+        model.pass(50);
+        if round == 599 {
+            assert!(model.is_reduced(medium) && model.is_reduced(slow));
+        }
+    }
+    assert!(!model.is_reduced(medium), "its path takes four times what live has");
+    assert!(model.is_reduced(slow), "its path takes half of what live has");
+    model.rest();
+}
+
 /// Sixteen subscribers cost the publisher as much as one.
 #[test]
 fn many_subscribers_are_served_from_one_upload() {
-    let mut model = Model::new(true);
+    let mut model = Model::new(true, true);
     for _ in 0..16 {
         model.join();
     }
@@ -87,7 +141,7 @@ fn many_subscribers_are_served_from_one_upload() {
 /// ticket.
 #[test]
 fn who_takes_nothing_is_closed_after_fifteen_seconds_and_may_resume() {
-    let mut model = Model::new(true);
+    let mut model = Model::new(true, true);
     let [_fast, stuck] = [model.join(), model.join()];
     for round in 0..200 {
         model.paint();

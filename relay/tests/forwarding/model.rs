@@ -46,6 +46,8 @@ struct Subscriber {
     viewer: Viewer,
     visible: bool,
     may_view: bool,
+    /// Since when the relay lets it see the screen: the last record that had come by then, its epoch first.
+    views_since: Option<Option<(u64, u64)>>,
     /// Taken from the relay and on the way: live, reduced, keys.
     pipes: [VecDeque<Record>; 3],
     received: HashMap<LaneKey, u64>,
@@ -65,10 +67,14 @@ pub struct Model {
     instances: [Option<LaneInstance>; 3],
     subscribers: Vec<Subscriber>,
     revision: u64,
+    /// Whether the lead lets others see what was before they came.
+    shows_past: bool,
+    /// The last record of live that came to the relay.
+    uploaded: Option<(u64, u64)>,
 }
 
 impl Model {
-    pub fn new(knows_renditions: bool) -> Self {
+    pub fn new(knows_renditions: bool, shows_past: bool) -> Self {
         let metrics = Arc::new(Metrics::new());
         let mut model = Self {
             session: Session::new(SessionId([7; 16]), Timing::default(), metrics.clone()),
@@ -80,6 +86,8 @@ impl Model {
             instances: [None; 3],
             subscribers: Vec::new(),
             revision: 0,
+            shows_past,
+            uploaded: None,
         };
         model.connect_publisher();
         model
@@ -135,6 +143,7 @@ impl Model {
             viewer: Viewer::default(),
             visible: true,
             may_view: true,
+            views_since: None,
             pipes: Default::default(),
             received: HashMap::new(),
             taken: [0; 2],
@@ -152,6 +161,7 @@ impl Model {
             tenant: String::new(),
             role,
             permitted: Rights::of(&[Right::View, Right::Control]),
+            shows_past: role == Role::Lead && self.shows_past,
         };
         let told = Arc::new(Told::default());
         let seat = self.session.attach(sender, who, join, told.clone(), self.now);
@@ -170,7 +180,7 @@ impl Model {
         };
         let showing =
             subscriber.viewer.shown().map(|(epoch, point)| Showing { display: DISPLAY, epoch, point });
-        let join = Join { epoch: 50, attempt: None, showing: showing.into_iter().collect() };
+        let join = Join { epoch: 50, showing: showing.into_iter().collect(), ..Join::default() };
         let (sender, role) = (subscriber.sender, if at == 0 { Role::Lead } else { Role::Collaborator });
         subscriber.viewer.disconnected();
         subscriber.pipes = Default::default();
@@ -228,6 +238,8 @@ impl Model {
             prompt_open: false,
         };
         self.say(seat, control::Message::Grants(grants));
+        let since = &mut self.subscribers[at].views_since;
+        *since = if view { since.or(Some(self.uploaded)) } else { None };
         if !view {
             // Its lanes are gone, and its account with them.
             self.listen(at);
@@ -293,6 +305,9 @@ impl Model {
                 self.instances[which] = Some(instance);
             }
             self.session.record(seat, self.instances[which].unwrap(), &record, self.now).unwrap();
+            if which == 0 {
+                self.uploaded = self.uploaded.max(Some((record.header.epoch, record.header.seq)));
+            }
         }
     }
 
@@ -343,7 +358,18 @@ impl Model {
             if key.kind == LaneKind::Screen {
                 subscriber.taken[which] += 1;
             }
-            subscriber.pipes[which].push_back(parse(key.kind, bytes));
+            let record = parse(key.kind, bytes);
+            if let (Some(since), false, true) =
+                (subscriber.views_since.flatten(), self.shows_past, which != 1)
+            {
+                // A key shows the record before its start, which then was there already.
+                let record = (record.header.epoch, record.header.seq + u64::from(key.kind == LaneKind::Key));
+                assert!(
+                    record > since,
+                    "{at} is sent {record:?} of {key:?}, and may see what came after {since:?}"
+                );
+            }
+            subscriber.pipes[which].push_back(record);
         }
         count
     }
@@ -438,16 +464,24 @@ impl Model {
 
     /// The publisher encodes all it may, and it arrives.
     pub fn publish(&mut self) {
+        self.publish_sized([Some(24), Some(24)]);
+    }
+
+    /// An update of so many bytes of each rendition of which there shall be one.
+    pub fn publish_sized(&mut self, sizes: [Option<usize>; 2]) {
         self.answer();
-        for which in 0..2 {
-            self.publisher.encode(which, false, 1, 24);
+        for (which, size) in sizes.into_iter().enumerate() {
+            if let Some(size) = size {
+                self.publisher.encode(which, false, 1, size);
+            }
         }
         for which in 0..3 {
             self.upload(which, usize::MAX);
         }
     }
 
-    fn settle_one(&mut self, at: usize) {
+    /// A subscriber has what there is.
+    pub fn settle_one(&mut self, at: usize) {
         if at >= self.subscribers.len() {
             return;
         }
@@ -475,12 +509,16 @@ impl Model {
         for at in (0..self.subscribers.len()).filter(|&at| at != slow) {
             self.settle_one(at);
         }
-        for which in 0..2 {
-            if takes_one && self.take(slow, which, 1) == 1 {
-                self.show(slow, which, 1);
-                self.acknowledge(slow);
-                return;
-            }
+        if takes_one {
+            self.take_one(slow);
+        }
+    }
+
+    /// A subscriber takes one record, keys last.
+    pub fn take_one(&mut self, at: usize) {
+        if let Some(which) = (0..3).find(|&which| self.take(at, which, 1) == 1) {
+            self.show(at, which, 1);
+            self.acknowledge(at);
         }
     }
 
