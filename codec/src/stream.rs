@@ -51,11 +51,12 @@ pub(crate) struct Settings {
 
 impl Settings {
     fn apply(self, context: &mut CCtx<'_>) -> Result<(), usize> {
+        let long_distance = self.window_log >= LONG_DISTANCE_FROM;
         // zstd indexes only the last 2^(hash log + 3) bytes of a prefix, silently. So the table must fit the picture;
         // a small window is chosen to save memory and then bounds the table too.
-        let needed = self.history_len.max(1).ilog2() + 1;
+        // Long-distance matching indexes all of it by itself, and reading history then takes less time with a smaller table.
+        let needed = self.history_len.max(1).ilog2() + 1 - u32::from(long_distance);
         let hash_log = needed.min(u32::from(self.window_log)).saturating_sub(3).max(10);
-        let long_distance = self.window_log >= LONG_DISTANCE_FROM;
         let parameters = [
             CParameter::CompressionLevel(self.level),
             CParameter::WindowLog(u32::from(self.window_log)),
