@@ -6,10 +6,13 @@
 
 mod consent;
 mod display;
+mod entrance;
 mod feedback;
 mod lag;
+mod lanes;
 mod ledger;
 mod member;
+mod presence;
 mod rate;
 mod reader;
 mod screens;
@@ -20,25 +23,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tandem_protocol::message::{self, Rights, Role, SessionState, control};
-use tandem_protocol::{
-    AttemptId, Close, DisplayId, Flags, LaneKey, LaneKind, Point, Record, Sender, SessionId, limits,
-};
+use tandem_protocol::message::{self, Rights, Role, control};
+use tandem_protocol::{AttemptId, Close, DisplayId, LaneKind, Point, Record, Sender, SessionId, limits};
 
-use crate::metrics::{Dropped, Metrics, Stalled};
-use crate::outbox::{Outbox, Pull, Slot, Wake};
+use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Wake};
 use crate::stream::StreamError;
 
 use display::Display;
 pub use ledger::Account;
 pub use member::Who;
 use member::{Link, Member, Online};
-
-/// Most bytes of other records than screens that wait for one slow receiver. A subscriber that lets this much of anything
-/// but bulk pile up is closed.
-const QUEUE_MAX: usize = 1 << 20;
-/// And that wait before the sender of input, files or the clipboard is held up.
-const BULK_MAX: usize = QUEUE_MAX / 4;
+pub use presence::SessionStatus;
 
 /// A session of the relay.
 #[derive(Debug)]
@@ -263,162 +259,6 @@ impl Session {
         }
     }
 
-    /// A client opened a lane.
-    ///
-    /// # Errors
-    /// A [`Breach`] if it may not open such a lane at all, whatever its rights.
-    pub fn lane_opened(&mut self, seat: Seat, lane: LaneInstance, key: LaneKey) -> Result<(), Breach> {
-        let Some(member) = self.members.get_mut(&seat.sender) else { return Ok(()) };
-        if key.sender != seat.sender {
-            return Err(Breach::protocol("a lane of another sender"));
-        }
-        let publisher = member.is_publisher();
-        let allowed = match key.kind {
-            LaneKind::Control => false,
-            LaneKind::Input => !publisher,
-            LaneKind::Screen | LaneKind::Key | LaneKind::Cursor | LaneKind::Audio => publisher,
-            _ => true,
-        };
-        if !allowed {
-            return Err(Breach {
-                close: Close::FORBIDDEN,
-                reason: format!("{:?} lanes are not this participant's", key.kind),
-            });
-        }
-        if let Some(online) = self.online(seat) {
-            online.lanes.retain(|_, known| known.key != key);
-            if online.lanes.len() >= limits::LANES_MAX {
-                return Err(Breach { close: Close::LIMIT, reason: "too many lanes".into() });
-            }
-            online.lanes.insert(lane, member::InLane { key, stale: false });
-            if key.kind.is_screen() {
-                self.screen_lane_opened(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// A client's lane ended.
-    pub fn lane_ended(&mut self, seat: Seat, lane: LaneInstance) {
-        if let Some(online) = self.online(seat) {
-            online.lanes.remove(&lane);
-        }
-    }
-
-    /// A record arrived on a lane.
-    ///
-    /// # Errors
-    /// A [`Breach`] of the protocol.
-    pub fn record(
-        &mut self,
-        seat: Seat,
-        lane: LaneInstance,
-        record: &Record,
-        now: Instant,
-    ) -> Result<Taken, Breach> {
-        if record.header.sender != seat.sender {
-            return Err(Breach::protocol("a record of another sender"));
-        }
-        let Some(online) = self.online(seat) else { return Ok(Taken::Yes) };
-        let Some(&member::InLane { key, stale }) = online.lanes.get(&lane) else { return Ok(Taken::Yes) };
-        if record.header.epoch != online.epoch {
-            return Err(Breach::protocol("a record of another epoch"));
-        }
-        if stale {
-            self.metrics.dropped(Dropped::Stale, record.bytes.len());
-            return Ok(Taken::Yes);
-        }
-        match key.kind {
-            LaneKind::Screen | LaneKind::Key => self.screen_record(key, record, now)?,
-            kind if self.is_publisher(seat.sender) => {
-                if kind.is_bulk() && !self.has_room(seat.sender, key, record.bytes.len()) {
-                    return Ok(Taken::NoRoom);
-                }
-                self.publish(seat.sender, key, record);
-            }
-            _ => return Ok(self.submit(seat.sender, key, record)),
-        }
-        Ok(Taken::Yes)
-    }
-
-    /// The publisher's chat, peer, cursor, audio and bulk records, to all who may have them.
-    fn publish(&mut self, publisher: Sender, key: LaneKey, record: &Record) {
-        if record.header.flags.contains(Flags::LATEST) && self.latest.len() < 64 {
-            self.latest.insert((key.kind, record.header.record_type), record.clone());
-        }
-        let receivers: Vec<Sender> = self.members.keys().copied().filter(|&to| to != publisher).collect();
-        for to in receivers {
-            self.forward(to, key, record);
-        }
-    }
-
-    /// Whether so many bytes more of the publisher's bulk can wait for each who may have them. So files go as fast as the
-    /// slowest of their receivers, and none is closed for being slow.
-    fn has_room(&self, publisher: Sender, key: LaneKey, len: usize) -> bool {
-        let right = key.kind.right(true);
-        self.members.iter().filter(|&(&to, _)| to != publisher).all(|(_, member)| {
-            let Some(online) = member.online().filter(|_| right.is_none_or(|right| member.may(right))) else {
-                return true;
-            };
-            let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
-            waiting == 0 || waiting + len <= BULK_MAX
-        })
-    }
-
-    /// Queues a record for a participant, on the lane of this key, if its rights allow.
-    fn forward(&mut self, to: Sender, key: LaneKey, record: &Record) {
-        let Some(member) = self.members.get_mut(&to) else { return };
-        let allowed = key.kind.right(!member.is_publisher()).is_none_or(|right| member.may(right));
-        let Link::Online(online) = &mut member.link else { return };
-        if !allowed {
-            return;
-        }
-        let slot = online
-            .outbox
-            .find(key)
-            .unwrap_or_else(|| online.outbox.open(key, crate::outbox::Source::queue()));
-        if online.outbox.queued_bytes(slot) > QUEUE_MAX {
-            online.outbox.stalled(Stalled::Queue, "too much is waiting");
-            return;
-        }
-        online.outbox.push(slot, record);
-        self.metrics.forwarded(key.kind, record.bytes.len());
-    }
-
-    /// A subscriber's records, to the publisher; what it says in chat, to everybody.
-    fn submit(&mut self, from: Sender, key: LaneKey, record: &Record) -> Taken {
-        let len = record.bytes.len();
-        let prompting = self.members.values().any(|member| member.prompt_open);
-        let Some(sender) = self.members.get(&from) else { return Taken::Yes };
-        let dropped = if key.kind.right(false).is_some_and(|right| !sender.may(right)) {
-            Some(Dropped::NoRight)
-        } else if key.kind == LaneKind::Input && prompting {
-            Some(Dropped::Prompt)
-        } else {
-            None
-        };
-        let publisher = self.publisher();
-        let online = publisher.and_then(|to| Some((to, self.members.get_mut(&to)?.online_mut()?)));
-        let Some((to, online)) = online.filter(|_| dropped.is_none()) else {
-            self.metrics.dropped(dropped.unwrap_or(Dropped::Away), len);
-            return Taken::Yes;
-        };
-        let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
-        // A single record may be larger.
-        if waiting > 0 && waiting + len > BULK_MAX {
-            return Taken::NoRoom;
-        }
-        self.forward(to, key, record);
-        if key.kind == LaneKind::Chat {
-            let others: Vec<Sender> =
-                self.members.keys().copied().filter(|&other| other != from && other != to).collect();
-            for other in others {
-                self.forward(other, key, record);
-            }
-        }
-        Taken::Yes
-    }
-
     /// A control message arrived.
     ///
     /// # Errors
@@ -476,59 +316,9 @@ impl Session {
         }
     }
 
-    /// Takes the next record of a lane for its writer.
-    pub fn pull(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
-        let Some(online) = self.online(seat) else { return Pull::Reset };
-        if online.outbox.is_screen(slot) {
-            return self.pull_screen(seat, slot, now);
-        }
-        let kind = online.outbox.key(slot).map(|key| key.kind);
-        let pulled = online.outbox.pop(slot);
-        if matches!(pulled, Pull::Record(_)) {
-            if kind.is_some_and(|kind| kind.is_bulk() || kind == LaneKind::Input) {
-                self.wake_senders(seat.sender);
-            }
-            if !self.is_publisher(seat.sender) {
-                self.key_taken(seat, slot, now);
-            }
-        }
-        pulled
-    }
-
     /// The outbox of a seat, while it is the participant's present one.
     pub fn outbox(&mut self, seat: Seat) -> Option<&mut Outbox> {
         self.online(seat).map(|online| &mut online.outbox)
-    }
-
-    /// When [`Session::tick`] is next needed for what cannot wait for the regular one.
-    pub fn deadline(&self, seat: Seat) -> Option<Instant> {
-        let member = self.members.get(&seat.sender)?;
-        member.online().filter(|online| online.connection == seat.connection && member.is_publisher())?;
-        // The publisher's connection keeps the time of its screens.
-        let feedback = self.displays.values().flat_map(Display::feedback_due);
-        feedback.chain(self.upkeep_due).min()
-    }
-
-    /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called at the deadline and a few times a second.
-    pub fn tick(&mut self, now: Instant) {
-        let heartbeat = self.heartbeat();
-        let grace = self.timing.grace;
-        let count = self.members.len();
-        for member in self.members.values_mut() {
-            if let Link::Online(online) = &mut member.link {
-                online.beat(heartbeat, now);
-            }
-        }
-        let gone = |member: &Member| matches!(member.link, Link::Offline { since } if now.saturating_duration_since(since) > grace);
-        self.left.extend(self.members.extract_if(.., |_, member| gone(member)).map(|(sender, _)| sender));
-        if self.members.len() < count {
-            self.announce();
-            if self.members.values().all(|member| member.online().is_none()) {
-                self.ended.get_or_insert(Close::TICKET_EXPIRED);
-            }
-        }
-        self.upkeep(now);
-        self.send_feedback(now);
     }
 
     /// Whether nobody has ever joined, or nobody is left.
@@ -536,67 +326,9 @@ impl Session {
         self.members.is_empty()
     }
 
-    /// Where the session stands (docs/protocol.md, section 7).
-    pub fn state(&self) -> SessionState {
-        let online = |publisher: bool| {
-            self.members.values().any(|m| m.is_publisher() == publisher && m.online().is_some())
-        };
-        let customer_known = self.publisher().is_some();
-        match (online(true), online(false)) {
-            (true, true) => SessionState::Active,
-            (true, false) => SessionState::Waiting,
-            (false, _) if customer_known => SessionState::Reconnecting,
-            (false, _) => SessionState::Connecting,
-        }
-    }
-
-    /// How it stands, for the desk.
-    pub fn status(&self) -> SessionStatus {
-        let customer = self.publisher().and_then(|sender| self.members.get(&sender));
-        SessionStatus {
-            state: self.state(),
-            customer_online: customer.is_some_and(|member| member.online().is_some()),
-            ended: self.ended,
-        }
-    }
-
-    fn heartbeat(&self) -> Duration {
-        match self.state() {
-            SessionState::Active | SessionState::Reconnecting => self.timing.heartbeat_active,
-            _ => self.timing.heartbeat_waiting,
-        }
-    }
-
-    /// Tells everybody who is here.
-    fn announce(&mut self) {
-        self.revision += 1;
-        let roster = message::Roster {
-            revision: self.revision,
-            state: self.state().into(),
-            participants: self.members.iter().map(|(&sender, member)| member.participant(sender)).collect(),
-        };
-        for member in self.members.values_mut() {
-            if let Link::Online(online) = &mut member.link {
-                online.outbox.control(control::Message::Roster(roster.clone()));
-                // Whoever waited for room at somebody who has left need not any more.
-                online.outbox.wake_changed();
-            }
-        }
-    }
-
     fn tell(&mut self, to: Sender, message: control::Message) {
         if let Some(online) = self.members.get_mut(&to).and_then(Member::online_mut) {
             online.outbox.control(message);
-        }
-    }
-
-    /// Something was taken by `receiver`: those whose records found no room there may try again.
-    fn wake_senders(&self, receiver: Sender) {
-        let to_publisher = self.is_publisher(receiver);
-        for member in self.members.values().filter(|member| member.is_publisher() != to_publisher) {
-            if let Some(online) = member.online() {
-                online.outbox.wake_changed();
-            }
         }
     }
 
@@ -612,17 +344,6 @@ impl Session {
         let online = self.members.get_mut(&seat.sender)?.online_mut()?;
         (online.connection == seat.connection).then_some(online)
     }
-}
-
-/// How a session stands, for the desk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionStatus {
-    /// Where it is in its life.
-    pub state: SessionState,
-    /// Whether its customer is connected.
-    pub customer_online: bool,
-    /// Why it has ended, if it has.
-    pub ended: Option<Close>,
 }
 
 /// What a connection brings along when it joins.

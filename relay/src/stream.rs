@@ -5,6 +5,8 @@
 //! crosses a segment's start without noticing; who is not enters at a start from black, or at one whose key is here; who
 //! shows the update that a start names as its `from` may enter there too, from the other rendition.
 
+mod ways;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -312,129 +314,6 @@ impl Stream {
             Some(_) => Err(StreamError::Segment(segment)),
             None => Err(StreamError::NoStart),
         }
-    }
-
-    /// Takes a part of a key. The key of a segment whose start is still to come is kept for it.
-    ///
-    /// # Errors
-    /// [`StreamError::KeySize`].
-    pub fn push_key(&mut self, record: &Record) -> Result<PushedKey, StreamError> {
-        let Some(screen) = record.header.screen else { return Ok(PushedKey::Useless) };
-        let (epoch, segment) = (record.header.epoch, screen.segment);
-        let begun = self.arriving.take_if(|key| (key.epoch, key.segment) == (epoch, segment));
-        let mut key = begun.unwrap_or_else(|| Key { epoch, segment, parts: Vec::new(), bytes: 0 });
-        key.bytes += record.bytes.len();
-        if key.bytes > limits::ASSEMBLED_MAX {
-            return Err(StreamError::KeySize);
-        }
-        key.parts.push(record.bytes.clone());
-        if record.header.flags.contains(Flags::MORE) {
-            self.arriving = Some(key);
-            return Ok(PushedKey::Part);
-        }
-        // It shows the record before its start.
-        let early = self.epoch != Some(epoch) || record.header.seq.saturating_add(1) >= self.next_seq;
-        match self.key_came(key) {
-            None => Ok(PushedKey::Whole),
-            Some(key) if early => {
-                self.early = Some(key);
-                Ok(PushedKey::Part)
-            }
-            Some(_) => Ok(PushedKey::Useless),
-        }
-    }
-
-    /// Gives a whole key to its start; back if that is not held.
-    fn key_came(&mut self, key: Key) -> Option<Key> {
-        let of = |start: &Start| start.segment == key.segment;
-        let at = self.starts.iter().rposition(of).filter(|_| self.epoch == Some(key.epoch));
-        let Some(at) = at else { return Some(key) };
-        self.key_bytes = Some(key.bytes);
-        // Who enters does so by the newest.
-        for older in self.starts.iter_mut().take(at) {
-            older.key = None;
-        }
-        self.starts[at].key = Some(key);
-        None
-    }
-
-    /// Whether the newest segment can be entered by its key.
-    pub fn has_key(&self) -> bool {
-        self.starts.back().is_some_and(|start| start.key.is_some())
-    }
-
-    /// The cheapest way in for who has nothing, not before this ordinal. `None`: the publisher must be asked for a start with a
-    /// key.
-    pub fn entry(&self, not_before: u64) -> Option<Entry> {
-        let start = self.way_in(not_before)?;
-        let position = Position::entering(start.at);
-        let key = start.key.as_ref().filter(|_| start.from.is_some()).map(|key| key.parts.clone());
-        Some(Entry {
-            position,
-            key: key.unwrap_or_default(),
-            bytes: start.key_bytes() + self.queued(position),
-        })
-    }
-
-    fn way_in(&self, not_before: u64) -> Option<&Start> {
-        let least = not_before.max(self.first());
-        let mut best: Option<(u64, &Start)> = None;
-        for start in self.starts.iter().rev() {
-            if start.at >= least && (start.from.is_none() || start.key.is_some()) {
-                let bytes = start.key_bytes() + self.queued(Position::entering(start.at));
-                if best.is_none_or(|(least, _)| bytes < least) {
-                    best = Some((bytes, start));
-                }
-            }
-            // From before a jump nobody comes past it, and before a start from black nothing is of use.
-            if start.jumps || start.from.is_none() {
-                break;
-            }
-        }
-        best.map(|(_, start)| start)
-    }
-
-    /// Whether a key has begun to come, or its start is still to.
-    pub fn key_is_arriving(&self) -> bool {
-        self.arriving.is_some() || self.early.is_some()
-    }
-
-    /// About how large a key is: as the last one, else as the first picture was.
-    pub fn key_estimate(&self) -> Option<u64> {
-        self.key_bytes.or_else(|| self.first_picture.map(|(_, bytes)| bytes)).map(|bytes| bytes as u64)
-    }
-
-    /// The start by which who shows `from` enters here, if it is held.
-    pub fn bridge(&self, from: Point) -> Option<Position> {
-        self.find_bridge(|point| point == from)
-    }
-
-    /// The first start by which who shows `from`, or will show what follows it, can enter here.
-    pub fn bridge_ahead(&self, from: Point) -> Option<Position> {
-        self.find_bridge(|point| point.rendition == from.rendition && point.seq >= from.seq)
-    }
-
-    fn find_bridge(&self, leads: impl Fn(Point) -> bool) -> Option<Position> {
-        let first = self.first();
-        let start = self.starts.iter().find(|start| start.at >= first && start.from.is_some_and(&leads))?;
-        Some(Position::entering(start.at))
-    }
-
-    /// The position of a subscriber that shows `point` of this epoch, if what follows is held.
-    pub fn after(&self, epoch: u64, point: Point) -> Option<Position> {
-        if self.epoch != Some(epoch) {
-            return None;
-        }
-        let next = self.records.partition_point(|held| held.point.seq <= point.seq);
-        let (follows, inside) = match next.checked_sub(1).map(|at| &self.records[at]) {
-            Some(held) => (held.point == point, held.more),
-            None => {
-                let first = self.records.front().map_or(self.next_seq, |held| held.point.seq);
-                (point.seq.checked_add(1) == Some(first), false)
-            }
-        };
-        let at = self.first() + next as u64;
-        follows.then_some(Position { at, entering: false, inside, shows: Some(point) })
     }
 
     /// What is at a position. The position moves behind it.

@@ -1,9 +1,10 @@
 //! The session driven in memory, with a clock of the tests' own.
 
 use super::*;
+use crate::outbox::{Pull, Slot};
 use parking_lot::Mutex;
 use tandem_protocol::message::{Control, Grants, Right, Visible, types};
-use tandem_protocol::{Header, Rendition, ScreenHeader, ScreenKind};
+use tandem_protocol::{Flags, Header, LaneKey, Rendition, ScreenHeader, ScreenKind};
 
 /// What the session told a connection.
 #[derive(Default)]

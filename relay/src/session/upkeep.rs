@@ -183,7 +183,8 @@ fn judge_live(
         (reader.target, reader.overtaken) = (Rendition::LIVE, false);
     }
     let drains = reader.target == Rendition::REDUCED && !reader.overtaken && !reader.will_cross(display);
-    let key = live.key_estimate().filter(|_| drains && !display.asked.fork.is_ignored());
+    let answers = !display.asked.fork.is_ignored() && !display.asked.key.is_ignored();
+    let key = live.key_estimate().filter(|_| drains && answers);
     if key.is_some_and(|key| paths.prefers_key(live.queued(position), key)) {
         reader.overtake(now);
     }
