@@ -7,7 +7,7 @@
 //! for about as many bytes as the caller allows. What didn't fit simply still differs next time, when the picture may
 //! have gone on: pixels that were replaced before they could be sent are never coded.
 //!
-//! An update is a list of **patches**: copies within the shadow (scrolls), **strips** (boxes of at most 32 rows as
+//! An update is a list of **patches**: copies within the shadow (what moved), **strips** (boxes of at most 32 rows as
 //! plain blue, green, red), and median-edge strips (the same for what looks like a photograph, as residuals). These go
 //! through one or two zstd streams whose history is what makes updates small, so an update builds on all before it in
 //! its **segment**.
