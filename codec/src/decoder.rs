@@ -139,6 +139,12 @@ impl Decoder {
         self.regions.waits(serial)
     }
 
+    /// Notes that its caller shows a video picture itself, over this decoder's picture. Answers where, or `None` if it comes too
+    /// late.
+    pub fn take_awaited(&mut self, serial: u64) -> Option<Rect> {
+        self.regions.take(serial)
+    }
+
     /// Shows a decoded video picture: the pixels of its rectangle, four bytes each in this decoder's order, rows without gaps.
     /// Answers where, or `None` if it comes too late or is not as large.
     pub fn show_video(&mut self, serial: u64, pixels: &[u8]) -> Option<Rect> {
@@ -381,8 +387,8 @@ fn check_patches(mut plain: Reader<'_>, size: Size, allowed: Allowed) -> Result<
                 found.running.step(&video, size)?;
                 found.video = found.video.checked_add(video.len as usize).ok_or(DecodeError::Length)?;
                 found.videos.push(video);
-                // Each region ends and begins at most once.
-                if found.videos.len() > 2 * VIDEO_REGIONS {
+                // Each region ends, begins and is settled at most once.
+                if found.videos.len() > 3 * VIDEO_REGIONS {
                     return Err(DecodeError::Bounds);
                 }
             }
@@ -417,8 +423,11 @@ impl Painter<'_> {
                     changed.push(rect);
                 }
                 // Only the shadow changes: what is shown stays until there is something else to show.
+                Patch::Video(Video { rect, step: VideoStep::Begin | VideoStep::End, .. }) => {
+                    self.picture.blacken(rect);
+                }
+                Patch::Video(Video { rect, step: VideoStep::Show, .. }) => changed.push(rect),
                 Patch::Video(Video { step: VideoStep::GoOn, .. }) => {}
-                Patch::Video(Video { rect, .. }) => self.picture.blacken(rect),
             }
         }
         Ok(changed)

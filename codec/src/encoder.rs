@@ -301,7 +301,7 @@ impl Encoder {
         self.video.set(on && self.options.video);
     }
 
-    /// Where video goes on: there the shadow is what was coded last, and subscribers show nearly that.
+    /// Where video goes on, or has ended and is not exact yet: there subscribers show nearly what was coded last.
     pub fn video_regions(&self) -> impl Iterator<Item = Rect> {
         self.video.regions()
     }
@@ -382,6 +382,9 @@ impl Encoder {
         let Order { first, then } = slice::arrange(&self.owed, picture, regions, hints.pointer, budget);
         let left = sending.send(first, budget / 2)?;
         let left = sending.send(Order::merge(left, then), budget)?;
+        if self.video.settle(&mut sending.writer, &left)? {
+            sending.spent = sending.writer.flush()?;
+        }
         self.video.spent(sending.spent - video);
         let pixels = sending.writer.finish(&mut body);
         self.owed.keep(&left);

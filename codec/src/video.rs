@@ -16,7 +16,7 @@ use self::rate::Rate;
 use crate::error::StreamError;
 use crate::lossless::Writer;
 use crate::owed::{BAND, Owed, Region};
-use crate::picture::{Copy, HISTORY_LEAD, PACKED, Picture, PictureRef, Rect, Size};
+use crate::picture::{Copy, HISTORY_LEAD, PACKED, PIXEL, Picture, PictureRef, Rect, Size};
 use crate::wire::{CodedSize, VIDEO_REGIONS, Video, VideoStep};
 
 mod grid;
@@ -43,6 +43,9 @@ const SPILLS: u8 = 4;
 /// No further from it than this, along at least this part of its side.
 const SPILL_MAX: u16 = 64;
 const SPILL_PART: u16 = 4;
+/// A picture whose pixels differ by so much from the one before, on average, and by so many times the usual, is a cut.
+const CUT_MIN: f32 = 12.0;
+const CUT: f32 = 3.0;
 /// Regions at the same time.
 const REGIONS_MAX: usize = 4;
 /// Pieces of copies that are smaller are not worth a patch.
@@ -67,6 +70,8 @@ struct Moving {
     /// What moves right beside it, with it, and in how many pictures it did.
     spill: Rect,
     spills: u8,
+    /// How much its pixels change from picture to picture, on average.
+    jump: f32,
 }
 
 impl Moving {
@@ -84,6 +89,7 @@ impl Moving {
             fills: None,
             spill: rect,
             spills: 0,
+            jump: 0.0,
         }
     }
 
@@ -123,27 +129,41 @@ impl Moving {
 pub(crate) struct Plane {
     /// Video may be sent.
     on: bool,
+    /// There is no H.264 to be had here.
+    failed: bool,
     grid: Option<Grid>,
     size: Size,
     regions: Vec<Moving>,
     /// Patches that are to be written: regions that have ended.
     ended: Vec<Video>,
+    /// Where regions have ended and something of them may still be shown.
+    settling: Vec<Rect>,
     /// Bytes that the lossless plane took lately of an update.
     lossless: f32,
 }
 
 impl Plane {
     pub(crate) fn new(on: bool, size: Size) -> Self {
-        Self { on, grid: None, size, regions: Vec::new(), ended: Vec::new(), lossless: 0.0 }
+        Self {
+            on,
+            failed: false,
+            grid: None,
+            size,
+            regions: Vec::new(),
+            ended: Vec::new(),
+            settling: Vec::new(),
+            lossless: 0.0,
+        }
     }
 
     /// Allows video or not; without it the regions end with the next picture. Answers what was before.
     pub(crate) fn set(&mut self, on: bool) -> bool {
-        std::mem::replace(&mut self.on, on)
+        std::mem::replace(&mut self.on, on && !self.failed)
     }
 
+    /// Where video is, or was and is not exact yet.
     pub(crate) fn regions(&self) -> impl Iterator<Item = Rect> {
-        self.regions.iter().map(|region| region.rect)
+        self.regions.iter().map(|region| region.rect).chain(self.settling.iter().copied())
     }
 
     pub(crate) fn has_regions(&self) -> bool {
@@ -262,6 +282,7 @@ impl Plane {
         // One that has not begun in this segment yet has ended with the last.
         if !begins {
             self.ended.push(end_of(number, rect));
+            self.settling.push(rect);
         }
         shadow.blacken(rect);
         owed.mark(rect, at);
@@ -301,6 +322,23 @@ impl Plane {
         }
     }
 
+    /// Where regions have ended and nothing is `left` to be sent: from now on the shadow is shown there. Its black pixels were
+    /// never painted. Answers whether something was written.
+    pub(crate) fn settle(&mut self, writer: &mut Writer<'_>, left: &[Region]) -> Result<bool, StreamError> {
+        let is_left = |rect: &Rect| left.iter().any(|part| part.rect.intersects(*rect));
+        let (settling, settled): (Vec<Rect>, _) = self.settling.drain(..).partition(is_left);
+        self.settling = settling;
+        let mut parts = settled;
+        for rect in self.regions.iter().map(|region| region.rect) {
+            parts = parts.into_iter().flat_map(|part| part.without(rect)).collect();
+        }
+        parts.truncate(VIDEO_REGIONS);
+        for &rect in &parts {
+            writer.video(Video { step: VideoStep::Show, ..end_of(0, rect) }, &[])?;
+        }
+        Ok(!parts.is_empty())
+    }
+
     /// Notes how much the lossless plane took of an update.
     pub(crate) fn spent(&mut self, lossless: usize) {
         self.lossless = (lossless as f32).max(0.7 * self.lossless + 0.3 * lossless as f32);
@@ -323,9 +361,10 @@ impl Plane {
         for region in self.regions.iter_mut().filter(|region| region.changed) {
             let share = budget as f64 * region.rect.pixels() as f64 / pixels as f64;
             bytes.clear();
-            let Some(video) = region.code(picture, share as usize, &mut bytes) else {
+            let is_cut = region.is_cut(picture, shadow);
+            let Some(video) = region.code(picture, is_cut, share as usize, &mut bytes) else {
                 // It rests from now on, which brings it back to the lossless plane.
-                (self.on, region.changed) = (false, false);
+                (self.on, self.failed, region.changed) = (false, true, false);
                 continue;
             };
             writer.video(video, &bytes)?;
@@ -373,15 +412,39 @@ fn end_of(region: u8, rect: Rect) -> Video {
 }
 
 impl Moving {
+    /// Whether its picture has little to do with the one before: such a one costs as much as a first one.
+    fn is_cut(&mut self, picture: PictureRef<'_>, before: &Picture) -> bool {
+        let (mut sum, mut count) = (0, 0);
+        for y in self.rect.rows().step_by(8) {
+            let (now, _) = picture.row(y)[self.rect.span(PIXEL)].as_chunks::<PIXEL>();
+            let (then, _) = before.row(y)[self.rect.span(PIXEL)].as_chunks::<PIXEL>();
+            for (now, then) in now.iter().zip(then).step_by(8) {
+                sum += u32::from(now[1].abs_diff(then[1]));
+                count += 1;
+            }
+        }
+        let jump = sum as f32 / count.max(1) as f32;
+        let usual = self.jump;
+        self.jump = 0.8 * usual + 0.2 * jump;
+        jump > CUT_MIN && jump > CUT * usual
+    }
+
     /// Codes its picture. `None` if H.264 is not to be had.
-    fn code(&mut self, picture: PictureRef<'_>, target: usize, bytes: &mut Vec<u8>) -> Option<Video> {
+    fn code(
+        &mut self,
+        picture: PictureRef<'_>,
+        is_cut: bool,
+        target: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Option<Video> {
         if self.coder.is_none() {
             self.coder = Coder::new(Size { w: self.rect.w, h: self.rect.h });
         }
         let coder = self.coder.as_mut()?;
-        let qp = self.rate.qp(self.begins, target);
+        let is_whole = self.begins || is_cut;
+        let qp = self.rate.qp(is_whole, target);
         coder.encode(picture, self.rect, self.begins, qp, bytes).ok()?;
-        self.rate.learn(self.begins, qp, target, bytes.len());
+        self.rate.learn(is_whole, qp, target, bytes.len());
         let step = if self.begins { VideoStep::Begin } else { VideoStep::GoOn };
         (self.begins, self.changed) = (false, false);
         let len = u32::try_from(bytes.len()).ok()?;

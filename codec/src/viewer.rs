@@ -167,6 +167,11 @@ impl Viewer {
         std::mem::take(&mut self.videos)
     }
 
+    /// Notes that a video picture is shown beside this viewer's picture, as [`Decoder::take_awaited`] does.
+    pub fn take_awaited(&mut self, serial: u64) -> Option<Rect> {
+        self.decoder.take_awaited(serial)
+    }
+
     /// Shows a decoded video picture, as [`Decoder::show_video`] does.
     pub fn show_video(&mut self, serial: u64, pixels: &[u8]) -> Option<Rect> {
         self.decoder.show_video(serial, pixels)

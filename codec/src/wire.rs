@@ -115,6 +115,8 @@ pub(crate) enum VideoStep {
     Begin = 1,
     /// There are no more; the shadow is black there, and what is shown stays.
     End = 2,
+    /// What is shown there is the shadow from now on.
+    Show = 3,
 }
 
 impl Patch {
@@ -155,7 +157,7 @@ impl Video {
                 && coded - shown <= VIDEO_MARGIN
         };
         match self.step {
-            VideoStep::End => self.len == 0 && self.coded == CodedSize::default(),
+            VideoStep::End | VideoStep::Show => self.len == 0 && self.coded == CodedSize::default(),
             VideoStep::Begin | VideoStep::GoOn => {
                 self.len > 0 && fits(self.rect.w, size.w, crop.0) && fits(self.rect.h, size.h, crop.1)
             }
@@ -199,6 +201,7 @@ impl<'a> Reader<'a> {
             0 => VideoStep::GoOn,
             1 => VideoStep::Begin,
             2 => VideoStep::End,
+            3 => VideoStep::Show,
             _ => return Err(DecodeError::Patch(kind::VIDEO)),
         };
         let rect = self.rect(size)?;

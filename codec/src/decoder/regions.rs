@@ -68,6 +68,7 @@ impl Running {
                 *region = None;
                 Ok(())
             }
+            VideoStep::Show => Ok(()),
         }
     }
 }
@@ -105,7 +106,7 @@ impl Regions {
 
     /// Takes the picture of a patch.
     pub(super) fn push(&mut self, video: &Video, bytes: &[u8]) {
-        if video.step == VideoStep::End {
+        if matches!(video.step, VideoStep::End | VideoStep::Show) {
             return;
         }
         self.serial += 1;

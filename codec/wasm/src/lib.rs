@@ -6,8 +6,8 @@
 //! call of `view_input` or `view_apply`, which may move things and grow the memory (and with it detach every view of
 //! its buffer in JavaScript).
 //!
-//! Video comes undecoded: the report lists the pictures that a record has brought, and whoever decoded one writes its pixels where
-//! [`view_staging`] says and calls [`view_show_video`].
+//! Video comes undecoded: the report lists the pictures that a record has brought, and whoever has decoded one draws
+//! it over the picture if [`view_show_video`] says so. The picture in this module is black there, or shows what was there before.
 //!
 //! A trap leaves the instance useless: drop it, make another and ask for a key.
 
@@ -37,7 +37,6 @@ pub struct View {
     videos: Vec<Video>,
     /// What `videos` points to.
     pictures: Vec<VideoPicture>,
-    staging: Vec<u8>,
     error: String,
     report: Report,
 }
@@ -140,7 +139,6 @@ pub extern "C" fn view_new(pixels_max: u32, window_log_max: u32) -> *mut View {
         rects: Vec::new(),
         videos: Vec::new(),
         pictures: Vec::new(),
-        staging: Vec::new(),
         error: String::new(),
         report: Report::default(),
     }))
@@ -193,23 +191,8 @@ pub unsafe extern "C" fn view_key_lane_opened(view: *mut View, rendition: u32) {
     view.viewer.key_lane_opened(Rendition(u8::try_from(rendition).unwrap_or(u8::MAX)));
 }
 
-/// Where to write `len` bytes of a decoded video picture, or null if no picture has as many.
-///
-/// # Safety
-/// `view` comes from [`view_new`].
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn view_staging(view: *mut View, len: usize) -> *mut u8 {
-    // SAFETY: by the contract it points to a view, and calls into a module never overlap.
-    let view = unsafe { &mut *view };
-    if len > view.viewer.decoder().picture().len() {
-        return std::ptr::null_mut();
-    }
-    view.staging.resize(len, 0);
-    view.staging.as_mut_ptr()
-}
-
-/// Shows the video picture that was written there: RGBA rows of its rectangle, without gaps. Answers 1, or 0 if something newer is
-/// shown there already.
+/// Whether a video picture that is decoded now is to be drawn over the picture: 1, or 0 if something newer is shown there already.
+/// To be asked once.
 ///
 /// # Safety
 /// `view` comes from [`view_new`].
@@ -217,7 +200,7 @@ pub unsafe extern "C" fn view_staging(view: *mut View, len: usize) -> *mut u8 {
 pub unsafe extern "C" fn view_show_video(view: *mut View, serial: u32) -> u32 {
     // SAFETY: by the contract it points to a view, and calls into a module never overlap.
     let view = unsafe { &mut *view };
-    view.viewer.show_video(serial.into(), &view.staging).is_some().into()
+    view.viewer.take_awaited(serial.into()).is_some().into()
 }
 
 /// Where the report is; it stays there.

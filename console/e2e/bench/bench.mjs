@@ -50,7 +50,10 @@ function serve(folder) {
     try {
       const isPage = pathname === "/";
       const body = isPage ? PAGE : await readFile(pathname === "/records" ? records : join(folder, pathname));
-      response.setHeader("content-type", isPage ? "text/html" : (TYPES[extname(pathname)] ?? "application/octet-stream"));
+      response.setHeader(
+        "content-type",
+        isPage ? "text/html" : (TYPES[extname(pathname)] ?? "application/octet-stream"),
+      );
       response.end(body);
     } catch {
       response.writeHead(404).end();
@@ -73,7 +76,9 @@ try {
   const sorted = took.toSorted((a, b) => a - b);
   const at = (part) => sorted[Math.min(Math.floor(sorted.length * part), sorted.length - 1)].toFixed(2);
   console.log(`${updates} updates at 30 pictures/s${hasVideo ? "" : "; this browser decodes no H.264"}`);
-  console.log(`decode + draw, ms: median ${at(0.5)} (aim: ${TARGET_MS}), 95 % ${at(0.95)}, 99 % ${at(0.99)}, most ${at(1)}`);
+  console.log(
+    `decode + draw, ms: median ${at(0.5)} (aim: ${TARGET_MS}), 95 % ${at(0.95)}, 99 % ${at(0.99)}, most ${at(1)}`,
+  );
   console.log(`skipped updates: ${skipped}; lost: ${lost.length}; the last picture is ${isRight ? "exact" : "wrong"}`);
   if (lost.length > 0 || !isRight) {
     console.error([...new Set(lost)].join("\n"));

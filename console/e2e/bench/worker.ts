@@ -83,7 +83,7 @@ async function play(canvas: OffscreenCanvas, file: ArrayBuffer): Promise<unknown
   return { took, skipped: skipped + waiting.length, updates: screens.updates, lost, hasVideo, isRight };
 }
 
-onmessage = ({ data }: MessageEvent<{ canvas: OffscreenCanvas; file: ArrayBuffer }>) => {
+globalThis.onmessage = ({ data }: MessageEvent<{ canvas: OffscreenCanvas; file: ArrayBuffer }>) => {
   play(data.canvas, data.file).then(
     (result) => postMessage({ result }),
     (error) => postMessage({ error: String(error) }),

@@ -16,7 +16,6 @@ interface Exports {
   view_input(view: number, length: number): number;
   view_apply(view: number, lane: number): number;
   view_key_lane_opened(view: number, rendition: number): void;
-  view_staging(view: number, length: number): number;
   view_show_video(view: number, serial: number): number;
   view_report(view: number): number;
 }
@@ -94,11 +93,8 @@ export class Decoder {
     this.wasm.view_key_lane_opened(this.view, rendition);
   }
 
-  /** Shows a decoded video picture: RGBA rows of its rectangle. Answers no if something newer is shown there. */
-  showVideo(serial: number, pixels: Uint8Array): boolean {
-    const at = this.wasm.view_staging(this.view, pixels.length);
-    if (at === 0) return false;
-    new Uint8Array(this.wasm.memory.buffer, at, pixels.length).set(pixels);
+  /** Whether a decoded video picture is to be drawn over the picture; not if something newer is shown there. To be asked once. */
+  showVideo(serial: number): boolean {
     return this.wasm.view_show_video(this.view, serial) === 1;
   }
 

@@ -4,7 +4,7 @@ import type { Sent } from "../core/input";
 import type { Session } from "../core/session";
 import type { Rect } from "./decoder";
 import type { DrawnEntry, Question, SentEntry } from "./messages";
-import type { Drawn, Screens } from "./screens";
+import { type Drawn, overlaps, type Screens } from "./screens";
 
 /** Entries kept of each log. */
 const KEPT = 8192;
@@ -78,8 +78,4 @@ export class Probe {
 async function sha256(bytes: Uint8ClampedArray): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", bytes as Uint8ClampedArray<ArrayBuffer>);
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function overlaps(a: Rect, b: Rect): boolean {
-  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }

@@ -1,5 +1,5 @@
 // Pictures of all displays, each kept by its decoder (which takes both of a display's renditions), and the one that is shown painted onto the canvas: changed
-// rectangles straight from the decoder's memory. Video comes through the browser's decoder into the same pictures; until it is there nothing
+// rectangles straight from the decoder's memory. Video comes through the browser's decoder and is drawn over them; until it is there nothing
 // is painted, so that an update is shown whole.
 import type { Shown } from "../core/acks";
 import type { LaneKey } from "../core/lane";
@@ -18,9 +18,18 @@ export interface Drawn {
   readonly point: Point | undefined;
 }
 
+/** A picture of a video region. */
+interface Frame {
+  readonly picture: VideoPicture;
+  readonly frame: VideoFrame;
+  isDrawn: boolean;
+}
+
 interface Display {
   readonly decoder: Decoder;
   readonly video: Video;
+  /** The newest frame of every region that goes on, and those that are still to be drawn. */
+  readonly frames: Map<number, Frame>;
   /** Where its picture has changed since it was painted. */
   dirty: Rect[];
   /** Whose records it has decoded: with another epoch begins another decoder. */
@@ -61,6 +70,10 @@ export class Screens implements ScreenSink {
     }
     if (applied.outcome === "passed") return "passed";
     this.updates += 1;
+    for (const frame of display.frames.values()) {
+      // What is painted now is newer than a frame that still waits.
+      frame.isDrawn ||= applied.rects.some((rect) => overlaps(rect, frame.picture.rect));
+    }
     display.dirty.push(...applied.rects);
     if (this.hasVideo) for (const picture of applied.videos) display.video.decode(picture);
     display.video.keep((region) => display.decoder.hasRegion(region));
@@ -87,9 +100,9 @@ export class Screens implements ScreenSink {
   }
 
   forget(display?: number): void {
-    for (const [number, { video }] of [...this.displays]) {
+    for (const [number, state] of [...this.displays]) {
       if (display !== undefined && number !== display) continue;
-      video.clear();
+      this.release(state);
       this.displays.delete(number);
     }
   }
@@ -118,22 +131,26 @@ export class Screens implements ScreenSink {
   private displayOf(lane: LaneKey, { header }: Record): Display {
     const before = this.displays.get(lane.display);
     if (before && before.sender === header.sender && before.epoch === header.epoch) return before;
-    before?.video.clear();
+    if (before) this.release(before);
     const { sender, epoch } = header;
     const decoder = new Decoder(this.module);
     const video = new Video(
-      (picture, pixels) => this.showVideo(display, lane.display, picture, pixels),
+      (picture, frame) => this.showVideo(display, lane.display, picture, frame),
       (why) => this.loseVideo(display, lane.display, why),
     );
-    const display: Display = { decoder, video, dirty: [], sender, epoch, drawn: undefined };
+    const display: Display = { decoder, video, frames: new Map(), dirty: [], sender, epoch, drawn: undefined };
     this.displays.set(lane.display, display);
     return display;
   }
 
-  private showVideo(display: Display, number: number, picture: VideoPicture, pixels: Uint8Array): void {
-    if (this.displays.get(number) !== display) return;
-    if (display.decoder.showVideo(picture.serial, pixels)) display.dirty.push(picture.rect);
-    this.settle(display, number);
+  private showVideo(display: Display, number: number, picture: VideoPicture, frame: VideoFrame): void {
+    if (this.displays.get(number) !== display || !display.decoder.showVideo(picture.serial)) {
+      frame.close();
+    } else {
+      display.frames.get(picture.region)?.frame.close();
+      display.frames.set(picture.region, { picture, frame, isDrawn: false });
+    }
+    if (this.displays.get(number) === display) this.settle(display, number);
   }
 
   private loseVideo(display: Display, number: number, why: string): void {
@@ -151,6 +168,19 @@ export class Screens implements ScreenSink {
     const { dirty } = display;
     display.dirty = [];
     if (number === this.shownDisplay) this.paint(display, number, dirty);
+    // What has ended stays on the canvas until something else is painted there.
+    for (const [region, { frame, isDrawn }] of display.frames) {
+      if (display.decoder.hasRegion(region) || (!isDrawn && number === this.shownDisplay)) continue;
+      frame.close();
+      display.frames.delete(region);
+    }
+  }
+
+  /** The display is not needed any more. */
+  private release({ video, frames }: Display): void {
+    video.clear();
+    for (const { frame } of frames.values()) frame.close();
+    frames.clear();
   }
 
   private attempt(display: Display, lane: LaneKey, record: Record): Applied {
@@ -159,10 +189,16 @@ export class Screens implements ScreenSink {
     } catch (error) {
       if (!(error instanceof WebAssembly.RuntimeError)) throw error;
       // A trap leaves the instance useless.
-      display.video.clear();
+      this.release(display);
       this.displays.delete(lane.display);
       return { outcome: "lost", why: String(error) };
     }
+  }
+
+  private drawFrame({ picture, frame }: Frame): void {
+    const { rect, cropX, cropY } = picture;
+    const { x, y, width, height } = rect;
+    this.context.drawImage(frame, cropX, cropY, width, height, x, y, width, height);
   }
 
   /** Paints these rectangles, or all. */
@@ -170,18 +206,29 @@ export class Screens implements ScreenSink {
     const picture = state.decoder.picture();
     if (!picture) return;
     const { width, height } = picture;
-    let changed = rects ?? [{ x: 0, y: 0, width, height }];
+    const all = [{ x: 0, y: 0, width, height }];
+    let changed = rects ?? all;
     if (this.canvas.width !== width || this.canvas.height !== height || !state.drawn) {
       this.canvas.width = width;
       this.canvas.height = height;
-      changed = [{ x: 0, y: 0, width, height }];
+      changed = all;
       this.onSize(display, width, height);
     }
     for (const rect of changed) {
       this.context.putImageData(picture, 0, 0, rect.x, rect.y, rect.width, rect.height);
     }
+    for (const frame of state.frames.values()) {
+      if (frame.isDrawn && changed !== all) continue;
+      frame.isDrawn = true;
+      this.drawFrame(frame);
+      if (changed !== all) changed = [...changed, frame.picture.rect];
+    }
     this.paintings += 1;
     state.drawn = state.decoder.point;
     this.onDrawn({ display, rects: changed, point: state.drawn });
   }
+}
+
+export function overlaps(a: Rect, b: Rect): boolean {
+  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }

@@ -1,5 +1,5 @@
 // H.264 through the browser's decoder: a display's video regions, each with a VideoDecoder of its own. What the codec's module
-// takes out of a record goes in, pixels for its picture come out.
+// takes out of a record goes in, frames to be drawn over its picture come out.
 import type { Rect } from "./decoder";
 
 /** A picture of a region, as the module hands it out. */
@@ -46,11 +46,10 @@ export class Video {
   /** Pictures that have not come out yet. */
   pending = 0;
   private readonly regions = new Map<number, Region>();
-  private spare: Uint8Array<ArrayBuffer> | undefined;
 
   constructor(
-    /** RGBA rows of the picture's rectangle, without gaps; good until the call returns. */
-    private readonly onPicture: (picture: VideoPicture, pixels: Uint8Array<ArrayBuffer>) => void,
+    /** Takes over the frame. */
+    private readonly onPicture: (picture: VideoPicture, frame: VideoFrame) => void,
     private readonly onError: (why: string) => void,
   ) {}
 
@@ -84,9 +83,7 @@ export class Video {
     this.close(picture.region);
     const pictures = new Map<number, VideoPicture>();
     const decoder = new VideoDecoder({
-      output: (frame) => {
-        void this.take(frame, pictures);
-      },
+      output: (frame) => this.take(frame, pictures),
       error: (error) => {
         if (this.regions.get(picture.region)?.decoder === decoder) this.fail(error.message);
       },
@@ -106,38 +103,13 @@ export class Video {
     if (region.decoder.state !== "closed") region.decoder.close();
   }
 
-  private async take(frame: VideoFrame, pictures: Map<number, VideoPicture>): Promise<void> {
+  private take(frame: VideoFrame, pictures: Map<number, VideoPicture>): void {
     const picture = pictures.get(frame.timestamp);
-    const { visibleRect } = frame;
-    if (!picture || !visibleRect) return frame.close();
-    const { rect, cropX, cropY } = picture;
-    const { width, height } = rect;
-    const pixels = this.buffer(width * height * 4);
-    try {
-      await frame.copyTo(pixels, {
-        format: "RGBA",
-        colorSpace: "srgb",
-        rect: { x: visibleRect.x + cropX, y: visibleRect.y + cropY, width, height },
-        layout: [{ offset: 0, stride: width * 4 }],
-      });
-    } catch (error) {
-      if (pictures.has(picture.serial)) this.fail(String(error));
-      return;
-    } finally {
-      frame.close();
-    }
     // Its region may have been closed meanwhile.
-    if (!pictures.delete(picture.serial)) return;
+    if (!picture) return frame.close();
+    pictures.delete(picture.serial);
     this.pending -= 1;
-    this.onPicture(picture, pixels);
-    this.spare = pixels;
-  }
-
-  /** A buffer of its own for each picture on its way, mostly the last one's. */
-  private buffer(length: number): Uint8Array<ArrayBuffer> {
-    const spare = this.spare;
-    this.spare = undefined;
-    return spare?.length === length ? spare : new Uint8Array(length);
+    this.onPicture(picture, frame);
   }
 
   private fail(why: string): void {
