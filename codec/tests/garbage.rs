@@ -30,6 +30,11 @@ fn bodies(edge_window_log: u8) -> [Vec<u8>; 3] {
 
 /// Plain bytes as an update's body of a segment that starts at black.
 fn start_with(plain: &[u8]) -> Vec<u8> {
+    start_of(1, plain)
+}
+
+/// The same of any codec version.
+fn start_of(version: u8, plain: &[u8]) -> Vec<u8> {
     let mut compressed = vec![0; 1000 + plain.len()];
     let mut context = zstd_safe::CCtx::create();
     context.set_parameter(zstd_safe::CParameter::WindowLog(18)).unwrap();
@@ -42,7 +47,7 @@ fn start_with(plain: &[u8]) -> Vec<u8> {
         while context.flush_stream(&mut output).unwrap() > 0 {}
         output.pos()
     };
-    let mut body = vec![1, 16, 0, 16, 0, 0, 0, 0, 0, 18, 0];
+    let mut body = vec![version, 16, 0, 16, 0, 0, 0, 0, 0, 18, 0];
     body.extend_from_slice(&(len as u32).to_le_bytes());
     body.extend_from_slice(&compressed[..len]);
     body
@@ -161,7 +166,66 @@ fn feed(decoder: &mut Decoder, how: usize, body: &[u8]) {
     };
 }
 
+/// A video patch of any numbers, mostly small ones.
+fn video_patch() -> impl Strategy<Value = (Vec<u8>, u32)> {
+    let small = || prop_oneof![4 => 0u16..20, 1 => any::<u16>()];
+    let sides = prop::collection::vec(small(), 8);
+    let len = prop_oneof![8 => 0u32..40, 1 => any::<u32>()];
+    (0u8..9, 0u8..5, sides, len).prop_map(|(region, step, sides, len)| {
+        let mut patch = vec![3, region, step];
+        sides.iter().for_each(|side| patch.extend_from_slice(&side.to_le_bytes()));
+        patch.extend_from_slice(&len.to_le_bytes());
+        (patch, len)
+    })
+}
+
+/// A patch that goes through: a picture of the whole screen, coded a little larger, of so many bytes.
+fn good_video(len: u8) -> Vec<u8> {
+    vec![3, 0, 1, 0, 0, 0, 0, 16, 0, 16, 0, 18, 0, 18, 0, 2, 0, 0, 0, len, 0, 0, 0]
+}
+
+#[test]
+fn video_is_handed_out_once_and_shown_unless_something_newer_is_there() {
+    let strip = [1, 0, 0, 0, 0, 1, 0, 1, 0, 7, 8, 9];
+    let mut decoder = decoder();
+    let start = |patches: &[&[u8]], tail: &[u8]| [start_of(2, &patches.concat()), tail.to_vec()].concat();
+    decoder.start(Base::Black, &start(&[&good_video(3), &strip], b"abc")).unwrap();
+    let pictures = decoder.take_videos();
+    assert_eq!((pictures.len(), &pictures[0].bytes[..], pictures[0].begins), (1, &b"abc"[..], true));
+    assert_eq!(decoder.take_videos(), []);
+    assert!(decoder.has_region(0));
+    let white = [255; 16 * 16 * 4];
+    assert_eq!(decoder.show_video(pictures[0].serial, &white[4..]), None, "of another size");
+    decoder.start(Base::Black, &start(&[&good_video(3)], b"abc")).unwrap();
+    let [picture] = &decoder.take_videos()[..] else { panic!("one picture") };
+    assert_eq!(decoder.show_video(picture.serial, &white), Some(picture.rect));
+    assert_eq!(decoder.picture(), white);
+    assert_eq!(decoder.show_video(picture.serial, &white), None, "once");
+    for (patches, tail) in [(vec![good_video(3)], 2), (vec![good_video(3)], 4), (vec![good_video(3); 2], 3)] {
+        let patches: Vec<&[u8]> = patches.iter().map(Vec::as_slice).collect();
+        assert!(decoder.start(Base::Black, &start(&patches, &vec![0; tail])).is_err(), "{tail} bytes");
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_video_is_survived(patches in prop::collection::vec(video_patch(), 0..6), tail in 0usize..120) {
+        let plain: Vec<u8> = patches.iter().flat_map(|(patch, _)| patch.clone()).collect();
+        let body = [start_of(2, &plain), vec![7; tail]].concat();
+        let mut decoder = decoder();
+        if decoder.start(Base::Black, &body).is_ok() {
+            let pictures = decoder.take_videos();
+            let bytes: usize = pictures.iter().map(|picture| picture.bytes.len()).sum();
+            prop_assert_eq!(bytes, tail);
+            for picture in pictures {
+                prop_assert!(decoder.size().holds(picture.rect));
+                let pixels = vec![1; picture.rect.pixels() * 4];
+                let awaited = decoder.awaits(picture.serial);
+                prop_assert_eq!(decoder.show_video(picture.serial, &pixels), awaited);
+            }
+        }
+    }
+
     #[test]
     fn any_bytes_are_survived(inputs in prop::collection::vec((0usize..4, prop::collection::vec(any::<u8>(), 0..300)), 1..6)) {
         let mut decoder = decoder();

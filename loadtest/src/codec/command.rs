@@ -49,7 +49,7 @@ pub struct Args {
 /// `16k`, `4KiB`, `3000B`.
 fn update_bytes(text: &str) -> Result<usize, String> {
     let lower = text.to_ascii_lowercase();
-    let text = lower.strip_suffix('k').map_or(lower.clone(), |number| format!("{number}kib"));
+    let text = lower.strip_suffix('k').map_or_else(|| lower.clone(), |number| format!("{number}kib"));
     match units::buffer(&text) {
         Ok(Buffer::Bytes(bytes @ 512..=0x1000_0000)) => Ok(bytes as usize),
         _ => Err("write 16k, 4KiB or 3000B, at least 512B".to_owned()),
