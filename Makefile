@@ -27,7 +27,7 @@ help:
 	@echo 'make test      unit, integration, browser and documentation tests'
 	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units'
 	@echo 'make fix       formats, and applies what the linters can fix'
-	@echo 'make bench     50 pairs at a relay, and one across impaired links, over each transport (docs/performance.md)'
+	@echo 'make bench     50 pairs at a relay, and one across impaired links; instructions of the codec (docs/performance.md)'
 	@echo 'make bench-browser TRACE=FILE   how long the console takes to decode and draw a recorded screen, in Chromium'
 	@echo 'make doc       documentation of the crates, in target/doc'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) (needs a nightly toolchain)'
@@ -37,7 +37,7 @@ help:
 
 # Everything that a command needs at once, so that who is not root is told one command, once.
 setup-bench-browser: SETUP := build wasm console browser
-setup-bench: SETUP := build wasm console link
+setup-bench: SETUP := build wasm console link count
 setup-build: SETUP := build wasm console
 setup-check: SETUP := build wasm console check
 setup-console: SETUP := console
@@ -91,6 +91,7 @@ bench: setup-bench console
 			--transport $$transport; \
 	done
 	@$(STEP) 'bench: one pair across six impaired links' target/release/tandem-loadtest impair --quick
+	@$(STEP) 'bench: instructions of the codec' scripts/bench-instructions
 
 # A recording (loadtest/src/run/trace/player.rs knows the format), played by the console's worker alone.
 bench-browser: setup-bench-browser console
