@@ -32,6 +32,13 @@ const LOOK_ROUNDS: u32 = 6;
 const LOOK_TIME: Duration = Duration::from_millis(40);
 /// Share of a round's bytes whose loss means congestion.
 const LOSS_MAX: f64 = 0.1;
+/// Packets under way that make no queue; how much later than what they explain even the quickest acknowledgement must come, a
+/// delayed one's delay included; and for how many rounds, so that a longer way is believed.
+const LITTLE_PACKETS: f64 = 4.0;
+const LATE: Duration = Duration::from_millis(40);
+const LONG_ROUNDS: u8 = 4;
+/// How often start-up goes on after losses that could be a short buffer's.
+const EARLY_LOSSES_MAX: u8 = 3;
 /// Silence beyond four round trips that is a black-out.
 const BLACK_OUT: Duration = Duration::from_millis(300);
 
@@ -48,6 +55,8 @@ pub struct Control {
     phase: Phase,
     /// Rounds in a row with a queue that stood.
     standing: u8,
+    /// Rounds in a row that took long although next to nothing was under way.
+    long: u8,
     /// Drains in a row that a path which became slower still has made necessary.
     drains: u8,
     /// The rate before the first of them.
@@ -55,6 +64,9 @@ pub struct Control {
     /// Time of the rate that the next look adds.
     look: Duration,
     looked_at: Option<Instant>,
+    /// How often start-up has ended by losses, and whether it goes on after the drain that follows.
+    early_losses: u8,
+    starts_again: bool,
     /// Since when nothing was acknowledged, while something is under way.
     silent_since: Option<Instant>,
     /// When the path was back after a black-out. What was sent before says nothing of it.
@@ -104,8 +116,11 @@ impl Control {
             round: Round::default(),
             phase: Phase::Startup { best: 0.0, flat: 0 },
             standing: 0,
+            long: 0,
             drains: 0,
             rate_before: 0.0,
+            early_losses: 0,
+            starts_again: false,
             look: LOOK,
             looked_at: None,
             silent_since: None,
@@ -307,8 +322,17 @@ impl Control {
         if lost as f64 > (most * all).max(3.0 * self.packet) && !draining {
             // With a queue, what arrived is what the path carries; without one, most of it may still be ours to have.
             let least = if stands { 0.0 } else { 0.7 * self.rate() };
+            // A burst that a short buffer had no room for says little of the rate: start-up is to find that.
+            self.starts_again =
+                matches!(self.phase, Phase::Startup { .. }) && self.early_losses < EARLY_LOSSES_MAX;
+            self.early_losses += u8::from(self.starts_again);
             self.slow_down((0.9 * delivery).max(least), now);
             return;
+        }
+        if let Some(quickest) = quickest
+            && self.is_longer(quickest, self.round.most)
+        {
+            return self.believe(quickest, now);
         }
         self.standing = if stands { self.standing + 1 } else { 0 };
         match self.phase {
@@ -333,6 +357,25 @@ impl Control {
             }
             Phase::Cruise => {}
         }
+    }
+
+    /// Whether the way has become longer: for several rounds even the quickest round trip was late, with so little under way at
+    /// most that it can be no queue of ours.
+    fn is_longer(&mut self, quickest: Duration, most: u64) -> bool {
+        let little = most as f64 <= LITTLE_PACKETS * self.packet;
+        let explained = 2 * AHEAD + LOOK + self.time_of(3.0).min(LATE);
+        let late = self.delivery.excess(quickest) > explained + LATE;
+        self.long = if little && late { self.long + 1 } else { 0 };
+        self.long >= LONG_ROUNDS
+    }
+
+    /// The way is longer now, and it was not our queue that made rounds long.
+    fn believe(&mut self, quickest: Duration, now: Instant) {
+        (self.long, self.standing) = (0, 0);
+        self.delivery.round_trip.set(quickest, now);
+        let rate = self.rate().max(0.5 * self.rate_before);
+        self.delivery.rates.set(rate, now);
+        self.phase = Phase::Startup { best: rate, flat: 0 };
     }
 
     /// The path carries no more than this.
@@ -361,16 +404,15 @@ impl Control {
     fn drained(&mut self, quickest: Option<Duration>, now: Instant) {
         (self.standing, self.drains) = (0, 0);
         self.looked_at = Some(now);
-        self.phase = Phase::Cruise;
+        self.phase = match std::mem::take(&mut self.starts_again) {
+            true => Phase::Startup { best: self.rate(), flat: 0 },
+            false => Phase::Cruise,
+        };
         let Some(quickest) = quickest else { return };
         let packets = Duration::from_secs_f64(3.0 * self.packet / self.rate_before.max(self.packet));
         let ours = 2 * AHEAD + LOOK + packets + self.rtt_min().unwrap_or_default() / 16;
         if self.delivery.excess(quickest) > ours {
-            // The way is longer now, and it was not our queue that we gave way to.
-            self.delivery.round_trip.set(quickest, now);
-            let rate = self.rate().max(0.5 * self.rate_before);
-            self.delivery.rates.set(rate, now);
-            self.phase = Phase::Startup { best: rate, flat: 0 };
+            self.believe(quickest, now);
         } else if self.delivery.round_trip.age(now) > ROUND_TRIP_LIFE {
             self.delivery.round_trip.set(quickest, now);
         }

@@ -114,7 +114,7 @@ struct Shared {
 pub struct Path(Arc<Shared>);
 
 /// Silence after which a connection speaks up, beyond two round trips; and how often it does at most.
-const SILENCE: Duration = Duration::from_millis(150);
+const SILENCE: Duration = Duration::from_millis(100);
 
 impl Path {
     /// Of a connection's `congestion_state()`; `None` if its controller is one of quinn's. A connection whose client has moved to

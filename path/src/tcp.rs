@@ -24,6 +24,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Share of packets sent again that means random loss, and the least of them.
 const LOSSY: f64 = 0.002;
 const LOSSY_PACKETS: u32 = 3;
+/// How often the path of a socket that loses packets is looked at from the start.
+const START_EVERY: Duration = Duration::from_secs(2);
 /// Shortest and longest wait before a full socket is looked at again.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(8);
@@ -70,6 +72,8 @@ pub struct Bound {
     state: State,
     known: bool,
     lossy: bool,
+    /// When the path of a lossy socket was last looked at from the start.
+    started: Option<Instant>,
 }
 
 /// What a socket says of itself.
@@ -108,6 +112,7 @@ impl Bound {
             state: State::default(),
             known: false,
             lossy: false,
+            started: None,
         }
     }
 
@@ -119,14 +124,23 @@ impl Bound {
             if self.changes_to_bbr(sample) {
                 // Not everybody may.
                 if socket.set_tcp_congestion(b"bbr").is_ok() {
-                    self.control.start_again();
+                    self.start_again(now);
                 }
+            }
+            if self.started.is_some_and(|started| now >= started + START_EVERY) {
+                self.start_again(now);
             }
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = socket;
         self.bucket.fill(self.state.pace, now);
         self.state
+    }
+
+    /// Looks for more from the start: small looks show nothing where every tenth round trip waits for a lost packet.
+    fn start_again(&mut self, now: Instant) {
+        self.started = Some(now);
+        self.control.start_again();
     }
 
     /// Whether more than what is urgent may be written.

@@ -63,6 +63,13 @@ impl Min {
         self.best.map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(at))
     }
 
+    /// So much time has passed in which nothing could be seen.
+    pub(crate) fn postpone(&mut self, time: Duration) {
+        if let Some((at, _)) = &mut self.best {
+            *at += time;
+        }
+    }
+
     /// Forgets all but this.
     pub(crate) fn set(&mut self, value: Duration, now: Instant) {
         self.best = Some((now, value));

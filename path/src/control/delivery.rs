@@ -80,6 +80,9 @@ impl Delivery {
 
     /// Nothing was under way until now, so that time before it tells of no rate.
     pub(super) fn begin(&mut self, now: Instant) {
+        // Nor does it make the shortest round trip old: none could be seen.
+        let idle = self.delivered_at.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
+        self.round_trip.postpone(idle);
         (self.first_sent_at, self.delivered_at) = (Some(now), Some(now));
         self.train.acks.clear();
     }
