@@ -375,8 +375,7 @@ impl Driver {
                 }
             }
             control::Message::Feedback(feedback) => {
-                let own = self.shared.path.read();
-                self.shared.outbox.lock().feedback(feedback, &own, now);
+                self.shared.outbox.lock().feedback(feedback, now);
             }
             control::Message::Reopen(reopen) => {
                 if let Some(lane) = reopen.lane.as_ref().and_then(|lane| LaneKey::try_from(lane).ok()) {

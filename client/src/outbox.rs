@@ -19,7 +19,7 @@ use tandem_protocol::{
     Flags, Header, LaneKey, LaneKind, Rendition, ScreenHeader, ScreenKind, Sender, limits,
 };
 
-use crate::pacer::{Pace, Pacer};
+use crate::pacer::{Own, Pace, Pacer};
 use lane::{Kept, Lane, waiting_max};
 
 /// A body to be sent, with what its header says.
@@ -243,73 +243,23 @@ impl Outbox {
         }
     }
 
-    /// How much the path of this screen takes now, of which `own` is our end.
-    pub(crate) fn pace(&mut self, key: LaneKey, own: &State, now: Instant) -> Pace {
+    /// How much this screen's path takes now, which begins with what our own connection knows.
+    pub(crate) fn pace(&mut self, key: LaneKey, path: &State, now: Instant) -> Pace {
         let Some(sender) = self.sender.filter(|_| self.online) else { return Pace::Wait(None) };
         let key = LaneKey { sender, ..key };
-        let rate = self.uplink_rate(own);
-        let share = self.share(key, rate, now);
-        let unsent = self.unsent(own);
+        let waiting = self.screens_waiting() as u64;
         let lane = self.lanes.entry(key).or_default();
-        lane.pacer.set_share(share, now);
-        lane.pacer.set_unsent(unsent);
-        let bytes = match lane.pacer.pace(now) {
-            Pace::Send(bytes) if rate > 0.0 => bytes,
-            pace => return pace,
+        let (ahead, turn) = match key.rendition {
+            Rendition::LIVE => (AHEAD_LIVE, false),
+            _ => (AHEAD_REDUCED, lane.waiting.is_empty() && lane.has_turn(REDUCED_LEAST * path.rate, now)),
         };
-        // What waits at our own end waits for nothing: it is better encoded later.
-        let waits = own.waiting() + Duration::from_secs_f64((self.screens_waiting() as f64 / rate).min(60.0));
-        let (most, least) = if key.rendition == Rendition::LIVE {
-            (AHEAD_LIVE, false)
-        } else {
-            let lane = &self.lanes[&key];
-            let turn = Duration::from_secs_f64((lane.taken as f64 / (REDUCED_LEAST * rate)).min(60.0));
-            (AHEAD_REDUCED, lane.waiting.is_empty() && lane.moved.is_none_or(|moved| now >= moved + turn))
-        };
-        if waits <= most / 4 {
-            return Pace::Send(bytes);
-        }
-        let room = (rate * most.saturating_sub(waits).as_secs_f64()) as usize;
-        if room >= bytes.min(ROOM_LEAST) {
-            return Pace::Send(bytes.min(room));
-        }
-        if least {
-            return Pace::Send(bytes.min(ROOM_LEAST));
-        }
-        Pace::Wait(Some(now + waits.saturating_sub(most / 2).clamp(Duration::from_millis(1), GATE_MAX)))
-    }
-
-    /// The part of the path that a screen gets while others wait that come after it.
-    fn share(&self, key: LaneKey, rate: f64, now: Instant) -> f64 {
-        let waits = |kind: fn(&LaneKey) -> bool| {
-            self.lanes.iter().any(|(key, lane)| kind(key) && lane.waits(rate, now))
-        };
-        if waits(|key| key.kind == LaneKind::Key) {
-            SHARE_BESIDE_KEY
-        } else if waits(|key| key.kind.is_bulk())
-            || (key.rendition == Rendition::LIVE
-                && waits(|key| key.kind == LaneKind::Screen && key.rendition != Rendition::LIVE))
-        {
-            SHARE_BESIDE_BULK
-        } else {
-            1.0
-        }
-    }
-
-    /// The least that our own end is known to carry, bytes a second: every path that we pace begins with it. 0: unknown.
-    fn uplink_rate(&self, own: &State) -> f64 {
-        self.lanes.values().map(|lane| lane.pacer.rate()).fold(own.rate, f64::max)
+        lane.pacer.pace(&Own { path: *path, waiting, ahead, turn }, now)
     }
 
     /// Bytes of screens that wait for the connection.
     fn screens_waiting(&self) -> usize {
         let screens = self.lanes.iter().filter(|(key, _)| key.kind == LaneKind::Screen);
         screens.map(|(_, lane)| lane.waiting_bytes).sum()
-    }
-
-    /// Bytes that have not left our own end.
-    fn unsent(&self, own: &State) -> u64 {
-        self.screens_waiting() as u64 + own.unsent
     }
 
     /// Whether a lane can take more without delay: no more waits than half of what may.
@@ -348,15 +298,13 @@ impl Outbox {
     }
 
     /// The relay reports how a screen of ours gets through.
-    pub(crate) fn feedback(&mut self, feedback: &Feedback, own: &State, now: Instant) {
-        let unsent = self.unsent(own);
+    pub(crate) fn feedback(&mut self, feedback: &Feedback, now: Instant) {
         let of = |key: &LaneKey| {
             key.kind == LaneKind::Screen
                 && u32::from(key.display.0) == feedback.display
                 && u32::from(key.rendition.0) == feedback.rendition
         };
         if let Some((_, lane)) = self.lanes.iter_mut().find(|(key, _)| of(key)) {
-            lane.pacer.set_unsent(unsent);
             lane.pacer.on_feedback(feedback, now);
             lane.forget(|record| record.end <= feedback.relayed_bytes);
         }
@@ -421,19 +369,11 @@ impl Outbox {
 
 /// Bytes of a record of a key: keys go when nothing else does, one piece after the other.
 const KEY_PIECE: usize = 16 << 10;
-/// The part of the path that screens keep to while a key waits, and while files or the clipboard do.
-const SHARE_BESIDE_KEY: f64 = 0.75;
-const SHARE_BESIDE_BULK: f64 = 0.9;
 /// Time of our own end's rate that may wait there before more is encoded: live, a little more than the time between two
 /// pictures; reduced, next to nothing, for live comes first.
 const AHEAD_LIVE: Duration = Duration::from_millis(35);
 const AHEAD_REDUCED: Duration = Duration::from_millis(10);
 /// But reduced is never without this part of it.
 const REDUCED_LEAST: f64 = 0.1;
-/// Less than this is not worth encoding for.
-const ROOM_LEAST: usize = 2048;
-/// Our own end is looked at again after this time at the latest.
-const GATE_MAX: Duration = Duration::from_millis(50);
-
 /// Control messages that may wait: far more than a healthy connection ever has.
 const CONTROL_WAITING_MAX: usize = 4096;

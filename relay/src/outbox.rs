@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
+use tandem_path::{Reach, State};
 use tandem_protocol::message::{Control, control, types};
 use tandem_protocol::{Close, DisplayId, Flags, Header, LaneKey, Record, Sender};
 
@@ -21,6 +23,8 @@ pub trait Wake: Send + Sync {
     fn changed(&self);
     /// The connection must end.
     fn close(&self, close: Close, reason: &str);
+    /// What the connection knows of its path to the client.
+    fn path(&self) -> State;
 }
 
 /// Most bytes of control messages that wait for a client that does not read.
@@ -52,8 +56,13 @@ pub(crate) struct OutLane {
     pub(crate) source: Source,
     /// Bytes of records taken so far.
     taken: u64,
+    /// And of these, that were written whole.
+    written: u64,
     /// Bytes of records that the client has acknowledged.
     received: u64,
+    /// How many bytes of a rendition may be unacknowledged: what waits beyond our connection, in a proxy or for a client that is
+    /// busy, is as old when it is shown as if it waited here, where it could be left out.
+    reach: Reach,
     /// The body of the record taken last goes on in the next.
     inside: bool,
 }
@@ -244,18 +253,47 @@ impl Outbox {
     }
 
     /// Notes what a lane that reads a rendition has taken. Bytes taken in all.
-    pub(crate) fn took(&mut self, slot: Slot, bytes: usize) -> u64 {
+    pub(crate) fn took(&mut self, slot: Slot, bytes: usize, now: Instant) -> u64 {
         let Some(lane) = self.lanes.get_mut(&slot) else { return 0 };
+        // Who asks for the next has written what was before it.
+        lane.written = lane.taken;
         lane.taken += bytes as u64;
+        lane.reach.sent(lane.taken, now);
         lane.taken
+    }
+
+    /// Whether so much of a lane is unacknowledged that nothing more may be taken: it is woken when that has changed.
+    pub(crate) fn is_full(&self, slot: Slot) -> bool {
+        self.lanes.get(&slot).is_some_and(OutLane::is_full)
+    }
+
+    /// A lane that reads a rendition was asked for and had nothing: all that it took is written. Whether that is news.
+    pub(crate) fn ran_dry(&mut self, slot: Slot) -> bool {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return false };
+        std::mem::replace(&mut lane.written, lane.taken) < lane.taken
+    }
+
+    /// Bytes of the record that a lane's writer is writing.
+    pub(crate) fn being_written(&self, slot: Slot) -> u64 {
+        self.lanes.get(&slot).map_or(0, |lane| lane.taken - lane.written)
+    }
+
+    /// What the connection knows of its path to the client.
+    pub(crate) fn path(&self) -> State {
+        self.wake.path()
     }
 
     /// The client has had so many bytes of a lane: how many of them it had not acknowledged before. More than was taken is
     /// not believed, and less than before says nothing.
-    pub(crate) fn acknowledged(&mut self, slot: Slot, received: u64) -> u64 {
+    pub(crate) fn acknowledged(&mut self, slot: Slot, received: u64, now: Instant) -> u64 {
         let Some(lane) = self.lanes.get_mut(&slot) else { return 0 };
         let news = received.min(lane.taken).saturating_sub(lane.received);
         lane.received += news;
+        let was_full = lane.is_full();
+        lane.reach.arrived(lane.received, now);
+        if was_full && !lane.is_full() {
+            self.wake.lane(slot);
+        }
         news
     }
 
@@ -308,7 +346,13 @@ impl Outbox {
 
 impl OutLane {
     fn new(key: LaneKey, source: Source) -> Self {
-        Self { key, source, taken: 0, received: 0, inside: false }
+        Self { key, source, taken: 0, written: 0, received: 0, reach: Reach::default(), inside: false }
+    }
+}
+
+impl OutLane {
+    fn is_full(&self) -> bool {
+        matches!(self.source, Source::Screen) && self.reach.in_flight() >= self.reach.window()
     }
 }
 
@@ -328,6 +372,9 @@ mod tests {
         fn lane(&self, _: Slot) {}
         fn changed(&self) {}
         fn close(&self, _: Close, _: &str) {}
+        fn path(&self) -> State {
+            State::default()
+        }
     }
 
     fn record(record_type: u8, flags: Flags, body: &[u8]) -> Record {
@@ -362,15 +409,50 @@ mod tests {
 
     #[test]
     fn bytes_are_in_flight_until_they_are_acknowledged() {
+        let now = Instant::now();
         let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
         let slot = outbox.open(LaneKey::plain(LaneKind::Screen, Sender(1)), Source::Screen);
-        assert_eq!(outbox.took(slot, 100), 100);
-        assert_eq!(outbox.took(slot, 50), 150);
-        assert_eq!(outbox.acknowledged(slot, 120), 120);
+        assert_eq!(outbox.took(slot, 100, now), 100);
+        assert_eq!(outbox.took(slot, 50, now), 150);
+        assert_eq!(outbox.acknowledged(slot, 120, now), 120);
         assert_eq!(outbox.in_flight(slot), 30);
-        assert_eq!(outbox.acknowledged(slot, 90), 0, "acknowledgements that go back say nothing");
-        assert_eq!(outbox.acknowledged(slot, 9999), 30, "more than was sent is not believed");
+        assert_eq!(outbox.acknowledged(slot, 90, now), 0, "acknowledgements that go back say nothing");
+        assert_eq!(outbox.acknowledged(slot, 9999, now), 30, "more than was sent is not believed");
         assert_eq!(outbox.in_flight(slot), 0);
+    }
+
+    #[test]
+    fn what_is_written_whole_is_known_when_more_is_asked_for() {
+        let now = Instant::now();
+        let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
+        let slot = outbox.open(LaneKey::plain(LaneKind::Screen, Sender(1)), Source::Screen);
+        outbox.took(slot, 100, now);
+        assert_eq!(outbox.being_written(slot), 100);
+        outbox.took(slot, 50, now);
+        assert_eq!(outbox.being_written(slot), 50);
+        assert!(outbox.ran_dry(slot) && !outbox.ran_dry(slot), "it is news once");
+        assert_eq!(outbox.being_written(slot), 0);
+    }
+
+    #[test]
+    fn no_more_of_a_screen_goes_than_its_client_acknowledges_in_time() {
+        let start = Instant::now();
+        let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
+        let slot = outbox.open(LaneKey::plain(LaneKind::Screen, Sender(1)), Source::Screen);
+        // A proxy takes whatever it is given, and passes 100 KB/s on.
+        let (mut taken, mut most) = (0, 0);
+        for ms in 0..20_000 {
+            let now = start + std::time::Duration::from_millis(ms);
+            while !outbox.is_full(slot) {
+                taken = outbox.took(slot, 1000, now);
+            }
+            let passed = taken.min(100 * ms);
+            most = if ms > 5000 { most.max(taken - passed) } else { 0 };
+            if ms % 8 == 0 {
+                outbox.acknowledged(slot, passed, now);
+            }
+        }
+        assert!((5_000..40_000).contains(&most), "{most} bytes wait in the proxy");
     }
 
     #[test]
@@ -382,6 +464,9 @@ mod tests {
             fn changed(&self) {}
             fn close(&self, close: Close, _: &str) {
                 self.0.lock().unwrap().get_or_insert(close);
+            }
+            fn path(&self) -> State {
+                State::default()
             }
         }
         let told = Arc::new(Told::default());

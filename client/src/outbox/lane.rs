@@ -49,24 +49,16 @@ pub(super) fn waiting_max(kind: LaneKind) -> usize {
     }
 }
 
-/// A lane that the connection has taken nothing of for so long, and for as long as a tenth of the path needs for the record
-/// before, is held up by its receiver.
-const HELD_UP: Duration = Duration::from_millis(500);
-/// What counts as held up however slow the path.
-const HELD_UP_MAX: Duration = Duration::from_secs(10);
-
 impl Lane {
     /// Bytes that count against the bound because they must not be lost.
     pub(super) fn kept_for_resume(&self, key: LaneKey) -> usize {
         if key.kind == LaneKind::Input { self.kept_bytes + self.waiting_bytes } else { 0 }
     }
 
-    /// Whether something waits here for its part of the path, of which `rate` is known, bytes a second.
-    pub(super) fn waits(&self, rate: f64, now: Instant) -> bool {
-        let Some(moved) = self.moved.filter(|_| self.open && !self.waiting.is_empty()) else { return false };
-        let slow = if rate > 0.0 { self.taken as f64 / (0.1 * rate) } else { 0.0 };
-        let patience = HELD_UP + Duration::from_secs_f64(slow.min(HELD_UP_MAX.as_secs_f64()));
-        now.saturating_duration_since(moved) < patience
+    /// Whether what the connection took last has had the time that it takes at this rate, bytes a second.
+    pub(super) fn has_turn(&self, rate: f64, now: Instant) -> bool {
+        let Some(moved) = self.moved else { return true };
+        rate > 0.0 && now >= moved + Duration::from_secs_f64((self.taken as f64 / rate).min(60.0))
     }
 
     /// Takes out the next record, to be sent now.

@@ -81,7 +81,7 @@ fn a_screen_goes_on_where_the_relay_lost_it_or_begins_anew() {
     let lengths: Vec<u64> = (0..4).map(|_| update(&mut outbox, 100, now).lane_bytes).collect();
     assert_eq!(seqs(&mut outbox, screen()), [0, 1, 2, 3]);
     let feedback = Feedback { relayed_bytes: lengths[1], subscriber: 1, ..Feedback::default() };
-    outbox.feedback(&feedback, &State::default(), now);
+    outbox.feedback(&feedback, now);
     outbox.disconnected();
     assert_eq!(
         outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &[]), now),
@@ -154,42 +154,6 @@ fn a_large_body_is_split_and_a_large_backlog_refused() {
     assert_eq!(result, Err(SendError::TooLarge(5000)));
 }
 
-/// What two seconds of feedback teach the pacer of a path of 1 MB/s and 40 ms.
-fn paced(outbox: &mut Outbox, key: LaneKey, start: Instant) -> Instant {
-    let mut now = start;
-    let (mut sent, mut due) = (0, VecDeque::new());
-    let mut free = start;
-    while now < start + Duration::from_secs(2) {
-        now += Duration::from_millis(1);
-        while let Some((_, delivered)) = due.pop_front_if(|&mut (at, _)| at <= now) {
-            let feedback = Feedback {
-                rendition: key.rendition.0.into(),
-                delivered_bytes: delivered,
-                subscriber: 2,
-                ..Feedback::default()
-            };
-            outbox.feedback(&feedback, &State::default(), now);
-        }
-        if let Pace::Send(bytes) = outbox.pace(key, &State::default(), now) {
-            let body = vec![0; bytes.saturating_sub(46).max(1)];
-            sent = outbox.send(key, Outgoing::screen(0, ScreenKind::Update, &body), now).unwrap().lane_bytes;
-            free = free.max(now) + Duration::from_micros(bytes as u64);
-            due.push_back((free + Duration::from_millis(40), sent));
-            while outbox.next(key, now).is_some() {}
-        }
-    }
-    // All of it arrives.
-    let feedback = Feedback {
-        rendition: key.rendition.0.into(),
-        delivered_bytes: sent,
-        subscriber: 2,
-        ..Feedback::default()
-    };
-    now += Duration::from_millis(200);
-    outbox.feedback(&feedback, &State::default(), now);
-    now + Duration::from_secs(1)
-}
-
 fn budget(outbox: &mut Outbox, key: LaneKey, own: &State, now: Instant) -> usize {
     match outbox.pace(key, own, now) {
         Pace::Send(bytes) => bytes,
@@ -198,55 +162,28 @@ fn budget(outbox: &mut Outbox, key: LaneKey, own: &State, now: Instant) -> usize
 }
 
 #[test]
-fn screens_make_room_for_a_key_and_for_files_while_these_wait() {
-    let start = Instant::now();
-    let mut outbox = joined(start);
-    let mut now = paced(&mut outbox, screen(), start);
-    let own = State::default();
-    let rate = outbox.uplink_rate(&own);
-    assert!((0.5e6..1.3e6).contains(&rate), "{rate}");
-    let key = LaneKey::screen(LaneKind::Key, DisplayId(0), Rendition::LIVE, ME);
-    let file = LaneKey::plain(LaneKind::File, ME);
-    assert_eq!(outbox.share(screen(), rate, now), 1.0);
-    outbox.send(file, Outgoing::message(1, &[0; 50_000]), now).unwrap();
-    outbox.send(file, Outgoing::message(1, &[0; 50_000]), now).unwrap();
-    assert_eq!(outbox.share(screen(), rate, now), 0.9);
-    outbox.send(key, Outgoing::key(1, 7, &[0; 100_000]), now).unwrap();
-    assert_eq!(outbox.share(screen(), rate, now), 0.75);
-    // A key goes in pieces, all with its number.
-    assert_eq!(seqs(&mut outbox, key), [7; 7]);
-    assert_eq!(outbox.share(screen(), rate, now), 0.9);
-    // A file that its receiver holds up takes nothing away, once it has had its time.
-    assert!(outbox.next(file, now).is_some());
-    now += Duration::from_millis(900);
-    assert_eq!(outbox.share(screen(), rate, now), 0.9);
-    now += Duration::from_millis(700);
-    assert_eq!(outbox.share(screen(), rate, now), 1.0);
-    assert!(outbox.next(file, now).is_some());
-    assert_eq!(outbox.share(screen(), rate, now), 1.0);
-}
-
-#[test]
 fn nothing_is_encoded_for_a_queue_at_our_own_end_and_live_comes_first() {
-    let start = Instant::now();
-    let mut outbox = joined(start);
+    let now = Instant::now();
+    let mut outbox = joined(now);
     let reduced = LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::REDUCED, ME);
-    let now = paced(&mut outbox, screen(), start);
     let at_rest = State { rate: 1e6, window: 50_000, in_flight: 40_000, ..State::default() };
-    assert!(budget(&mut outbox, screen(), &at_rest, now) > 20_000);
-    assert!(budget(&mut outbox, reduced, &at_rest, now) > 10_000);
-    let some = State { in_flight: 50_000, unsent: 20_000, ..at_rest };
+    assert!(budget(&mut outbox, screen(), &at_rest, now) > 10_000);
+    assert!(budget(&mut outbox, reduced, &at_rest, now) > 5_000);
+    let some = State { in_flight: 50_000, unsent: 15_000, ..at_rest };
     let live = budget(&mut outbox, screen(), &some, now);
-    assert!((10_000..16_000).contains(&live), "what 15 ms hold: {live}");
-    assert_eq!(budget(&mut outbox, reduced, &some, now), ROOM_LEAST, "nothing had its turn yet");
+    assert!(live > 10_000, "{live}");
+    assert!(budget(&mut outbox, reduced, &some, now) > 0, "nothing had its turn yet");
     let sent = outbox.send(reduced, Outgoing::screen(0, ScreenKind::Update, &[0; 2000]), now).unwrap();
     assert!(outbox.next(reduced, now).is_some());
     assert_eq!(budget(&mut outbox, reduced, &some, now), 0);
     let turn = Duration::from_secs_f64(sent.lane_bytes as f64 / 1e5);
-    assert_eq!(budget(&mut outbox, reduced, &some, now + turn), ROOM_LEAST, "a tenth is always there");
+    assert!(budget(&mut outbox, reduced, &some, now + turn) > 0, "a tenth is always there");
     let much = State { unsent: 40_000, ..some };
     assert_eq!(budget(&mut outbox, screen(), &much, now), 0);
-    assert!(matches!(outbox.pace(screen(), &much, now), Pace::Wait(Some(at)) if at <= now + GATE_MAX));
+    // What live has waiting counts for reduced too.
+    outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &[0; 30_000]), now).unwrap();
+    assert_eq!(budget(&mut outbox, reduced, &at_rest, now), 0);
+    assert_eq!(budget(&mut outbox, screen(), &at_rest, now), 0);
 }
 
 #[test]

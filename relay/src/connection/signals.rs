@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use tandem_path::{Gauge, State};
 use tandem_protocol::Close;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -25,6 +26,8 @@ pub struct Signals {
     closing: OnceLock<(Close, String)>,
     /// The connection must end. What was queued before is to be written first.
     pub stop: CancellationToken,
+    /// What the connection's writer knows of its path.
+    pub path: Gauge,
 }
 
 impl Signals {
@@ -61,6 +64,10 @@ impl Wake for Signals {
 
     fn close(&self, close: Close, reason: &str) {
         self.end(close, reason);
+    }
+
+    fn path(&self) -> State {
+        self.path.read()
     }
 }
 

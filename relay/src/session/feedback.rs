@@ -26,8 +26,6 @@ const CLEARLY: Duration = Duration::from_millis(20);
 pub(super) struct FeedbackPace {
     sent: Option<Instant>,
     due: Option<Instant>,
-    /// The delivery that was last reported.
-    delivery: Option<Instant>,
 }
 
 impl FeedbackPace {
@@ -63,7 +61,7 @@ impl Session {
         }
         let Some(online) = self.online(seat) else { return Ok(()) };
         let Some(slot) = online.outbox.find(key) else { return Ok(()) };
-        let news = online.outbox.acknowledged(slot, ack.received_bytes);
+        let news = online.outbox.acknowledged(slot, ack.received_bytes, now);
         if news > 0 {
             online.progress = now;
             online.carried += news;
@@ -76,8 +74,6 @@ impl Session {
                 reader.doubt =
                     reader.doubt.map(|_| now).filter(|_| online.outbox.is_under_way(reader.key_slot));
             }
-            let delay = Duration::from_micros(ack.ack_delay_us.into());
-            reader.delivered_at = Some(now.checked_sub(delay).unwrap_or(now));
         }
         self.measure(seat, now);
         let paces = self.displays.get(&key.display).and_then(|display| display.pacing[key.rendition]);
@@ -148,8 +144,8 @@ impl Session {
         (rank != Rank::Watches).then_some(sender)
     }
 
-    /// Somebody who paces has acknowledged something.
-    fn feed_back(&mut self, id: DisplayId, rendition: Rendition, now: Instant) {
+    /// Somebody who paces has acknowledged or taken something.
+    pub(super) fn feed_back(&mut self, id: DisplayId, rendition: Rendition, now: Instant) {
         let every = self.feedback_every(id, rendition);
         let Some(display) = self.displays.get_mut(&id) else { return };
         if display.feedback[rendition].news(every, now) {
@@ -212,20 +208,19 @@ impl Session {
             && let Some(reader) = online.readers.get(&id)
         {
             let position = reader.position(rendition);
-            let queued = position.map_or(0, |position| stream.queued(position));
-            let in_flight = reader.slots[rendition].map_or(0, |slot| online.outbox.in_flight(slot));
+            let slot = reader.slots[rendition];
+            let being_written = slot.map_or(0, |slot| online.outbox.being_written(slot));
+            let queued = position.map_or(0, |position| stream.queued(position)) + being_written;
+            let in_flight = slot.map_or(0, |slot| online.outbox.in_flight(slot));
             feedback.subscriber = sender.0.into();
             feedback.queued_bytes = queued;
             // What was skipped is no more under way than what has arrived.
-            feedback.delivered_bytes = relayed.saturating_sub(queued + in_flight);
+            feedback.delivered_bytes = relayed.saturating_sub(queued - being_written + in_flight);
             feedback.applied = reader.applied[rendition];
-            feedback.application_limited = queued == 0;
-            feedback.rtt_us = online.rtt.map_or(0, micros);
-            if let Some(delivery) = reader.delivered_at {
-                feedback.delay_us = micros(now.saturating_duration_since(delivery));
-                let before = pace.delivery.replace(delivery).unwrap_or(delivery);
-                feedback.interval_us = micros(delivery.saturating_duration_since(before));
-            }
+            let path = online.outbox.path();
+            feedback.rate = path.pace.max(path.rate) as u64;
+            feedback.rtt_us =
+                micros(if path.rtt_min.is_zero() { online.rtt.unwrap_or_default() } else { path.rtt_min });
             unacknowledged = queued + in_flight > 0;
         }
         pace.sent = Some(now);

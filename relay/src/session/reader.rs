@@ -37,8 +37,6 @@ pub(super) struct Reader {
     pub(super) lag: Lag,
     pub(super) patience: Patience,
     pub(super) applied: Both<Option<message::Point>>,
-    /// When what it last acknowledged had arrived there.
-    pub(super) delivered_at: Option<Instant>,
     /// Records under way: the lane's bytes at their end, and when they came to the relay.
     timed: VecDeque<(Rendition, u64, Instant)>,
     delay: Option<Duration>,
@@ -76,7 +74,6 @@ impl Reader {
             lag: Lag::default(),
             patience: Patience::default(),
             applied: Both::default(),
-            delivered_at: None,
             timed: VecDeque::new(),
             delay: None,
         }

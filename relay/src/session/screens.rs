@@ -195,18 +195,25 @@ impl Session {
         if reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0) {
             return Pull::Nothing;
         }
+        if online.outbox.is_full(slot) {
+            return Pull::Nothing;
+        }
         let missed = reader.restart(display, key.rendition);
         let screen = (key.display, reader.publisher);
         let Some(mut position) = reader.position(key.rendition) else { return Pull::Nothing };
         let stream = &display.streams[key.rendition];
         let (arrived, gone) = (stream.waits_since(position), position.ordinal() < stream.first());
         let read = stream.read(&mut position);
-        let lost = read == Read::Lost;
+        let (lost, mut news) = (read == Read::Lost, false);
         let pulled = match read {
-            Read::Nothing => Pull::Nothing,
+            Read::Nothing => {
+                news = online.outbox.ran_dry(slot);
+                Pull::Nothing
+            }
             Read::Record(bytes) => {
+                news = true;
                 reader.place = Place::Reading(key.rendition, position);
-                let taken = online.outbox.took(slot, bytes.len());
+                let taken = online.outbox.took(slot, bytes.len(), now);
                 reader.sent(key.rendition, taken, arrived);
                 online.progress = now;
                 self.metrics.forwarded(LaneKind::Screen, bytes.len());
@@ -219,6 +226,9 @@ impl Session {
             }
         };
         tell_skipped(online, screen, missed, &self.metrics);
+        if news && display.pacing[key.rendition] == Some(seat.sender) {
+            self.feed_back(key.display, key.rendition, now);
+        }
         if lost {
             self.enter(seat.sender, key.display, false, now);
             self.refresh_wants(now);

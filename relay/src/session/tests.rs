@@ -16,6 +16,10 @@ impl Wake for Told {
     fn close(&self, close: Close, _: &str) {
         self.0.lock().get_or_insert(close);
     }
+
+    fn path(&self) -> tandem_path::State {
+        tandem_path::State::default()
+    }
 }
 
 /// A session, its clock, and its people.

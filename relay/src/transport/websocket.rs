@@ -312,7 +312,7 @@ impl Writer<'_> {
         let signals = self.shared.connection.signals.clone();
         loop {
             let now = Instant::now();
-            self.bound.look(&self.tcp.socket(), now);
+            signals.path.set(self.bound.look(&self.tcp.socket(), now));
             let open = self.bound.is_open();
             let batch = self.batch(open);
             if batch.is_empty() {

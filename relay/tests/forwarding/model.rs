@@ -31,6 +31,10 @@ impl Wake for Told {
     fn close(&self, close: Close, _: &str) {
         self.0.lock().unwrap().get_or_insert(close);
     }
+
+    fn path(&self) -> tandem_path::State {
+        tandem_path::State::default()
+    }
 }
 
 /// A connection's end.

@@ -122,6 +122,9 @@ impl Writer {
                 Ok(more) => more,
                 Err(error) => return Poll::Ready(error),
             };
+            if let Some(path) = &self.path {
+                self.connection.signals.path.set(path.state());
+            }
             let speaks = self.path.as_ref().and_then(Path::speaks_at);
             let Some(at) = more.into_iter().chain(speaks).min() else { return Poll::Pending };
             self.alarm.as_mut().reset(at.into());
