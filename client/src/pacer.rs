@@ -7,7 +7,7 @@
 //! a file that goes beside the screen, is the business of whoever sends it.
 //!
 //! **The window** bounds what we have sent and the relay has not sent on: the rate at which the relay's path takes it, as the
-//! relay says, × (the time from here to there and the news back + [`STANDING`]). As the first part is under way then,
+//! relay says, × (the time from here to there and the news back + a few tens of milliseconds). As the first part is under way then,
 //! the second is what waits.
 //!
 //! **More than what is known.** A path shows what it takes only while something waits for it. If nothing does and it is our
