@@ -80,7 +80,7 @@ pub struct Own {
 #[derive(Clone, Debug)]
 pub struct Pacer {
     sent: u64,
-    /// Bytes that the relay has sent on to the pacing subscriber, or has not to.
+    /// Bytes that have left the relay towards the pacing subscriber, or that it need not send there.
     left: u64,
     /// To the relay and back.
     reach: Reach,
@@ -163,9 +163,15 @@ impl Pacer {
         let before = self.subscriber.replace(feedback.subscriber);
         if before != Some(feedback.subscriber) {
             (self.boost, self.growth, self.drain) = (1.0, GROWTH_MAX, Drain::default());
+            self.rate = 0.0;
         }
         let waits = feedback.queued_bytes.min(relayed) as f64;
-        self.left = relayed - feedback.queued_bytes.min(relayed);
+        let left = relayed - feedback.queued_bytes.min(relayed);
+        let news = left.saturating_sub(std::mem::replace(&mut self.left, left));
+        if self.rate <= 0.0 && waits > LITTLE_BYTES {
+            // The first guess at a path that nobody knows.
+            self.rate = news as f64 / self.every.as_secs_f64();
+        }
         self.learn_rate(feedback.rate as f64, waits, now);
         if waits > self.rate * STANDING.as_secs_f64() + LITTLE_BYTES {
             (self.boost, self.growth, self.grown) = (1.0, GROWTH, None);
@@ -210,7 +216,9 @@ impl Pacer {
         self.rate = match drain {
             Some(drain) if path > 0.0 => path.min(drain),
             Some(drain) => drain,
-            None => path,
+            None if path > 0.0 => path,
+            // Its end does not know: what left it last is the best guess.
+            None => self.rate,
         };
     }
 
@@ -219,7 +227,9 @@ impl Pacer {
         let round = self.lag.unwrap_or_default() + self.every;
         if self.grown.is_none_or(|grown| now >= grown + round) {
             self.grown = Some(now);
-            self.boost = (self.boost * (1.0 + self.growth)).min(BOOST_MAX);
+            // Of an unknown path nothing says how much is too much, but that something waits.
+            let most = if self.rate > 0.0 { BOOST_MAX } else { f64::MAX };
+            self.boost = (self.boost * (1.0 + self.growth)).min(most);
             self.growth = (2.0 * self.growth).min(GROWTH_MAX);
         }
     }

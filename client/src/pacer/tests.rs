@@ -90,6 +90,23 @@ fn nothing_that_waits_makes_the_window_grow_if_it_was_too_small_and_only_then() 
 }
 
 #[test]
+fn a_path_of_which_the_relay_knows_nothing_is_found_out_by_what_waits() {
+    let (mut pacer, mut now, mut sent, mut left) = (Pacer::default(), Instant::now(), 0, 0);
+    let mut most_waited = 0;
+    for round in 0..400 {
+        fill(&mut pacer, &mut sent, now);
+        now += Duration::from_millis(20);
+        // 10 MB/s leave the relay.
+        left = sent.min(left + 200_000);
+        pacer.on_feedback(&Feedback { rate: 0, ..feedback(sent, sent - left) }, now);
+        most_waited = if round < 100 { 0 } else { most_waited.max(sent - left) };
+    }
+    let rate = left as f64 / 8.0;
+    assert!(rate > 5e6, "{rate}");
+    assert!(most_waited < 4_000_000, "{most_waited}");
+}
+
+#[test]
 fn a_lane_that_gets_less_than_the_path_takes_is_given_less() {
     let (mut pacer, mut now, mut sent, mut left) = (Pacer::default(), Instant::now(), 0, 0);
     for _ in 0..100 {
