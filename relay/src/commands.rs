@@ -1,0 +1,72 @@
+//! What `tandem-relay` can be told to do: a file for each command, its arguments beside its work.
+
+mod check_config;
+mod print_config;
+mod serve;
+mod settings;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tandem_relay::config::ConfigError;
+
+/// Exit code of a configuration that does not work (EX_USAGE of sysexits.h).
+const EXIT_CONFIG: u8 = 64;
+
+/// Remote support on your own servers: the relay.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tandem-relay",
+    version,
+    after_help = "docs/operations.md tells how to install, watch and restart a relay."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Serve(serve::Serve),
+    /// Say whether a configuration works. Exit code 64 and key, value and reason if not.
+    CheckConfig(check_config::CheckConfig),
+    /// Show the configuration in effect, and where each value comes from. Secrets are masked.
+    PrintConfig(print_config::PrintConfig),
+    /// Write the completions of a shell to stdout.
+    Completions(shell::Completions),
+    /// Write the manual pages to a directory.
+    Man(shell::Man),
+}
+
+/// Runs the command that was given.
+pub(crate) fn run() -> ExitCode {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let outcome = match arguments.command {
+        Command::Serve(serve) => serve.run(),
+        Command::CheckConfig(check) => check.run(),
+        Command::PrintConfig(print) => print.run(matches.subcommand().map(|(_, of)| of)),
+        Command::Completions(completions) => completions.run(Arguments::command()),
+        Command::Man(man) => man.run(Arguments::command()),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tandem-relay: {error:#}");
+            let config = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if config { EXIT_CONFIG } else { 1 })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+}
