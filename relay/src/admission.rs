@@ -1,11 +1,14 @@
 //! Who may join: codes at the desk, tokens by signature, tickets by the relay's own seal.
 
+mod door;
+mod network;
+mod throttle;
 mod ticket;
 mod token;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tandem_protocol::message::{Hello, hello};
@@ -13,6 +16,9 @@ use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
 
 use crate::session::{SessionStatus, Who};
 
+pub use door::{Door, Verdict, Visitor};
+pub use network::Network;
+pub use throttle::{Pace, Rate, Throttle, Total};
 pub use ticket::{Ticket, TicketKey};
 pub use token::TokenKeys;
 
@@ -96,7 +102,12 @@ impl Admitter {
     ///
     /// # Errors
     /// A [`Refusal`] for the client.
-    pub fn check(&self, hello: &Hello, now: SystemTime) -> Result<(Admission, AttemptId), Refusal> {
+    pub fn check(
+        &self,
+        hello: &Hello,
+        visitor: &Visitor,
+        now: SystemTime,
+    ) -> Result<(Admission, AttemptId), Refusal> {
         if !hello.versions.contains(&limits::VERSION) {
             return Err(Refusal::new(Close::VERSION, "this relay speaks version 1"));
         }
@@ -104,11 +115,7 @@ impl Admitter {
             .map_err(|_| Refusal::new(Close::PROTOCOL, "an attempt id is 16 bytes"))?;
         let admission = match &hello.join {
             None => return Err(Refusal::new(Close::PROTOCOL, "a Hello without code, token or ticket")),
-            Some(hello::Join::Code(code)) => {
-                let code =
-                    code.parse().map_err(|_| Refusal::new(Close::CODE_UNKNOWN, "a code is six digits"))?;
-                self.desk.redeem(code, attempt, now)?
-            }
+            Some(hello::Join::Code(code)) => self.redeem(code, attempt, visitor, now)?,
             Some(hello::Join::Token(token)) => self.spend(token, attempt, now)?,
             Some(hello::Join::Ticket(sealed)) => {
                 let ticket = self.ticket_key.open(sealed, now)?;
@@ -116,6 +123,21 @@ impl Admitter {
             }
         };
         Ok((admission, attempt))
+    }
+
+    /// Spends a code, unless too many were wrong before it.
+    fn redeem(
+        &self,
+        code: &str,
+        attempt: AttemptId,
+        visitor: &Visitor,
+        now: SystemTime,
+    ) -> Result<Admission, Refusal> {
+        let instant = Instant::now();
+        visitor.may_guess(instant)?;
+        let code = code.parse().map_err(|_| Refusal::new(Close::CODE_UNKNOWN, "a code is six digits"));
+        let redeemed = code.and_then(|code| self.desk.redeem(code, attempt, now));
+        redeemed.inspect_err(|_| visitor.guessed_wrong(instant))
     }
 
     /// Verifies a token and marks it as used by this attempt.

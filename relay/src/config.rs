@@ -4,6 +4,7 @@
 //! write it; [`Overrides`] are flags and environment; [`Config::resolve`] is the one place where they meet.
 
 pub mod file;
+mod limits;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tandem_path::Congestion;
 
+use crate::limits::Limits;
 use crate::session::Timing;
 use file::File;
 
@@ -85,6 +87,8 @@ pub struct Config {
     pub desk: Option<Desk>,
     /// Times of sessions.
     pub timing: Timing,
+    /// What there may be of everything.
+    pub limits: Limits,
 }
 
 /// Where certificates come from.
@@ -187,6 +191,7 @@ impl Config {
                 1,
             )?,
         };
+        let limits = file.limits.resolve()?;
         let code_life = seconds("desk.code_life_seconds", file.desk.code_life_seconds, 1)?;
         let desk = file.desk.enabled.then_some(Desk {
             organisation: file.desk.organisation,
@@ -206,6 +211,7 @@ impl Config {
             token_keys,
             desk,
             timing,
+            limits,
         })
     }
 }

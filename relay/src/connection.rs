@@ -1,5 +1,6 @@
 //! What a transport's tasks share about one connection: their way into the session, and how the session wakes them.
 
+mod pace;
 mod signals;
 
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use tandem_protocol::record::RecordError;
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, limits};
 use tracing::{debug, info};
 
-use crate::admission::Refusal;
+use crate::admission::{Refusal, Visitor};
 use crate::metrics::{Binding, Connected};
 use crate::outbox::{Changes, Outbox, Pull, Slot};
 use crate::relay::{Place, Relay};
 use crate::session::{Breach, LaneInstance, Taken};
 
+pub use pace::{Paces, Pause};
 pub use signals::Signals;
 
 /// An admitted connection.
@@ -27,6 +29,8 @@ pub struct Connection {
     relay: Arc<Relay>,
     /// How the session reaches it.
     pub signals: Arc<Signals>,
+    /// How much it may send.
+    pub paces: Paces,
     next_instance: AtomicU64,
     _counted: Connected,
 }
@@ -65,12 +69,13 @@ impl Connection {
         relay: &Arc<Relay>,
         hello: &Hello,
         binding: Binding,
-        began: Instant,
+        visitor: &Visitor,
     ) -> Result<Self, Refusal> {
         let signals = Arc::new(Signals::default());
         let now = Instant::now();
-        let place = relay.admit(hello, signals.clone(), now)?;
-        relay.metrics().admission_seconds.record(now.duration_since(began));
+        let place = relay.admit(hello, visitor, signals.clone(), now)?;
+        visitor.admitted();
+        relay.metrics().admission_seconds.record(now.saturating_duration_since(visitor.began));
         info!(
             session = %place.session,
             participant = %place.seat.sender,
@@ -80,7 +85,8 @@ impl Connection {
             "joined"
         );
         let _counted = relay.metrics().connected(binding);
-        Ok(Self { place, relay: relay.clone(), signals, next_instance: AtomicU64::new(1), _counted })
+        let paces = Paces::new(relay.limits(), now, relay.metrics().clone());
+        Ok(Self { place, relay: relay.clone(), signals, paces, next_instance: AtomicU64::new(1), _counted })
     }
 
     /// A number for a new incoming lane.

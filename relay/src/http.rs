@@ -18,6 +18,7 @@ use tandem_protocol::token::WellKnown;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::admission::Visitor;
 use crate::relay::Relay;
 use crate::tls::Certificates;
 use crate::transport::tcp::Tcp;
@@ -67,6 +68,7 @@ async fn well_known(State(public): State<Public>) -> Json<WellKnown> {
 async fn connect(
     State(public): State<Public>,
     Extension(tcp): Extension<Tcp>,
+    Extension(visitor): Extension<Arc<Visitor>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let upgrade = upgrade
@@ -85,7 +87,7 @@ async fn connect(
     upgrade.on_upgrade(move |socket| async move {
         // Tracked, so that the daemon's end waits for it.
         let served = connections
-            .spawn(websocket::serve(socket, tcp, public.congestion, public.relay).instrument(span));
+            .spawn(websocket::serve(socket, tcp, public.congestion, public.relay, visitor).instrument(span));
         let _ = served.await;
     })
 }
@@ -142,7 +144,18 @@ fn content_type(path: &str) -> HeaderValue {
 
 /// Headers of every answer: the console runs its own files only, nowhere else, and tells nobody where it came from.
 async fn security_headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    // What a technician's program asks of the desk is no knocking in vain.
+    let visitor = request.extensions().get::<Arc<Visitor>>().cloned();
+    let visitor = visitor.filter(|_| request.uri().path().starts_with("/api/"));
+    // A handler waits for nothing but its request's body.
+    let answered = tokio::time::timeout(limits::ADMISSION_TIME, next.run(request)).await;
+    let mut response = answered.unwrap_or_else(|_| {
+        // What is left of the body would be taken for the next request.
+        (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response()
+    });
+    if let Some(visitor) = visitor.filter(|_| response.status().is_success()) {
+        visitor.forgive();
+    }
     let headers = response.headers_mut();
     let csp = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' https: wss: ws:; worker-src 'self'; \
                img-src 'self' data: blob:; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

@@ -1,7 +1,7 @@
 //! The relay: pairs the two ends of a session, forwards what it cannot read, and never lets lag grow.
 //!
 //! - [`stream`], [`outbox`], [`session`]: the forwarding core, plain data without I/O or clock;
-//! - [`admission`], [`relay`]: who is let in, and the sessions there are;
+//! - [`admission`], [`limits`], [`relay`]: who is let in, how much of everything, and the sessions there are;
 //! - [`connection`], [`transport`]: clients over QUIC, WebTransport and WebSocket;
 //! - [`config`], [`tls`], [`http`], [`operations`], [`metrics`], [`private_file`], [`server`]: the daemon
 //!   around it.
@@ -13,6 +13,7 @@ pub mod admission;
 pub mod config;
 pub mod connection;
 pub mod http;
+pub mod limits;
 pub mod metrics;
 pub mod operations;
 pub mod outbox;

@@ -128,10 +128,58 @@ impl Stalled {
     }
 }
 
+/// Why a client was turned away before it could say anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// Told to prove its address first, over QUIC.
+    Retry,
+    /// Too many handshakes of its network.
+    Handshakes,
+    /// Too many connections that are not admitted yet.
+    Unadmitted,
+    /// No descriptors are left for TCP connections.
+    Descriptors,
+}
+
+impl TurnedAway {
+    const ALL: [Self; 4] = [Self::Retry, Self::Handshakes, Self::Unadmitted, Self::Descriptors];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Handshakes => "handshakes",
+            Self::Unadmitted => "unadmitted",
+            Self::Descriptors => "descriptors",
+        }
+    }
+}
+
+/// What a client sends faster than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slowed {
+    /// Records.
+    Records,
+    /// Control messages.
+    Control,
+}
+
+impl Slowed {
+    const ALL: [Self; 2] = [Self::Records, Self::Control];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Control => "control",
+        }
+    }
+}
+
 /// The relay's metrics.
 pub struct Metrics {
     /// Sessions that exist now.
     pub sessions: Gauge,
+    /// Connections that are not admitted yet.
+    pub unadmitted: Gauge,
     /// Keys of segments, whole.
     pub keys: Counter,
     /// Keys that publishers were asked for.
@@ -157,6 +205,8 @@ pub struct Metrics {
     dropped_bytes: [Counter; Dropped::ALL.len()],
     skipped_records: [Counter; Skip::ALL.len()],
     stalled: [Counter; Stalled::ALL.len()],
+    slowed: [Counter; Slowed::ALL.len()],
+    turned_away: [Counter; TurnedAway::ALL.len()],
     held_bytes: Gauge,
     closed: Vec<(Close, Counter)>,
     refused: Vec<(Close, Counter)>,
@@ -216,6 +266,7 @@ impl Metrics {
             gauge!("tandem_relay_build_info", label("version", env!("CARGO_PKG_VERSION"))).set(1.0);
             Self {
                 sessions: gauge!("tandem_relay_sessions"),
+                unadmitted: gauge!("tandem_relay_unadmitted_connections"),
                 keys: counter!("tandem_relay_keys_total"),
                 keys_wanted: counter!("tandem_relay_keys_wanted_total"),
                 segments: counter!("tandem_relay_segments_total"),
@@ -241,6 +292,12 @@ impl Metrics {
                 dropped_bytes: array::from_fn(|at| counter!("tandem_relay_dropped_bytes_total", reason(at))),
                 skipped_records: array::from_fn(|at| {
                     counter!("tandem_relay_skipped_records_total", label("reason", Skip::ALL[at].name()))
+                }),
+                slowed: array::from_fn(|at| {
+                    counter!("tandem_relay_slowed_total", label("reason", Slowed::ALL[at].name()))
+                }),
+                turned_away: array::from_fn(|at| {
+                    counter!("tandem_relay_turned_away_total", label("reason", TurnedAway::ALL[at].name()))
                 }),
                 stalled: array::from_fn(|at| {
                     counter!("tandem_relay_stalled_total", label("reason", Stalled::ALL[at].name()))
@@ -298,6 +355,16 @@ impl Metrics {
         self.skipped_records[reason as usize].increment(records);
     }
 
+    /// A client was read more slowly.
+    pub fn slowed(&self, what: Slowed) {
+        self.slowed[what as usize].increment(1);
+    }
+
+    /// A client was turned away before it could say anything.
+    pub fn turned_away(&self, why: TurnedAway) {
+        self.turned_away[why as usize].increment(1);
+    }
+
     /// A client is closed since it does not take what waits for it.
     pub fn stalled(&self, what: Stalled) {
         self.stalled[what as usize].increment(1);
@@ -347,6 +414,18 @@ fn describe() {
     gauge!("tandem_relay_sessions", "Sessions that exist now.");
     gauge!("tandem_relay_connections", "Admitted connections now, by transport.");
     counter!("tandem_relay_connections_total", "Admitted connections, by transport.");
+    gauge!(
+        "tandem_relay_unadmitted_connections",
+        "Connections that are not admitted to a session, HTTP requests included."
+    );
+    counter!(
+        "tandem_relay_slowed_total",
+        "Times that a client was read more slowly, by what it sends too much of."
+    );
+    counter!(
+        "tandem_relay_turned_away_total",
+        "Clients turned away before they could say anything, by reason."
+    );
     counter!("tandem_relay_keys_total", "Keys received whole.");
     counter!("tandem_relay_keys_wanted_total", "Keys asked of publishers.");
     counter!("tandem_relay_segments_total", "Segments started.");

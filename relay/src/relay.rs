@@ -12,7 +12,8 @@ use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, SessionId,
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admission::{Admitter, Refusal, Ticket};
+use crate::admission::{Admitter, Refusal, Ticket, Visitor};
+use crate::limits::{Limits, SessionLimits};
 use crate::metrics::Metrics;
 use crate::outbox::Wake;
 use crate::session::{Join, Seat, Session, SessionStatus, Showing, Timing};
@@ -37,6 +38,7 @@ pub struct Relay {
     admitter: Admitter,
     metrics: Arc<Metrics>,
     timing: Timing,
+    limits: Limits,
     ticks: AtomicU64,
 }
 
@@ -61,15 +63,21 @@ pub struct Place {
 
 impl Relay {
     /// An empty relay.
-    pub fn new(admitter: Admitter, metrics: Arc<Metrics>, timing: Timing) -> Self {
+    pub fn new(admitter: Admitter, metrics: Arc<Metrics>, timing: Timing, limits: Limits) -> Self {
         Self {
             sessions: Mutex::default(),
             ended: Mutex::default(),
             admitter,
             metrics,
             timing,
+            limits,
             ticks: AtomicU64::new(0),
         }
+    }
+
+    /// What each connection may send.
+    pub fn limits(&self) -> &SessionLimits {
+        &self.limits.session
     }
 
     /// What is counted.
@@ -81,9 +89,15 @@ impl Relay {
     ///
     /// # Errors
     /// A [`Refusal`], which has been counted.
-    pub fn admit(&self, hello: &Hello, wake: Arc<dyn Wake>, now: Instant) -> Result<Place, Refusal> {
+    pub fn admit(
+        &self,
+        hello: &Hello,
+        visitor: &Visitor,
+        wake: Arc<dyn Wake>,
+        now: Instant,
+    ) -> Result<Place, Refusal> {
         let wall = SystemTime::now();
-        let admitted = self.admitter.check(hello, wall).and_then(|(admission, attempt)| {
+        let admitted = self.admitter.check(hello, visitor, wall).and_then(|(admission, attempt)| {
             let shared = self.session(admission.session)?;
             let mut session = shared.session.lock();
             if let Some(close) = session.ended() {

@@ -16,16 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::{Admitter, Desk, TicketKey, TokenKeys};
+use crate::admission::{Admitter, Desk, Door, TicketKey, TokenKeys};
 use crate::config::{Config, State, Tls};
 use crate::http::{self, Public};
+use crate::limits::{self, Limits};
 use crate::metrics::Metrics;
 use crate::operations::{self, Operations};
 use crate::relay::Relay;
 use crate::tls::{self, ALPN_TCP, Certificates};
 use crate::transport::https::{self, Https};
 use crate::transport::listen::listen;
-use crate::transport::udp;
+use crate::transport::udp::{self, Front};
 
 /// How long connections may take to end in order.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ pub struct Server {
     quic: Option<Endpoint>,
     operations: Option<TcpListener>,
     router: Router,
+    door: Arc<Door>,
     connections: TaskTracker,
 }
 
@@ -88,7 +90,10 @@ impl Server {
         let keys: Vec<[u8; 32]> = desk.keys.iter().chain(&config.token_keys).copied().collect();
         let tokens = TokenKeys::new(config.audience, &keys);
         let admitter = Admitter::new(desk.desk, tokens, ticket_key);
-        let relay = Arc::new(Relay::new(admitter, Arc::new(Metrics::new()), config.timing));
+        let metrics = Arc::new(Metrics::new());
+        let limits = within_descriptors(config.limits);
+        let door = Arc::new(Door::new(limits, metrics.clone()));
+        let relay = Arc::new(Relay::new(admitter, metrics, config.timing, limits));
         let connections = TaskTracker::new();
         let public = Public {
             relay: relay.clone(),
@@ -100,7 +105,18 @@ impl Server {
         let router = http::router(public, desk.routes);
         let plain_http = matches!(config.tls, Tls::SelfSigned { .. });
         let congestion = config.congestion;
-        Ok(Self { relay, certificates, tcp, plain_http, congestion, quic, operations, router, connections })
+        Ok(Self {
+            relay,
+            certificates,
+            tcp,
+            plain_http,
+            congestion,
+            quic,
+            operations,
+            router,
+            door,
+            connections,
+        })
     }
 
     /// The public address, with the port that was given.
@@ -145,10 +161,12 @@ impl Server {
             plain: self.plain_http,
             congestion: self.congestion,
             connections: self.connections.clone(),
+            door: self.door.clone(),
         };
         listeners.spawn(https::accept(self.tcp, Arc::new(https), stop.clone()));
         if let Some(endpoint) = self.quic.clone() {
-            let accept = udp::accept(endpoint, self.relay.clone(), self.connections.clone(), stop.clone());
+            let door = Front { relay: self.relay.clone(), door: self.door.clone() };
+            let accept = udp::accept(endpoint, door, self.connections.clone(), stop.clone());
             listeners.spawn(accept);
         }
         if let Some(listener) = self.operations {
@@ -182,6 +200,20 @@ impl Server {
         let _ = tokio::time::timeout(STOP_TIME, listeners.wait()).await;
         info!("stopped");
     }
+}
+
+/// No more TCP connections than this process may have open.
+fn within_descriptors(limits: Limits) -> Limits {
+    let descriptors = limits::raise_descriptors();
+    let room = usize::try_from(descriptors.saturating_sub(limits::DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
+    if room < limits.tcp_connections {
+        info!(
+            descriptors,
+            tcp_connections = room,
+            "fewer TCP connections than configured: raise the limit of open files"
+        );
+    }
+    Limits { tcp_connections: limits.tcp_connections.min(room), ..limits }
 }
 
 /// Makes self-signed certificates anew before browsers refuse them.

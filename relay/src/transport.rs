@@ -7,16 +7,11 @@ pub mod tcp;
 pub(crate) mod udp;
 pub mod websocket;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tandem_protocol::message::{Control, Refused, control, types};
 use tandem_protocol::{Close, Flags, Header, Sender};
 
 use crate::admission::Refusal;
-
-/// Time for a TLS handshake, and for an HTTP request's head.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
 /// The record that tells a client why it is not admitted.
 fn refusal_record(refusal: &Refusal) -> Bytes {

@@ -8,6 +8,7 @@ use tandem_path::Congestion;
 use tandem_protocol::limits;
 
 use super::ConfigError;
+pub use super::limits::Limits;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct File {
     pub desk: Desk,
     /// Times of sessions.
     pub session: Session,
+    /// What there may be of everything.
+    pub limits: Limits,
 }
 
 /// `[listen]`

@@ -4,7 +4,7 @@
 mod writer;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tandem_protocol::{Close, LaneKey, LaneKind, Record, close, limits};
@@ -13,8 +13,8 @@ use tracing::Instrument;
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
 use self::writer::Writer;
-use super::refusal_record;
-use crate::admission::Refusal;
+use super::{refusal_record, udp};
+use crate::admission::{Refusal, Visitor};
 use crate::connection::{self, Connection, End};
 use crate::metrics::Binding;
 use crate::relay::Relay;
@@ -26,10 +26,9 @@ const CHUNK: usize = 64 << 10;
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one client from its first stream to its end.
-pub async fn serve(session: Session, binding: Binding, relay: Arc<Relay>) {
-    let began = Instant::now();
-    let admitted =
-        tokio::time::timeout(limits::ADMISSION_TIME, admit(&session, binding, &relay, began)).await;
+pub async fn serve(session: Session, binding: Binding, relay: Arc<Relay>, visitor: Visitor) {
+    let deadline = visitor.deadline();
+    let admitted = tokio::time::timeout_at(deadline.into(), admit(&session, binding, &relay, visitor)).await;
     let late = || Err(Refusal::new(Close::ADMISSION, "no Hello in time"));
     match admitted.map_err(|_| ()).unwrap_or_else(|()| late().map_err(Some)) {
         Ok((connection, control, buffer)) => run(session, Arc::new(connection), control, buffer).await,
@@ -49,7 +48,7 @@ async fn admit(
     session: &Session,
     binding: Binding,
     relay: &Arc<Relay>,
-    began: Instant,
+    visitor: Visitor,
 ) -> Result<(Connection, Control, BytesMut), Option<Refusal>> {
     let (mut send, mut recv) = session.accept_bi().await.map_err(|_| None)?;
     let mut buffer = BytesMut::new();
@@ -62,8 +61,11 @@ async fn admit(
             }
         }
     };
-    match Connection::admit(relay, &hello, binding, began) {
-        Ok(connection) => Ok((connection, (send, recv), buffer)),
+    match Connection::admit(relay, &hello, binding, &visitor) {
+        Ok(connection) => {
+            udp::widen(session);
+            Ok((connection, (send, recv), buffer))
+        }
         Err(refusal) => {
             connection::refused(relay, &refusal, true);
             let told = async {
@@ -102,6 +104,10 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
             () = connection.deadline() => {}
             stream = session.accept_uni() => match stream {
                 Ok(stream) => {
+                    // Before its opening is read, since it may never come.
+                    if let Err(breach) = connection.paces.lane() {
+                        break Some(breach.into());
+                    }
                     tasks.spawn(read_lane(connection.clone(), stream).instrument(span.clone()));
                 }
                 Err(error) => break Some(End::Transport(error.to_string())),
@@ -133,6 +139,7 @@ async fn read_control(
     loop {
         while let Some(record) = Record::split_from(LaneKind::Control, &mut buffer)? {
             connection.control(&record)?;
+            connection.paces.control().wait().await;
         }
         match stream.read_chunk(CHUNK, true).await.map_err(transport)? {
             Some(chunk) => buffer.extend_from_slice(&chunk.bytes),
@@ -155,6 +162,7 @@ async fn read_lane(connection: Arc<Connection>, mut stream: RecvStream) -> Resul
     loop {
         while let Some(record) = Record::split_from(key.kind, &mut buffer)? {
             connection.record(lane, &record).await?;
+            connection.paces.record().wait().await;
         }
         match stream.read_chunk(CHUNK, true).await {
             Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),

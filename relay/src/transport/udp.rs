@@ -1,7 +1,7 @@
 //! The UDP side of the public port: QUIC and WebTransport, from a client's first packet to its session.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aws_lc_rs::hmac;
@@ -9,15 +9,14 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use tandem_path::Congestion;
-use tandem_protocol::limits;
+use tandem_protocol::{Close, limits};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span};
 
-use super::HANDSHAKE_TIME;
 use super::quic;
-use crate::admission::TicketKey;
+use crate::admission::{Door, TicketKey, Verdict, Visitor};
 use crate::metrics::Binding;
 use crate::relay::Relay;
 use crate::tls::{ALPN_UDP, Certificates};
@@ -26,6 +25,22 @@ use crate::tls::{ALPN_UDP, Certificates};
 /// comes after a lost packet; otherwise so much to begin with.
 const SEND_WINDOW: u32 = 8 << 20;
 const SEND_WINDOW_FIRST: u32 = 512 << 10;
+/// Bytes that a client may have sent and we not read before it is admitted, and streams that it may have open: HTTP/3's settings
+/// and request, and a `Hello`.
+const WINDOW_FIRST: u32 = 16 << 10;
+const STREAMS_FIRST: u32 = 8;
+/// First packets of clients that wait to be looked at, and what they may send meanwhile, each and in all.
+const INCOMING_MAX: usize = 4096;
+const INCOMING_BYTES: u64 = 16 << 10;
+const INCOMING_BYTES_ALL: u64 = 16 << 20;
+
+/// Gives a connection whose client was admitted what lanes need.
+pub(super) fn widen(connection: &quinn::Connection) {
+    const LANES: u32 = limits::LANES_MAX as u32 + STREAMS_FIRST;
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(LANES));
+    // Above the sum of what lanes may hold up, so that none of them stops the others.
+    connection.set_receive_window(VarInt::from_u32(LANES << 20));
+}
 
 pub(crate) fn endpoint(
     udp: UdpSocket,
@@ -36,6 +51,8 @@ pub(crate) fn endpoint(
     let crypto = QuicServerConfig::try_from(certificates.server_config(&ALPN_UDP)?)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport_config(congestion)?));
+    config.max_incoming(INCOMING_MAX);
+    config.incoming_buffer_size(INCOMING_BYTES).incoming_buffer_size_total(INCOMING_BYTES_ALL);
     let runtime = quinn::default_runtime().context("not in a tokio runtime")?;
     Ok(Endpoint::new(endpoint_config(key), Some(config), udp.into_std()?, runtime)?)
 }
@@ -53,13 +70,12 @@ fn endpoint_config(key: &TicketKey) -> EndpointConfig {
 
 fn transport_config(congestion: Congestion) -> anyhow::Result<TransportConfig> {
     let mut config = TransportConfig::default();
-    // Lanes, and the streams that HTTP/3 needs for itself.
-    config.max_concurrent_uni_streams(VarInt::from_u32(limits::LANES_MAX as u32 + 8));
-    config.max_concurrent_bidi_streams(VarInt::from_u32(8));
+    // What HTTP/3 and a `Hello` need; `admit` gives who is admitted more.
+    config.max_concurrent_uni_streams(VarInt::from_u32(STREAMS_FIRST));
+    config.max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_FIRST));
+    config.receive_window(VarInt::from_u32(WINDOW_FIRST));
     config.max_idle_timeout(Some(Duration::from_secs(60).try_into()?));
     config.stream_receive_window(VarInt::from_u32(1 << 20));
-    // Above the sum of what lanes may hold up, so that none of them stops the others.
-    config.receive_window(VarInt::from_u32((limits::LANES_MAX as u32 + 8) << 20));
     let ours = congestion == Congestion::Delay;
     config.send_window(if ours { SEND_WINDOW } else { SEND_WINDOW_FIRST }.into());
     config.congestion_controller_factory(congestion.factory());
@@ -68,9 +84,17 @@ fn transport_config(congestion: Congestion) -> anyhow::Result<TransportConfig> {
     Ok(config)
 }
 
+/// What clients meet.
+#[derive(Clone, Debug)]
+pub(crate) struct Front {
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) door: Arc<Door>,
+}
+
+/// Takes clients in until told to stop.
 pub(crate) async fn accept(
     endpoint: Endpoint,
-    relay: Arc<Relay>,
+    front: Front,
     connections: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -80,14 +104,32 @@ pub(crate) async fn accept(
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
-        let span = info_span!("client", address = %incoming.remote_address());
-        connections.spawn(serve_quic(incoming, relay.clone()).instrument(span));
+        let address = incoming.remote_address();
+        let proven = incoming.remote_address_validated();
+        match front.door.udp(address.ip(), proven, Instant::now()) {
+            Verdict::Enter(visitor) => {
+                let span = info_span!("client", %address);
+                connections.spawn(serve(incoming, proven, visitor, front.relay.clone()).instrument(span));
+            }
+            // Neither costs more than the answer: the endpoint forgets the client.
+            Verdict::Retry => {
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
+                }
+            }
+            Verdict::Away => incoming.refuse(),
+        }
     }
 }
 
-async fn serve_quic(incoming: Incoming, relay: Arc<Relay>) {
+async fn serve(incoming: Incoming, proven: bool, visitor: Visitor, relay: Arc<Relay>) {
     let handshake = async {
         let connection = incoming.await?;
+        if !proven && !visitor.pay(Instant::now()) {
+            connection
+                .close(u32::from(Close::TOO_MANY.number()).into(), b"too many connections of your network");
+            anyhow::bail!("too many handshakes of its network");
+        }
         let data = connection
             .handshake_data()
             .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
@@ -101,8 +143,8 @@ async fn serve_quic(incoming: Incoming, relay: Arc<Relay>) {
         }
         anyhow::Ok((request.ok().await?, Binding::WebTransport))
     };
-    match tokio::time::timeout(HANDSHAKE_TIME, handshake).await {
-        Ok(Ok((session, binding))) => quic::serve(session, binding, relay).await,
+    match tokio::time::timeout_at(visitor.deadline().into(), handshake).await {
+        Ok(Ok((session, binding))) => quic::serve(session, binding, relay, visitor).await,
         Ok(Err(error)) => debug!(%error, "no handshake"),
         Err(_) => debug!("no handshake in time"),
     }

@@ -22,8 +22,8 @@ use tracing::debug;
 
 use super::refusal_record;
 use super::tcp::Tcp;
-use crate::admission::Refusal;
-use crate::connection::{self, Connection, End};
+use crate::admission::{Refusal, Visitor};
+use crate::connection::{self, Connection, End, Pause};
 use crate::metrics::Binding;
 use crate::outbox::{Pull, Slot};
 use crate::relay::Relay;
@@ -35,20 +35,29 @@ const URGENT: Priority = Priority(4);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one client from its first message to its end.
-pub async fn serve(mut socket: WebSocket, tcp: Tcp, congestion: Congestion, relay: Arc<Relay>) {
-    let began = Instant::now();
+pub async fn serve(
+    mut socket: WebSocket,
+    tcp: Tcp,
+    congestion: Congestion,
+    relay: Arc<Relay>,
+    visitor: Arc<Visitor>,
+) {
     let mut buffer = BytesMut::new();
-    let hello = tokio::time::timeout(limits::ADMISSION_TIME, read_hello(&mut socket, &mut buffer)).await;
+    let deadline = visitor.deadline();
+    let hello = tokio::time::timeout_at(deadline.into(), read_hello(&mut socket, &mut buffer)).await;
     let hello = hello.unwrap_or_else(|_| Err(Some(Refusal::new(Close::ADMISSION, "no Hello in time"))));
     let admitted = hello.and_then(|hello| {
-        let admitted = Connection::admit(&relay, &hello, Binding::WebSocket, began);
+        let admitted = Connection::admit(&relay, &hello, Binding::WebSocket, &visitor);
         admitted.map_err(|refusal| {
             connection::refused(&relay, &refusal, true);
             Some(refusal)
         })
     });
     match admitted {
-        Ok(connection) => run(socket, (tcp, Bound::new(congestion)), connection, buffer).await,
+        Ok(connection) => {
+            tcp.allow_all();
+            run(socket, (tcp, Bound::new(congestion)), connection, buffer).await;
+        }
         Err(None) => {}
         Err(Some(refusal)) => {
             debug!(why = refusal.close.name(), reason = refusal.reason, "refused");
@@ -160,6 +169,7 @@ async fn read(shared: &Shared, mut stream: SplitStream<WebSocket>, rest: BytesMu
         if let Err(end) = inbound.take(&message) {
             return end;
         }
+        std::mem::take(&mut inbound.pause).wait().await;
         message = loop {
             let room = shared.connection.signals.room();
             tokio::pin!(room);
@@ -193,6 +203,8 @@ struct Inbound<'a> {
     incoming: Incoming,
     instances: HashMap<LaneId, LaneInstance>,
     held: BTreeMap<LaneId, VecDeque<Held>>,
+    /// How long to wait before more is read.
+    pause: Pause,
 }
 
 enum Held {
@@ -203,7 +215,8 @@ enum Held {
 impl<'a> Inbound<'a> {
     fn new(shared: &'a Shared) -> Self {
         let incoming = Incoming::new(Side::Client);
-        Self { shared, incoming, instances: HashMap::new(), held: BTreeMap::new() }
+        let pause = Pause::default();
+        Self { shared, incoming, instances: HashMap::new(), held: BTreeMap::new(), pause }
     }
 
     /// Hands in what a message completes, in order, and gives credit for it.
@@ -214,13 +227,20 @@ impl<'a> Inbound<'a> {
         for event in events {
             match event {
                 Event::Opened(id, key) => {
+                    connection.paces.lane()?;
                     self.held.remove(&id);
                     let lane = connection.instance();
                     self.instances.insert(id, lane);
                     connection.lane_opened(lane, key)?;
                 }
-                Event::Record(LaneId::CONTROL, _, record) => control(self.shared, &record)?,
-                Event::Record(id, _, record) => self.pass(id, Held::Record(record))?,
+                Event::Record(LaneId::CONTROL, _, record) => {
+                    control(self.shared, &record)?;
+                    self.pause.extend(connection.paces.control());
+                }
+                Event::Record(id, _, record) => {
+                    self.pass(id, Held::Record(record))?;
+                    self.pause.extend(connection.paces.record());
+                }
                 Event::Finished(id, _) => self.pass(id, Held::End)?,
                 Event::Reset(id, _) => {
                     self.held.remove(&id);

@@ -320,6 +320,11 @@ impl ServerCertVerifier for Anybody {
 
 /// A QUIC connection without any manners of its own.
 pub async fn quic(relay: &Relay) -> quinn::Connection {
+    try_quic(relay).await.unwrap()
+}
+
+/// The same, if the relay lets it.
+pub async fn try_quic(relay: &Relay) -> Result<quinn::Connection, quinn::ConnectionError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -329,7 +334,7 @@ pub async fn quic(relay: &Relay) -> quinn::Connection {
     tls.alpn_protocols = vec![limits::ALPN_QUIC.to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.connect_with(config, relay.address().parse().unwrap(), "localhost").unwrap().await.unwrap()
+    endpoint.connect_with(config, relay.address().parse().unwrap(), "localhost").unwrap().await
 }
 
 /// How a QUIC connection was closed by the relay.
