@@ -19,16 +19,17 @@ WASM_INPUTS := $(shell find codec/src codec/wasm protocol/src -type f \( -name '
 CONSOLE_INPUTS := $(shell find console protocol/proto -type f -not -path '*/node_modules/*' -not -path 'console/dist/*' \
 	-not -path 'console/src/gen/*' -not -path 'console/e2e/*' -not -name '*.wasm' -not -name '*.log' 2>/dev/null)
 
-.PHONY: help demo test check fix bench bench-browser doc fuzz console wasm clean
-.PHONY: setup-bench setup-bench-browser setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm
+.PHONY: help demo test check fix bench bench-browser deb doc fuzz console wasm clean
+.PHONY: setup-bench setup-bench-browser setup-build setup-check setup-console setup-deb setup-demo setup-fuzz setup-test setup-wasm
 
 help:
 	@echo 'make demo      relay, customer and console on this machine (CHECK=1: checks itself and ends)'
 	@echo 'make test      unit, integration, browser and documentation tests'
-	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units'
+	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units, alerts'
 	@echo 'make fix       formats, and applies what the linters can fix'
 	@echo 'make bench     50 pairs at a relay, and one across impaired links; instructions of the codec (docs/performance.md)'
 	@echo 'make bench-browser TRACE=FILE   how long the console takes to decode and draw a recorded screen, in Chromium'
+	@echo 'make deb       the relay as a Debian package, in target/deb (docs/operations.md)'
 	@echo 'make doc       documentation of the crates, in target/doc'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) (needs a nightly toolchain)'
 	@echo 'make console   the web application, in console/dist'
@@ -39,14 +40,15 @@ help:
 setup-bench-browser: SETUP := build wasm console browser
 setup-bench: SETUP := build wasm console link count
 setup-build: SETUP := build wasm console
-setup-check: SETUP := build wasm console check
+setup-check: SETUP := build wasm console check monitoring
 setup-console: SETUP := console
+setup-deb: SETUP := build wasm console
 setup-demo: SETUP := build wasm console display $(if $(CHECK),browser)
 setup-fuzz: SETUP := build
-setup-test: SETUP := build wasm console display browser link
+setup-test: SETUP := build wasm console display browser link package
 setup-wasm: SETUP := wasm
 
-setup-bench setup-bench-browser setup-build setup-check setup-console setup-demo setup-fuzz setup-test setup-wasm:
+setup-bench setup-bench-browser setup-build setup-check setup-console setup-deb setup-demo setup-fuzz setup-test setup-wasm:
 	@$(STEP) 'set-up: $(strip $(SETUP))' scripts/setup $(SETUP)
 
 # --- What people run ---------------------------------------------------------------------------------------------------
@@ -67,6 +69,7 @@ test: setup-test console
 	@$(STEP) 'test: examples in the documentation' cargo test --locked --workspace --doc
 	@$(STEP) 'test: console' npm --prefix console test
 	@$(STEP) 'test: browser' npm --prefix console run e2e
+	@$(STEP) 'test: package' scripts/check-deb
 
 check: setup-check console
 	@$(STEP) 'check: format' cargo fmt --all --check
@@ -76,6 +79,7 @@ check: setup-check console
 	@$(STEP) 'check: console' npm --prefix console run check
 	@$(STEP) 'check: scripts' scripts/check-scripts
 	@$(STEP) 'check: service files' scripts/check-units
+	@$(STEP) 'check: alerts and dashboard' scripts/check-monitoring
 	@$(STEP) 'check: get cargo-deny' scripts/get-cargo-deny $(CARGO_DENY_VERSION)
 	@$(STEP) 'check: dependencies' cargo deny --log-level error check bans licenses sources
 
@@ -100,6 +104,10 @@ bench-browser: setup-bench-browser console
 	@mkdir -p target/made
 	@$(STEP) 'bench-browser: encode' target/release/tandem-loadtest codec --mode mixed --records target/made/records '$(TRACE)'
 	@$(STEP) 'bench-browser: play' node console/e2e/bench/bench.mjs target/made/records
+
+deb: setup-deb console
+	@$(STEP) 'deb: build in release mode' cargo build --locked --release -p tandem-relay
+	@$(STEP) 'deb: package' scripts/make-deb target/deb
 
 doc: setup-build console
 	@$(STEP) 'doc' cargo doc --locked --workspace --no-deps
@@ -129,4 +137,4 @@ console/dist/index.html: console/node_modules/.package-lock.json target/made/was
 	@touch $@
 
 clean:
-	rm -rf target fuzz/target console/dist console/node_modules console/src/gen
+	rm -rf target scripts/dashboard/node_modules fuzz/target console/dist console/node_modules console/src/gen

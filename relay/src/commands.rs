@@ -1,8 +1,12 @@
 //! What `tandem-relay` can be told to do: a file for each command, its arguments beside its work.
 
+mod ask;
 mod check_config;
+mod doctor;
+mod drain;
 mod print_config;
 mod serve;
+mod sessions;
 mod settings;
 mod shell;
 
@@ -34,6 +38,12 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     /// Show the configuration in effect, and where each value comes from. Secrets are masked.
     PrintConfig(print_config::PrintConfig),
+    /// Say whether this machine has what a relay needs, and what to do if not. Exit code 1 if a relay would not serve.
+    Doctor(doctor::Doctor),
+    /// Show who is connected to the relay that runs here.
+    Sessions(sessions::Sessions),
+    /// Take the relay that runs here out of service: its clients are told, and go elsewhere or come back to its successor.
+    Drain(drain::Drain),
     /// Write the completions of a shell to stdout.
     Completions(shell::Completions),
     /// Write the manual pages to a directory.
@@ -48,6 +58,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::CheckConfig(check) => check.run(),
         Command::PrintConfig(print) => print.run(matches.subcommand().map(|(_, of)| of)),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Sessions(sessions) => sessions.run(),
+        Command::Drain(drain) => drain.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),
     };

@@ -3,6 +3,7 @@
 mod pace;
 mod signals;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -11,16 +12,22 @@ use bytes::BytesMut;
 use tandem_protocol::message::{Control, Hello, control};
 use tandem_protocol::record::RecordError;
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, limits};
-use tracing::{debug, info};
+use tracing::field::{self, Empty};
+use tracing::{Span, debug, info, info_span};
 
 use crate::admission::{Refusal, Visitor};
-use crate::metrics::{Binding, Connected};
+use crate::metrics::{Binding, Connected, Metrics};
 use crate::outbox::{Changes, Outbox, Pull, Slot};
 use crate::relay::{Place, Relay};
 use crate::session::{Breach, LaneInstance, Taken};
 
 pub use pace::{Paces, Pause};
 pub use signals::Signals;
+
+/// The span that everything is logged in that concerns one client. Once it is admitted it says who that is.
+pub fn span(address: SocketAddr) -> Span {
+    info_span!("client", %address, transport = Empty, session = Empty, participant = Empty)
+}
 
 /// An admitted connection.
 #[derive(Debug)]
@@ -32,7 +39,7 @@ pub struct Connection {
     /// How much it may send.
     pub paces: Paces,
     next_instance: AtomicU64,
-    _counted: Connected,
+    counted: Connected,
 }
 
 /// What ends a connection from inside: a rule was broken, or the transport failed.
@@ -73,20 +80,32 @@ impl Connection {
     ) -> Result<Self, Refusal> {
         let signals = Arc::new(Signals::default());
         let now = Instant::now();
-        let place = relay.admit(hello, visitor, signals.clone(), now)?;
+        visitor.arrives();
+        let place = relay.admit(hello, (binding, visitor), signals.clone(), now)?;
         visitor.admitted();
         relay.metrics().admission_seconds.record(now.saturating_duration_since(visitor.began));
+        Span::current()
+            .record("transport", binding.name())
+            .record("session", field::display(place.session))
+            .record("participant", field::display(place.seat.sender));
         info!(
-            session = %place.session,
-            participant = %place.seat.sender,
             role = place.role.as_str_name(),
-            transport = binding.name(),
             agent = hello.agent.chars().filter(|c| !c.is_control()).take(64).collect::<String>(),
             "joined"
         );
-        let _counted = relay.metrics().connected(binding);
+        let counted = relay.metrics().connected(binding);
         let paces = Paces::new(relay.limits(), now, relay.metrics().clone());
-        Ok(Self { place, relay: relay.clone(), signals, paces, next_instance: AtomicU64::new(1), _counted })
+        Ok(Self { place, relay: relay.clone(), signals, paces, next_instance: AtomicU64::new(1), counted })
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        self.relay.metrics()
+    }
+
+    /// How the client is connected.
+    pub fn binding(&self) -> Binding {
+        self.counted.binding()
     }
 
     /// A number for a new incoming lane.
@@ -144,6 +163,7 @@ impl Connection {
         let now = Instant::now();
         let mut session = self.place.shared.session.lock();
         session.heard(self.place.seat, now);
+        session.control_received(self.binding(), record.bytes.len());
         match message {
             None => Ok(None),
             Some(message @ control::Message::Credit(_)) => Ok(Some(message)),
@@ -207,8 +227,8 @@ impl Connection {
             None => {}
         }
         let (close, reason) = self.signals.reason();
-        self.relay.metrics().closed(close);
-        info!(session = %self.place.session, participant = %self.place.seat.sender, why = close.name(), reason, "left");
+        self.counted.ends(close);
+        info!(why = close.name(), reason, "left");
         (close, reason)
     }
 }

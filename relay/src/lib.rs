@@ -3,8 +3,8 @@
 //! - [`stream`], [`outbox`], [`session`]: the forwarding core, plain data without I/O or clock;
 //! - [`admission`], [`limits`], [`relay`]: who is let in, how much of everything, and the sessions there are;
 //! - [`connection`], [`transport`]: clients over QUIC, WebTransport and WebSocket;
-//! - [`config`], [`tls`], [`http`], [`operations`], [`metrics`], [`private_file`], [`server`]: the daemon
-//!   around it.
+//! - [`config`], [`tls`], [`http`], [`operations`], [`metrics`], [`private_file`], [`server`], [`watchdog`]: the daemon
+//!   around it; [`doctor`] looks at the machine that it is to run on.
 //!
 //! It reads record headers and control messages, and never a body.
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod config;
 pub mod connection;
+pub mod doctor;
 pub mod http;
 pub mod limits;
 pub mod metrics;
@@ -24,3 +25,4 @@ pub mod session;
 pub mod stream;
 pub mod tls;
 pub mod transport;
+pub mod watchdog;

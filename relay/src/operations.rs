@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 
 use crate::relay::Relay;
+use crate::session::SessionView;
+use crate::tls::Certificates;
 
 /// What the private listener shows.
 #[derive(Clone, Debug)]
 pub struct Operations {
     /// The relay.
     pub relay: Arc<Relay>,
+    /// Its certificates.
+    pub certificates: Arc<Certificates>,
     /// Whether new clients are welcome.
     pub ready: Arc<AtomicBool>,
 }
@@ -26,12 +31,21 @@ pub fn router(operations: Operations) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/v1/sessions", get(sessions))
         .with_state(operations)
 }
 
 async fn metrics(State(operations): State<Operations>) -> Response {
+    if let Some(validity) = operations.certificates.validity() {
+        operations.relay.metrics().certificate_expires(validity.until);
+    }
     let text = operations.relay.metrics().render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// Who is connected.
+async fn sessions(State(operations): State<Operations>) -> Json<Vec<SessionView>> {
+    Json(operations.relay.views(Instant::now()))
 }
 
 async fn ready(State(operations): State<Operations>) -> Response {

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_path::{Reach, State};
 use tandem_protocol::message::{Control, control, types};
-use tandem_protocol::{Close, DisplayId, Flags, Header, LaneKey, Record, Sender};
+use tandem_protocol::{Close, DisplayId, Flags, Header, LaneKey, LaneKind, Record, Sender};
 
-use crate::metrics::{Metrics, Stalled};
+use crate::metrics::{Dropped, Metrics, Stalled, Timed};
 
 /// How the session tells a connection's tasks that there is something for them to do. Called under the session's lock:
 /// implementations only signal.
@@ -82,6 +82,8 @@ pub(crate) struct Queued {
     latest: Option<u8>,
     /// Its body goes on in the next.
     more: bool,
+    /// When it came, if it came from a participant just before it was queued.
+    arrived: Option<Instant>,
 }
 
 /// What became of an outbox's lanes.
@@ -143,7 +145,7 @@ impl Outbox {
         };
         self.control_seq += 1;
         let record = Record::new(header, &Control::encode_body(message));
-        self.push(Slot::CONTROL, &record);
+        self.push(Slot::CONTROL, &record, None);
     }
 
     /// Opens a lane.
@@ -182,8 +184,8 @@ impl Outbox {
         std::mem::take(&mut self.changes)
     }
 
-    /// Queues a record on a lane that has a queue.
-    pub(crate) fn push(&mut self, slot: Slot, record: &Record) {
+    /// Queues a record on a lane that has a queue. `arrived`: when it came, if it came just now.
+    pub(crate) fn push(&mut self, slot: Slot, record: &Record, arrived: Option<Instant>) {
         let Some(OutLane { source: Source::Queue { records, bytes }, .. }) = self.lanes.get_mut(&slot) else {
             return;
         };
@@ -194,10 +196,11 @@ impl Outbox {
             && let Some(old) = records.remove(at)
         {
             *bytes -= old.bytes.len();
+            self.metrics.dropped(Dropped::Replaced, old.bytes.len());
         }
         *bytes += record.bytes.len();
         let more = header.flags.contains(Flags::MORE);
-        records.push_back(Queued { bytes: record.bytes.clone(), latest, more });
+        records.push_back(Queued { bytes: record.bytes.clone(), latest, more, arrived });
         self.wake.lane(slot);
     }
 
@@ -205,7 +208,7 @@ impl Outbox {
     pub(crate) fn push_part(&mut self, slot: Slot, part: Bytes, more: bool) {
         if let Some(OutLane { source: Source::Queue { records, bytes }, .. }) = self.lanes.get_mut(&slot) {
             *bytes += part.len();
-            records.push_back(Queued { bytes: part, latest: None, more });
+            records.push_back(Queued { bytes: part, latest: None, more, arrived: None });
             self.wake.lane(slot);
         }
     }
@@ -220,7 +223,11 @@ impl Outbox {
         let Some(lane) = self.lanes.get_mut(&slot) else { return };
         if let Source::Queue { records, bytes } = &mut lane.source {
             let ends = records.iter().position(|queued| !queued.more).map_or(0, |at| at + 1);
-            records.truncate(if lane.inside { ends } else { 0 });
+            let kept = if lane.inside { ends } else { 0 };
+            for old in records.range(kept.min(records.len())..) {
+                self.metrics.dropped(Dropped::Replaced, old.bytes.len());
+            }
+            records.truncate(kept);
             *bytes = records.iter().map(|queued| queued.bytes.len()).sum();
         }
     }
@@ -233,8 +240,23 @@ impl Outbox {
         }
     }
 
+    /// Bytes that wait in all queues.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.lanes.keys().map(|&slot| self.queued_bytes(slot)).sum()
+    }
+
+    /// How long the oldest record of such lanes has waited in its queue.
+    pub(crate) fn oldest(&self, timed: Timed, now: Instant) -> Duration {
+        let lanes = self.lanes.values().filter(|lane| Timed::of(lane.key.kind) == Some(timed));
+        let first = lanes.filter_map(|lane| match &lane.source {
+            Source::Queue { records, .. } => records.front()?.arrived,
+            Source::Screen => None,
+        });
+        first.min().map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived))
+    }
+
     /// Takes the next record of a lane with a queue.
-    pub(crate) fn pop(&mut self, slot: Slot) -> Pull {
+    pub(crate) fn pop(&mut self, slot: Slot, now: Instant) -> Pull {
         let Some(lane) = self.lanes.get_mut(&slot) else { return Pull::Reset };
         if let Source::Queue { records, bytes } = &mut lane.source
             && let Some(queued) = records.pop_front()
@@ -242,6 +264,9 @@ impl Outbox {
             *bytes -= queued.bytes.len();
             lane.taken += queued.bytes.len() as u64;
             lane.inside = queued.more;
+            if let Some(arrived) = queued.arrived {
+                self.metrics.forwarded(lane.key.kind, arrived, now);
+            }
             return Pull::Record(queued.bytes);
         }
         Pull::Nothing
@@ -304,7 +329,8 @@ impl Outbox {
 
     /// Gives a lane up at once.
     pub(crate) fn reset(&mut self, slot: Slot) {
-        if self.lanes.remove(&slot).is_some() {
+        if let Some(lane) = self.lanes.remove(&slot) {
+            lane.count_unsent(&self.metrics);
             self.changes.opened.retain(|(opened, _)| *opened != slot);
             self.changes.given_up.push(slot);
             self.wake.lane(slot);
@@ -350,7 +376,22 @@ impl OutLane {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.lanes.values().for_each(|lane| lane.count_unsent(&self.metrics));
+    }
+}
+
 impl OutLane {
+    /// What waits in its queue will never be sent. Of control messages it does not matter: they are about the connection itself.
+    fn count_unsent(&self, metrics: &Metrics) {
+        if let Source::Queue { records, .. } = &self.source
+            && self.key.kind != LaneKind::Control
+        {
+            records.iter().for_each(|queued| metrics.dropped(Dropped::Unsent, queued.bytes.len()));
+        }
+    }
+
     fn is_full(&self) -> bool {
         matches!(self.source, Source::Screen) && self.reach.in_flight() >= self.reach.window()
     }
@@ -365,7 +406,6 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_protocol::LaneKind;
 
     struct Quiet;
     impl Wake for Quiet {
@@ -395,12 +435,12 @@ mod tests {
     fn a_latest_record_replaces_the_unsent_one_of_its_type_only() {
         let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
         let slot = outbox.open(LaneKey::plain(LaneKind::Cursor, Sender(1)), Source::queue());
-        outbox.push(slot, &record(1, Flags::LATEST, b"shape"));
-        outbox.push(slot, &record(2, Flags::LATEST, b"here"));
-        outbox.push(slot, &record(2, Flags::LATEST, b"there"));
-        outbox.push(slot, &record(3, Flags::default(), b"kept"));
+        outbox.push(slot, &record(1, Flags::LATEST, b"shape"), None);
+        outbox.push(slot, &record(2, Flags::LATEST, b"here"), None);
+        outbox.push(slot, &record(2, Flags::LATEST, b"there"), None);
+        outbox.push(slot, &record(3, Flags::default(), b"kept"), None);
         let mut bodies = Vec::new();
-        while let Pull::Record(bytes) = outbox.pop(slot) {
+        while let Pull::Record(bytes) = outbox.pop(slot, Instant::now()) {
             bodies.push(bytes[38..].to_vec());
         }
         assert_eq!(bodies, [b"shape".to_vec(), b"there".to_vec(), b"kept".to_vec()]);
@@ -442,7 +482,7 @@ mod tests {
         // A proxy takes whatever it is given, and passes 100 KB/s on.
         let (mut taken, mut most) = (0, 0);
         for ms in 0..20_000 {
-            let now = start + std::time::Duration::from_millis(ms);
+            let now = start + Duration::from_millis(ms);
             while !outbox.is_full(slot) {
                 taken = outbox.took(slot, 1000, now);
             }
@@ -483,12 +523,12 @@ mod tests {
         let mut outbox = Outbox::new(Arc::new(Quiet), Arc::default());
         let key = LaneKey::plain(LaneKind::Chat, Sender(2));
         let slot = outbox.open(key, Source::queue());
-        outbox.push(slot, &record(1, Flags::default(), b"never"));
+        outbox.push(slot, &record(1, Flags::default(), b"never"), None);
         outbox.reset(slot);
         assert!(outbox.find(key).is_none());
         let changes = outbox.take_changes();
         assert!(changes.opened.is_empty(), "its writer need not begin");
         assert_eq!(changes.given_up, [slot]);
-        assert!(matches!(outbox.pop(slot), Pull::Reset));
+        assert!(matches!(outbox.pop(slot, Instant::now()), Pull::Reset));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use tandem_protocol::message::{self, Hello};
+use tandem_protocol::message::{self, Hello, hello};
 use tandem_protocol::record::Point;
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, SessionId, limits};
 use tokio_util::sync::CancellationToken;
@@ -14,9 +14,9 @@ use tracing::info;
 
 use crate::admission::{Admitter, Refusal, Ticket, Visitor};
 use crate::limits::{Limits, SessionLimits};
-use crate::metrics::Metrics;
+use crate::metrics::{Binding, JoinedBy, Metrics, Timed};
 use crate::outbox::Wake;
-use crate::session::{Join, Seat, Session, SessionStatus, Showing, Timing};
+use crate::session::{Join, Seat, Session, SessionStatus, SessionView, Showing, Timing, Totals, Waiting};
 
 /// Ended sessions that are remembered, so that a ticket does not open them again.
 const ENDED_MAX: usize = 100_000;
@@ -92,7 +92,7 @@ impl Relay {
     pub fn admit(
         &self,
         hello: &Hello,
-        visitor: &Visitor,
+        (binding, visitor): (Binding, &Visitor),
         wake: Arc<dyn Wake>,
         now: Instant,
     ) -> Result<Place, Refusal> {
@@ -127,13 +127,18 @@ impl Relay {
                 grace_ms: self.timing.grace.as_millis().try_into().unwrap_or(u32::MAX),
                 ..Default::default()
             };
-            let seat = session.attach(sender, who, Join { returns, ..join(hello, attempt) }, wake, now);
+            let seat =
+                session.attach(sender, who, Join { returns, binding, ..join(hello, attempt) }, wake, now);
             session.welcome(seat, welcome, now);
             drop(session);
             Ok(Place { shared, seat, session: admission.session, role })
         });
-        if let Err(refusal) = &admitted {
-            self.metrics.refused(refusal.close);
+        match (&admitted, &hello.join) {
+            (Err(refusal), _) => self.metrics.refused(refusal.close),
+            (Ok(_), Some(hello::Join::Code(_))) => self.metrics.joins.of(JoinedBy::Code).increment(1),
+            (Ok(_), Some(hello::Join::Token(_))) => self.metrics.joins.of(JoinedBy::Token).increment(1),
+            (Ok(_), Some(hello::Join::Ticket(_))) => self.metrics.joins.of(JoinedBy::Ticket).increment(1),
+            (Ok(_), None) => {}
         }
         admitted
     }
@@ -145,6 +150,7 @@ impl Relay {
         let mut sessions = self.sessions.lock();
         let known = sessions.entry(id).or_insert_with(|| {
             self.metrics.sessions.increment(1.0);
+            self.metrics.sessions_begun.increment(1);
             let session = Session::new(id, self.timing, self.metrics.clone());
             Known { shared: Arc::new(Shared { session: Mutex::new(session) }), reported: None }
         });
@@ -180,28 +186,34 @@ impl Relay {
         self.ticks.fetch_add(1, Ordering::Relaxed);
         let all: Vec<(SessionId, Arc<Shared>)> =
             self.sessions.lock().iter().map(|(id, known)| (*id, known.shared.clone())).collect();
+        let mut waiting = Waiting::default();
         for (id, shared) in all {
-            let status = {
+            let (status, totals) = {
                 let mut session = shared.session.lock();
                 session.tick(now);
-                session.status()
+                waiting = waiting.and(session.waiting(now));
+                (session.status(), session.totals())
             };
-            self.report(id, &status);
+            self.report(id, &status, &totals, now);
         }
+        self.metrics.queued_bytes.set(waiting.queued_bytes as f64);
+        self.metrics.oldest_unsent(Timed::Input, waiting.input, now);
+        self.metrics.oldest_unsent(Timed::Screen, waiting.screen, now);
+        self.metrics.upkeep();
     }
 
     /// Tells the desk what is new, and forgets sessions that have ended.
-    fn report(&self, id: SessionId, status: &SessionStatus) {
+    fn report(&self, id: SessionId, status: &SessionStatus, totals: &Totals, now: Instant) {
         let mut sessions = self.sessions.lock();
         let Some(known) = sessions.get_mut(&id) else { return };
         if known.reported.as_ref() == Some(status) {
             return;
         }
         known.reported = Some(status.clone());
-        let ended = status.ended.is_some();
-        if ended {
+        if let Some(close) = status.ended {
             sessions.remove(&id);
             self.metrics.sessions.decrement(1.0);
+            self.metrics.sessions_ended.of(close).increment(1);
             let mut remembered = self.ended.lock();
             if remembered.len() >= ENDED_MAX {
                 remembered.clear();
@@ -209,8 +221,8 @@ impl Relay {
             remembered.insert(id);
         }
         drop(sessions);
-        if ended {
-            info!(session = %id, "session ended");
+        if let Some(close) = status.ended {
+            log_end(id, close, totals, now);
         }
         self.admitter.desk().observe(id, status);
     }
@@ -223,10 +235,37 @@ impl Relay {
         }
     }
 
+    /// All sessions, as an operator sees them.
+    pub fn views(&self, now: Instant) -> Vec<SessionView> {
+        let all: Vec<Arc<Shared>> = self.sessions.lock().values().map(|known| known.shared.clone()).collect();
+        all.iter().map(|shared| shared.session.lock().view(now)).collect()
+    }
+
     /// Sessions that exist now.
     pub fn session_count(&self) -> usize {
         self.sessions.lock().len()
     }
+}
+
+/// What a session came to, in one line.
+fn log_end(id: SessionId, close: Close, totals: &Totals, now: Instant) {
+    let lasted = totals.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+    info!(
+        session = %id,
+        why = close.name(),
+        seconds = lasted.as_secs(),
+        participants = totals.participants,
+        resumes = totals.resumes,
+        received_records = totals.received.records,
+        received_bytes = totals.received.bytes,
+        sent_records = totals.sent.records,
+        sent_bytes = totals.sent.bytes,
+        skipped = totals.skipped,
+        keys = totals.keys,
+        forks = totals.forks,
+        merges = totals.merges,
+        "session ended"
+    );
 }
 
 /// What a `Hello` brings along.
@@ -245,5 +284,5 @@ fn join(hello: &Hello, attempt: AttemptId) -> Join {
         Some(Showing { display, epoch: epoch_of(display, point)?, point })
     });
     let showing = showing.take(limits::LANES_MAX).collect();
-    Join { epoch: hello.epoch, attempt: Some(attempt), returns: false, showing }
+    Join { epoch: hello.epoch, attempt: Some(attempt), showing, ..Default::default() }
 }

@@ -20,12 +20,12 @@ use crate::admission::{Admitter, Desk, Door, TicketKey, TokenKeys};
 use crate::config::{Config, State, Tls};
 use crate::http::{self, Public};
 use crate::limits::{self, Limits};
-use crate::metrics::Metrics;
+use crate::metrics::{Direction, Metrics};
 use crate::operations::{self, Operations};
 use crate::relay::Relay;
 use crate::tls::{self, ALPN_TCP, Certificates};
 use crate::transport::https::{self, Https};
-use crate::transport::listen::listen;
+use crate::transport::listen::{UDP_BUFFER, buffers, listen};
 use crate::transport::udp::{self, Front};
 
 /// How long connections may take to end in order.
@@ -77,6 +77,7 @@ impl Server {
         };
         let (tcp, udp) = listen(config.listen, config.udp).await?;
         let port = tcp.local_addr()?.port();
+        let buffers = udp.as_ref().map(buffers).transpose()?;
         let quic =
             udp.map(|udp| udp::endpoint(udp, &certificates, &ticket_key, config.congestion)).transpose()?;
         let operations = match config.operations {
@@ -94,6 +95,10 @@ impl Server {
         let limits = within_descriptors(config.limits);
         let door = Arc::new(Door::new(limits, metrics.clone()));
         let relay = Arc::new(Relay::new(admitter, metrics, config.timing, limits));
+        if let Some(granted) = buffers {
+            let granted = [(Direction::Receive, granted.receive), (Direction::Send, granted.send)];
+            relay.metrics().udp_buffers(UDP_BUFFER, granted);
+        }
         let connections = TaskTracker::new();
         let public = Public {
             relay: relay.clone(),
@@ -170,7 +175,11 @@ impl Server {
             listeners.spawn(accept);
         }
         if let Some(listener) = self.operations {
-            let router = operations::router(Operations { relay: self.relay.clone(), ready: ready.clone() });
+            let router = operations::router(Operations {
+                relay: self.relay.clone(),
+                certificates: self.certificates.clone(),
+                ready: ready.clone(),
+            });
             let stopped = stop.clone().cancelled_owned();
             listeners.spawn(async move {
                 let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;

@@ -16,7 +16,9 @@ mod presence;
 mod rate;
 mod reader;
 mod screens;
+mod totals;
 mod upkeep;
+mod view;
 mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 use tandem_protocol::message::{self, Rights, Role, control};
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKind, Point, Record, Sender, SessionId, limits};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Binding, Metrics};
 use crate::outbox::{Outbox, Wake};
 use crate::stream::StreamError;
 
@@ -35,6 +37,9 @@ pub use ledger::Account;
 pub use member::Who;
 use member::{Link, Member, Online};
 pub use presence::SessionStatus;
+use totals::Tally;
+pub use totals::{Totals, Traffic};
+pub use view::{ParticipantView, SessionView, Waiting};
 
 /// A session of the relay.
 #[derive(Debug)]
@@ -52,8 +57,10 @@ pub struct Session {
     /// When the screens are next to be looked after.
     upkeep_due: Option<Instant>,
     ended: Option<Close>,
+    /// Both ends have been here.
+    paired: bool,
     timing: Timing,
-    metrics: Arc<Metrics>,
+    metrics: Tally,
 }
 
 /// The session's times.
@@ -135,8 +142,9 @@ impl Session {
             next_connection: 1,
             upkeep_due: None,
             ended: None,
+            paired: false,
             timing,
-            metrics,
+            metrics: Tally::new(metrics),
         }
     }
 
@@ -205,12 +213,13 @@ impl Session {
         self.next_connection += 1;
         let seat = Seat { sender, connection };
         let elsewhere = join.returns && !self.left.contains(&sender);
+        self.metrics.came(!self.members.contains_key(&sender), join.returns, now);
         let member = self.members.entry(sender).or_insert_with(|| Member::new(who, elsewhere));
         member.remember();
         if let Link::Online(before) = &member.link {
             before.outbox.close(Close::REPLACED, "the same participant connected anew");
         }
-        let outbox = Outbox::new(wake, self.metrics.clone());
+        let outbox = Outbox::new(wake, self.metrics.shared());
         member.link = Link::Online(Box::new(Online::new(connection, join, outbox, now)));
         seat
     }
@@ -232,7 +241,17 @@ impl Session {
         if !publisher {
             self.send_latest(seat.sender);
         }
+        self.note_paired(now);
         self.announce();
+    }
+
+    /// Takes note of when both ends are here for the first time.
+    fn note_paired(&mut self, now: Instant) {
+        if !self.paired && self.state() == message::SessionState::Active {
+            self.paired = true;
+            let began = self.metrics.totals().began.unwrap_or(now);
+            self.metrics.pairing_seconds.record(now.saturating_duration_since(began));
+        }
     }
 
     /// A connection is gone. Its participant may come back.
@@ -289,6 +308,11 @@ impl Session {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Counts a control message.
+    pub fn control_received(&self, binding: Binding, bytes: usize) {
+        self.metrics.received(LaneKind::Control, binding, bytes);
     }
 
     fn end(&mut self, from: Sender, reason: message::EndReason) {
@@ -353,6 +377,8 @@ pub struct Join {
     pub epoch: u64,
     /// The attempt that it is one connection of.
     pub attempt: Option<AttemptId>,
+    /// How it is connected.
+    pub binding: Binding,
     /// It comes with a ticket: it has been in the session before, perhaps on another relay.
     pub returns: bool,
     /// For a resume: what it shows.

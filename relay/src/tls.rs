@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -17,6 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tandem_protocol::limits;
 use time::OffsetDateTime;
+use x509_parser::extensions::GeneralName;
 
 use crate::config::Tls;
 use crate::private_file;
@@ -29,7 +30,7 @@ pub const RENEW_AFTER: Duration = Duration::from_secs(6 * 86_400);
 /// The certificate in use. Connections take the one that is here when they begin.
 #[derive(Debug)]
 pub struct Certificates {
-    source: Tls,
+    source: RwLock<Tls>,
     names: Vec<IpAddr>,
     current: RwLock<Arc<CertifiedKey>>,
 }
@@ -42,7 +43,7 @@ impl Certificates {
     pub fn load(source: Tls, address: IpAddr) -> anyhow::Result<Arc<Self>> {
         let names = vec![address];
         let current = RwLock::new(Arc::new(make(&source, &names, false)?));
-        Ok(Arc::new(Self { source, names, current }))
+        Ok(Arc::new(Self { source: RwLock::new(source), names, current }))
     }
 
     /// Loads or makes it again; the old one stays in use if that fails.
@@ -50,14 +51,36 @@ impl Certificates {
     /// # Errors
     /// As [`Certificates::load`].
     pub fn renew(&self) -> anyhow::Result<()> {
-        let renewed = make(&self.source, &self.names, true)?;
+        let source = self.source.read().clone();
+        self.renew_from(source)
+    }
+
+    /// Loads or makes it, from there; the old one stays in use if that fails.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`].
+    pub fn renew_from(&self, source: Tls) -> anyhow::Result<()> {
+        let renewed = make(&source, &self.names, true)?;
         *self.current.write() = Arc::new(renewed);
+        *self.source.write() = source;
         Ok(())
+    }
+
+    /// From when to when the certificate in use is good; `None` if it does not say so in a way that is understood.
+    pub fn validity(&self) -> Option<Validity> {
+        let current = self.current.read();
+        validity(current.cert.first()?)
+    }
+
+    /// The names that the certificate in use is for.
+    pub fn names(&self) -> Vec<String> {
+        let current = self.current.read();
+        current.cert.first().map(|certificate| names(certificate)).unwrap_or_default()
     }
 
     /// SHA-256 of the certificate in use, if no authority has signed it.
     pub fn hash(&self) -> Option<[u8; 32]> {
-        if !matches!(self.source, Tls::SelfSigned { .. }) {
+        if !matches!(*self.source.read(), Tls::SelfSigned { .. }) {
             return None;
         }
         let current = self.current.read();
@@ -77,6 +100,37 @@ impl Certificates {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(config)
     }
+}
+
+/// When a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before this time.
+    pub from: SystemTime,
+    /// Not after this time.
+    pub until: SystemTime,
+}
+
+fn validity(certificate: &[u8]) -> Option<Validity> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let time =
+        |seconds: i64| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?));
+    let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
+    Some(Validity { from: time(from.timestamp())?, until: time(until.timestamp())? })
+}
+
+fn names(certificate: &[u8]) -> Vec<String> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|ip| ip.to_string())
+        }
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(name).collect()
 }
 
 impl ResolvesServerCert for Certificates {
@@ -159,6 +213,8 @@ mod tests {
             let before = certificates.hash().unwrap();
             assert_eq!(load().hash() == Some(before), file.is_some(), "a kept one survives a restart");
             certificates.renew().unwrap();
+            let left = certificates.validity().unwrap().until.duration_since(SystemTime::now()).unwrap();
+            assert!(left > SELF_SIGNED_LIFE - Duration::from_secs(2 * 3600) && left < SELF_SIGNED_LIFE);
             assert_ne!(certificates.hash().unwrap(), before);
         }
         let missing = Tls::Files { certificate: "/nowhere/a.pem".into(), key: "/nowhere/a.key".into() };

@@ -4,10 +4,9 @@
 
 mod common;
 
-use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use common::{PATIENCE, Relay, Socket, config, http};
+use common::{Relay, Socket, config, http};
 use tandem_protocol::Close;
 use tandem_protocol::message::{control, hello::Join};
 
@@ -57,38 +56,6 @@ async fn sigterm_tells_clients_and_ends() {
     assert!(told, "a GoAway comes before the close");
     assert_eq!(close.map(|(close, _)| close), Some(Close::GOING_AWAY));
     assert!(relay.wait().await.success());
-}
-
-#[tokio::test]
-async fn the_service_manager_is_told_when_it_listens_and_when_it_stops() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    // As systemd does it: the watchdog is meant for one process id.
-    let mut child = tokio::process::Command::new("sh")
-        .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" serve --dev --listen 127.0.0.1:0 --log warn"])
-        .arg(env!("CARGO_BIN_EXE_tandem-relay"))
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "2000000")
-        .stdout(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let heard = |wanted: &str| {
-        let mut message = [0; 256];
-        loop {
-            let len = socket.recv(&mut message).unwrap();
-            if String::from_utf8_lossy(&message[..len]).contains(wanted) {
-                return;
-            }
-        }
-    };
-    heard("READY=1");
-    heard("WATCHDOG=1");
-    signal(child.id().unwrap(), "-TERM");
-    heard("STOPPING=1");
-    assert!(child.wait().await.unwrap().success());
 }
 
 #[tokio::test]

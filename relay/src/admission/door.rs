@@ -15,7 +15,7 @@ use tandem_protocol::{Close, limits};
 
 use super::{Network, Refusal, Throttle, Total};
 use crate::limits::Limits;
-use crate::metrics::{Metrics, TurnedAway};
+use crate::metrics::{Failure, Metrics, Phase, TurnedAway};
 
 /// Who is at the door.
 pub struct Door {
@@ -60,6 +60,8 @@ pub struct Visitor {
     waiting: AtomicBool,
     /// Whether it has sent a request, and since when it has time to be admitted.
     asked: Mutex<(bool, Instant)>,
+    /// How far it has come, until it says what it wants.
+    phase: Mutex<Option<Phase>>,
 }
 
 impl Door {
@@ -119,7 +121,8 @@ impl Door {
         self.metrics.unadmitted.increment(1.0);
         let (charged, waiting) = (AtomicBool::new(false), AtomicBool::new(true));
         let asked = Mutex::new((false, began));
-        Some(Visitor { door: self.clone(), network, began, is_tcp, charged, waiting, asked })
+        let phase = Mutex::new(Some(if is_tcp { Phase::First } else { Phase::Quic }));
+        Some(Visitor { door: self.clone(), network, began, is_tcp, charged, waiting, asked, phase })
     }
 
     fn leave(&self, network: Network) {
@@ -147,8 +150,19 @@ impl Visitor {
         self.asked.lock().1 + limits::ADMISSION_TIME
     }
 
+    /// It has come so far. If it comes no further, that is counted when it goes.
+    pub fn reaches(&self, phase: Phase) {
+        *self.phase.lock() = Some(phase);
+    }
+
+    /// It has said what it wants.
+    pub fn arrives(&self) {
+        *self.phase.lock() = None;
+    }
+
     /// It sent an HTTP request. The first counts from when it knocked.
     pub fn asks(&self, now: Instant) {
+        self.arrives();
         let mut asked = self.asked.lock();
         let first = !std::mem::replace(&mut asked.0, true);
         if !first {
@@ -222,6 +236,10 @@ impl Drop for Visitor {
         self.no_longer_waits();
         if self.is_tcp {
             self.door.tcp_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(phase) = *self.phase.get_mut() {
+            let late = Instant::now() >= self.deadline();
+            self.door.metrics.handshake_failed(phase, if late { Failure::Late } else { Failure::Broken });
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use tandem_relay::config::{ConfigError, Tls};
+use tandem_relay::tls::Certificates;
 
 use super::settings::Settings;
 
@@ -15,7 +17,16 @@ pub(super) struct CheckConfig {
 impl CheckConfig {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.settings.of_installed();
-        settings.resolve()?;
+        let config = settings.resolve()?;
+        if let Tls::Files { certificate, .. } = &config.tls {
+            Certificates::load(config.tls.clone(), config.listen.ip()).map_err(|error| {
+                ConfigError::Value {
+                    key: "tls.certificate",
+                    value: certificate.display().to_string(),
+                    reason: format!("{error:#}"),
+                }
+            })?;
+        }
         println!("{}: works", settings.file_name());
         Ok(ExitCode::SUCCESS)
     }

@@ -1,6 +1,7 @@
 //! `serve`: the daemon, from its arguments to its end.
 
 mod log;
+mod reload;
 mod service;
 mod signals;
 
@@ -10,10 +11,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use tandem_relay::config::Config;
+use tandem_relay::config::file::File;
 use tandem_relay::server::Server;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::reload::Reload;
+use self::service::Reporter;
 use super::settings::Settings;
 use crate::desk;
 
@@ -39,34 +43,48 @@ impl Serve {
             // Several may be tried out beside one another.
             overrides.operations = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         }
-        let config = Config::resolve(self.settings.file()?, overrides)?;
+        let file = self.settings.file()?;
+        let config = Config::resolve(file.clone(), overrides)?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-        runtime.block_on(serve(config, self.dev, self.json))?;
+        let plan = Plan { settings: self.settings, file, config, dev: self.dev, json: self.json };
+        runtime.block_on(plan.serve())?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn serve(config: Config, dev: bool, json: bool) -> anyhow::Result<()> {
-    let plain_http = dev;
-    let state = config.state.clone();
-    let (parts, desk) = desk::build(&config, plain_http)?;
-    let server = Server::bind(config, parts).await?;
-    if let Some(desk) = &desk {
-        desk.connect(server.relay());
+/// What is to be served, and what it was made from.
+struct Plan {
+    settings: Settings,
+    file: File,
+    config: Config,
+    dev: bool,
+    json: bool,
+}
+
+impl Plan {
+    async fn serve(self) -> anyhow::Result<()> {
+        let Self { settings, file, config, dev, json } = self;
+        let plain_http = dev;
+        let (state, tls) = (config.state.clone(), config.tls.clone());
+        let (parts, desk) = desk::build(&config, plain_http)?;
+        let server = Server::bind(config, parts).await?;
+        if let Some(desk) = &desk {
+            desk.connect(server.relay());
+        }
+        let address = server.address()?;
+        let operations = server.operations_address();
+        info!(%address, operations = operations.map(|address| address.to_string()), "listening");
+        desk::leave_sign_in_link(desk.as_deref(), &state)?;
+        if dev {
+            desk::announce(desk.as_deref(), address, operations, server.fingerprint(), json)?;
+        }
+        let stop = CancellationToken::new();
+        let reload = Reload::new(settings, server.certificates().clone(), file, tls);
+        let signals = signals::watch(reload, stop.clone())?;
+        let _reporter = Reporter::start(server.relay().clone())?;
+        service::ready();
+        server.run(stop).await;
+        signals.abort();
+        Ok(())
     }
-    let address = server.address()?;
-    let operations = server.operations_address();
-    info!(%address, operations = operations.map(|address| address.to_string()), "listening");
-    desk::leave_sign_in_link(desk.as_deref(), &state)?;
-    if dev {
-        desk::announce(desk.as_deref(), address, operations, server.fingerprint(), json)?;
-    }
-    let stop = CancellationToken::new();
-    let signals = signals::watch(server.certificates().clone(), stop.clone())?;
-    let watchdog = tokio::spawn(service::watchdog(server.relay().clone()));
-    service::ready();
-    server.run(stop).await;
-    watchdog.abort();
-    signals.abort();
-    Ok(())
 }

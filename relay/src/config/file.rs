@@ -50,7 +50,7 @@ impl Default for Listen {
         Self {
             address: SocketAddr::from(([0; 8], 443)),
             udp: true,
-            operations: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            operations: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
         }
     }
 }

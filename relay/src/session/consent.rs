@@ -136,7 +136,7 @@ impl Session {
         let records: Vec<(LaneKind, Record)> =
             self.latest.iter().map(|(&(kind, _), record)| (kind, record.clone())).collect();
         for (kind, record) in records {
-            self.forward(sender, LaneKey::plain(kind, record.header.sender), &record);
+            self.forward(sender, LaneKey::plain(kind, record.header.sender), &record, None);
         }
     }
 }

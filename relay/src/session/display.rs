@@ -111,6 +111,11 @@ impl Request {
 }
 
 impl Display {
+    /// Bytes of both renditions that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        RENDITIONS.map(|rendition| self.streams[rendition].held_bytes()).iter().sum()
+    }
+
     pub(super) fn new(held: HeldBytes) -> Self {
         Self {
             streams: Both::default(),

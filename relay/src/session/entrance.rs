@@ -12,7 +12,7 @@ use super::lag::Paths;
 use super::member::{Member, Online};
 use super::reader::{Place, Reader};
 use super::screens::tell_skipped;
-use crate::metrics::Metrics;
+use super::totals::Tally;
 use crate::outbox::Source;
 use crate::stream::Entry;
 
@@ -159,7 +159,7 @@ fn resume(
 }
 
 /// Lets a subscriber into live, by a key if it needs one.
-fn enter_at(online: &mut Online, id: DisplayId, entry: Entry, publisher: Sender, metrics: &Metrics) {
+fn enter_at(online: &mut Online, id: DisplayId, entry: Entry, publisher: Sender, metrics: &Tally) {
     let Some(reader) = online.readers.get_mut(&id) else { return };
     reader.target = if reader.overtaken { Rendition::REDUCED } else { Rendition::LIVE };
     let missed = reader.enter(Rendition::LIVE, entry.position);
@@ -171,7 +171,6 @@ fn enter_at(online: &mut Online, id: DisplayId, entry: Entry, publisher: Sender,
         let slot = *reader.key_slot.get_or_insert_with(|| online.outbox.open(key, Source::queue()));
         let last = entry.key.len() - 1;
         for (at, part) in entry.key.into_iter().enumerate() {
-            metrics.forwarded(LaneKind::Key, part.len());
             online.outbox.push_part(slot, part, at < last);
         }
     }

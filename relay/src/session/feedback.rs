@@ -67,13 +67,18 @@ impl Session {
             online.carried += news;
         }
         let Some(reader) = online.readers.get_mut(&key.display) else { return Ok(()) };
+        let mut shown_first = None;
         if key.kind == LaneKind::Screen {
             reader.acknowledged(key.rendition, ack.received_bytes, now);
             if reader.applied[key.rendition] != ack.applied {
                 reader.applied[key.rendition] = ack.applied;
+                shown_first = reader.first_awaited.take();
                 reader.doubt =
                     reader.doubt.map(|_| now).filter(|_| online.outbox.is_under_way(reader.key_slot));
             }
+        }
+        if let Some(since) = shown_first {
+            self.metrics.join_to_picture_seconds.record(now.saturating_duration_since(since));
         }
         self.measure(seat, now);
         let paces = self.displays.get(&key.display).and_then(|display| display.pacing[key.rendition]);

@@ -70,11 +70,30 @@ impl Session {
         record: &Record,
         now: Instant,
     ) -> Result<Taken, Breach> {
+        let known = self.online(seat).map(|online| (online.binding, online.lanes.get(&lane).copied()));
+        let len = record.bytes.len();
+        let Some((binding, Some(member::InLane { key, stale }))) = known else {
+            self.metrics.dropped(Dropped::Stale, len);
+            return Ok(Taken::Yes);
+        };
+        let taken = self.take_in(seat, (key, stale), record, now)?;
+        if matches!(taken, Taken::Yes) {
+            self.metrics.received(key.kind, binding, len);
+        }
+        Ok(taken)
+    }
+
+    fn take_in(
+        &mut self,
+        seat: Seat,
+        (key, stale): (LaneKey, bool),
+        record: &Record,
+        now: Instant,
+    ) -> Result<Taken, Breach> {
         if record.header.sender != seat.sender {
             return Err(Breach::protocol("a record of another sender"));
         }
         let Some(online) = self.online(seat) else { return Ok(Taken::Yes) };
-        let Some(&member::InLane { key, stale }) = online.lanes.get(&lane) else { return Ok(Taken::Yes) };
         if record.header.epoch != online.epoch {
             return Err(Breach::protocol("a record of another epoch"));
         }
@@ -88,21 +107,21 @@ impl Session {
                 if kind.is_bulk() && !self.has_room(seat.sender, key, record.bytes.len()) {
                     return Ok(Taken::NoRoom);
                 }
-                self.publish(seat.sender, key, record);
+                self.publish(seat.sender, key, record, now);
             }
-            _ => return Ok(self.submit(seat.sender, key, record)),
+            _ => return Ok(self.submit(seat.sender, key, record, now)),
         }
         Ok(Taken::Yes)
     }
 
     /// The publisher's chat, peer, cursor, audio and bulk records, to all who may have them.
-    fn publish(&mut self, publisher: Sender, key: LaneKey, record: &Record) {
+    fn publish(&mut self, publisher: Sender, key: LaneKey, record: &Record, now: Instant) {
         if record.header.flags.contains(Flags::LATEST) && self.latest.len() < 64 {
             self.latest.insert((key.kind, record.header.record_type), record.clone());
         }
         let receivers: Vec<Sender> = self.members.keys().copied().filter(|&to| to != publisher).collect();
         for to in receivers {
-            self.forward(to, key, record);
+            self.forward(to, key, record, Some(now));
         }
     }
 
@@ -119,8 +138,9 @@ impl Session {
         })
     }
 
-    /// Queues a record for a participant, on the lane of this key, if its rights allow.
-    pub(super) fn forward(&mut self, to: Sender, key: LaneKey, record: &Record) {
+    /// Queues a record for a participant, on the lane of this key, if its rights allow. `arrived`: when it came, if it came just
+    /// now.
+    pub(super) fn forward(&mut self, to: Sender, key: LaneKey, record: &Record, arrived: Option<Instant>) {
         let Some(member) = self.members.get_mut(&to) else { return };
         let allowed = key.kind.right(!member.is_publisher()).is_none_or(|right| member.may(right));
         let Link::Online(online) = &mut member.link else { return };
@@ -129,15 +149,15 @@ impl Session {
         }
         let slot = online.outbox.find(key).unwrap_or_else(|| online.outbox.open(key, Source::queue()));
         if online.outbox.queued_bytes(slot) > QUEUE_MAX {
+            self.metrics.dropped(Dropped::Full, record.bytes.len());
             online.outbox.stalled(Stalled::Queue, "too much is waiting");
             return;
         }
-        online.outbox.push(slot, record);
-        self.metrics.forwarded(key.kind, record.bytes.len());
+        online.outbox.push(slot, record, arrived);
     }
 
     /// A subscriber's records, to the publisher; what it says in chat, to everybody.
-    fn submit(&mut self, from: Sender, key: LaneKey, record: &Record) -> Taken {
+    fn submit(&mut self, from: Sender, key: LaneKey, record: &Record, now: Instant) -> Taken {
         let len = record.bytes.len();
         let prompting = self.members.values().any(|member| member.prompt_open);
         let Some(sender) = self.members.get(&from) else { return Taken::Yes };
@@ -159,12 +179,12 @@ impl Session {
         if waiting > 0 && waiting + len > BULK_MAX {
             return Taken::NoRoom;
         }
-        self.forward(to, key, record);
+        self.forward(to, key, record, Some(now));
         if key.kind == LaneKind::Chat {
             let others: Vec<Sender> =
                 self.members.keys().copied().filter(|&other| other != from && other != to).collect();
             for other in others {
-                self.forward(other, key, record);
+                self.forward(other, key, record, Some(now));
             }
         }
         Taken::Yes
@@ -173,11 +193,21 @@ impl Session {
     /// Takes the next record of a lane for its writer.
     pub fn pull(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
         let Some(online) = self.online(seat) else { return Pull::Reset };
+        let (binding, kind) = (online.binding, online.outbox.key(slot).map(|key| key.kind));
+        let pulled = self.take_out(seat, slot, now);
+        if let (Pull::Record(bytes), Some(kind)) = (&pulled, kind) {
+            self.metrics.sent(kind, binding, bytes.len());
+        }
+        pulled
+    }
+
+    fn take_out(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
+        let Some(online) = self.online(seat) else { return Pull::Reset };
         if online.outbox.is_screen(slot) {
             return self.pull_screen(seat, slot, now);
         }
         let kind = online.outbox.key(slot).map(|key| key.kind);
-        let pulled = online.outbox.pop(slot);
+        let pulled = online.outbox.pop(slot, now);
         if matches!(pulled, Pull::Record(_)) {
             if kind.is_some_and(|kind| kind.is_bulk() || kind == LaneKind::Input) {
                 self.wake_senders(seat.sender);

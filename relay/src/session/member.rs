@@ -10,6 +10,7 @@ use super::display::Both;
 use super::rate::Rate;
 use super::reader::{Place, Reader};
 use super::{Join, LaneInstance, Showing};
+use crate::metrics::Binding;
 use crate::outbox::Outbox;
 
 /// Who a participant is, as its code, token or ticket says.
@@ -93,6 +94,7 @@ pub(super) struct Online {
     pub(super) connection: u64,
     pub(super) epoch: u64,
     pub(super) attempt: Option<AttemptId>,
+    pub(super) binding: Binding,
     /// It has said something since its `Welcome`.
     pub(super) confirmed: bool,
     pub(super) outbox: Outbox,
@@ -199,6 +201,7 @@ impl Online {
             connection,
             epoch: join.epoch,
             attempt: join.attempt,
+            binding: join.binding,
             confirmed: false,
             outbox,
             lanes: BTreeMap::new(),

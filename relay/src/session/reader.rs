@@ -40,6 +40,8 @@ pub(super) struct Reader {
     /// Records under way: the lane's bytes at their end, and when they came to the relay.
     timed: VecDeque<(Rendition, u64, Instant)>,
     delay: Option<Duration>,
+    /// Since when it has waited for its first picture; `None`: it shows one.
+    pub(super) first_awaited: Option<Instant>,
 }
 
 /// Where a reader is.
@@ -76,6 +78,7 @@ impl Reader {
             applied: Both::default(),
             timed: VecDeque::new(),
             delay: None,
+            first_awaited: Some(now),
         }
     }
 

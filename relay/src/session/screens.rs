@@ -9,8 +9,9 @@ use super::display::{Display, RENDITIONS, is_known, other};
 use super::ledger::Account;
 use super::member::{Member, Online, Watch};
 use super::reader::{Place, Skipped};
+use super::totals::Tally;
 use super::{Breach, Seat, Session};
-use crate::metrics::{Metrics, Skip};
+use crate::metrics::{Dropped, Skip};
 use crate::outbox::{Pull, Slot, Source};
 use crate::stream::{Pushed, PushedKey, Read};
 
@@ -58,9 +59,9 @@ impl Session {
             return Err(Breach::protocol("a record of another display or rendition"));
         }
         let Some(display) = self.displays.get_mut(&key.display).filter(|_| is_known(key.rendition)) else {
+            self.metrics.dropped(Dropped::Unknown, record.bytes.len());
             return Ok(());
         };
-        self.metrics.received(key.kind, record.bytes.len());
         if let Some(online) = self.members.get_mut(&key.sender).and_then(Member::online_mut) {
             online.carried += record.bytes.len() as u64;
             online.rate.carried(online.carried, false, now);
@@ -77,7 +78,10 @@ impl Session {
             }
         } else {
             match stream.push(record, now)? {
-                Pushed::Duplicate => return Ok(()),
+                Pushed::Duplicate => {
+                    self.metrics.dropped(Dropped::Duplicate, record.bytes.len());
+                    return Ok(());
+                }
                 Pushed::Start => self.started(key.display, key.rendition, now),
                 Pushed::Black => self.restarted(key.display, key.rendition, now),
                 Pushed::Update => {}
@@ -115,7 +119,7 @@ impl Session {
 
     /// A key is whole, and its start is here: who waits enters.
     fn key_came(&mut self, id: DisplayId, now: Instant) {
-        self.metrics.keys.increment(1);
+        self.metrics.key();
         if let Some(display) = self.displays.get_mut(&id) {
             display.asked.key.answered();
         }
@@ -162,8 +166,7 @@ impl Session {
             };
             stream.trim(needed.unwrap_or(u64::MAX), worth, key_to_come);
         }
-        let held = RENDITIONS.map(|rendition| display.streams[rendition].held_bytes());
-        display.held.set(held.iter().sum());
+        display.held.set(display.held_bytes());
     }
 
     fn wake_readers(&self, id: DisplayId, rendition: Rendition) {
@@ -216,7 +219,9 @@ impl Session {
                 let taken = online.outbox.took(slot, bytes.len(), now);
                 reader.sent(key.rendition, taken, arrived);
                 online.progress = now;
-                self.metrics.forwarded(LaneKind::Screen, bytes.len());
+                if let Some(arrived) = arrived {
+                    self.metrics.forwarded(LaneKind::Screen, arrived, now);
+                }
                 Pull::Record(bytes)
             }
             Read::Lost => {
@@ -323,14 +328,14 @@ impl Session {
 }
 
 /// Takes a subscriber to the rendition that it should read, if it stands where that can be done. Whether it did.
-fn cross(online: &mut Online, id: DisplayId, display: &Display, metrics: &Metrics, now: Instant) -> bool {
+fn cross(online: &mut Online, id: DisplayId, display: &Display, metrics: &Tally, now: Instant) -> bool {
     let Some(reader) = online.readers.get_mut(&id) else { return false };
     let Place::Reading(from, _) = reader.place else { return false };
     let Some(missed) = reader.cross(display, now) else { return false };
     let to = other(from);
     match to {
-        Rendition::LIVE => metrics.merges.increment(1),
-        _ => metrics.forks.increment(1),
+        Rendition::LIVE => metrics.merge(),
+        _ => metrics.fork(),
     }
     let publisher = reader.publisher;
     let slot = *reader.slots[to].get_or_insert_with(|| {
@@ -346,7 +351,7 @@ pub(super) fn tell_skipped(
     online: &mut Online,
     (id, publisher): (DisplayId, Sender),
     skipped: Option<Skipped>,
-    metrics: &Metrics,
+    metrics: &Tally,
 ) {
     let Some((rendition, skip, count)) = skipped else { return };
     metrics.skipped(skip, count);

@@ -16,10 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::tcp::Tcp;
 use crate::admission::{Door, Visitor};
+use crate::connection;
+use crate::metrics::Phase;
 
 /// Bytes that a client may send before it is asked, and again for each request: a TLS handshake, and twice what its head may be, for
 /// a body too. The head alone is at most [`limits::UNADMITTED_MAX`].
@@ -50,7 +52,7 @@ pub(crate) async fn accept(listener: TcpListener, https: Arc<Https>, stop: Cance
             Ok((stream, address)) => {
                 // Who is turned away is closed at once, and tries elsewhere or later.
                 let Some(visitor) = https.door.tcp(address.ip(), Instant::now()) else { continue };
-                let span = info_span!("client", %address);
+                let span = connection::span(address);
                 let serve = serve_tcp(stream, visitor, https.clone(), stop.clone());
                 https.connections.spawn(serve.instrument(span));
             }
@@ -73,11 +75,14 @@ async fn serve_tcp(stream: TcpStream, visitor: Visitor, https: Arc<Https>, stop:
     let client = (tcp.clone(), Arc::new(visitor));
     // A TLS record of a handshake begins with 22 (RFC 8446, section 5.1); a request does not.
     match peeked {
-        Ok(Ok(1)) if first[0] == 22 => match tokio::time::timeout_at(deadline, https.tls.accept(tcp)).await {
-            Ok(Ok(stream)) => serve_http(stream, client, &https, stop).await,
-            Ok(Err(error)) => debug!(%error, "no TLS handshake"),
-            Err(_) => debug!("no TLS handshake in time"),
-        },
+        Ok(Ok(1)) if first[0] == 22 => {
+            client.1.reaches(Phase::Tls);
+            match tokio::time::timeout_at(deadline, https.tls.accept(tcp)).await {
+                Ok(Ok(stream)) => serve_http(stream, client, &https, stop).await,
+                Ok(Err(error)) => debug!(%error, "no TLS handshake"),
+                Err(_) => debug!("no TLS handshake in time"),
+            }
+        }
         Ok(Ok(1)) if https.plain => serve_http(tcp, client, &https, stop).await,
         _ => debug!("no handshake"),
     }
@@ -87,6 +92,7 @@ async fn serve_http<S>(stream: S, (tcp, visitor): (Tcp, Arc<Visitor>), https: &H
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    visitor.reaches(Phase::Http);
     let router = TowerToHyperService::new(https.router.clone());
     let client = (tcp.clone(), visitor.clone());
     let service = service_fn(move |mut request: ::http::Request<Body>| {

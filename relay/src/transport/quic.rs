@@ -1,6 +1,7 @@
 //! QUIC and WebTransport: a stream per lane. `web_transport_quinn::Session` speaks both. One task writes all lanes, in the order
 //! of their urgency: see `writer`.
 
+mod stats;
 mod writer;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use self::writer::Writer;
 use super::{refusal_record, udp};
 use crate::admission::{Refusal, Visitor};
 use crate::connection::{self, Connection, End};
-use crate::metrics::Binding;
+use crate::metrics::{Binding, Phase};
 use crate::relay::Relay;
 use crate::session::Breach;
 
@@ -27,6 +28,7 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one client from its first stream to its end.
 pub async fn serve(session: Session, binding: Binding, relay: Arc<Relay>, visitor: Visitor) {
+    visitor.reaches(Phase::Hello);
     let deadline = visitor.deadline();
     let admitted = tokio::time::timeout_at(deadline.into(), admit(&session, binding, &relay, visitor)).await;
     let late = || Err(Refusal::new(Close::ADMISSION, "no Hello in time"));

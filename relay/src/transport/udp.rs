@@ -13,11 +13,12 @@ use tandem_protocol::{Close, limits};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug};
 
 use super::quic;
 use crate::admission::{Door, TicketKey, Verdict, Visitor};
-use crate::metrics::Binding;
+use crate::connection;
+use crate::metrics::{Binding, Phase};
 use crate::relay::Relay;
 use crate::tls::{ALPN_UDP, Certificates};
 
@@ -108,7 +109,7 @@ pub(crate) async fn accept(
         let proven = incoming.remote_address_validated();
         match front.door.udp(address.ip(), proven, Instant::now()) {
             Verdict::Enter(visitor) => {
-                let span = info_span!("client", %address);
+                let span = connection::span(address);
                 connections.spawn(serve(incoming, proven, visitor, front.relay.clone()).instrument(span));
             }
             // Neither costs more than the answer: the endpoint forgets the client.
@@ -136,6 +137,7 @@ async fn serve(incoming: Incoming, proven: bool, visitor: Visitor, relay: Arc<Re
         if data.and_then(|data| data.protocol).as_deref() == Some(limits::ALPN_QUIC) {
             return Ok((web_transport_quinn::Session::raw(connection), Binding::Quic));
         }
+        visitor.reaches(Phase::WebTransport);
         let request = web_transport_quinn::Request::accept(connection).await?;
         if request.connect().url.path() != limits::CONNECT_PATH {
             request.reject(::http::StatusCode::NOT_FOUND).await?;

@@ -13,8 +13,8 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use parking_lot::Mutex;
-use tandem_path::Congestion;
 use tandem_path::tcp::Bound;
+use tandem_path::{Congestion, State};
 use tandem_protocol::message::{Credit, control};
 use tandem_protocol::mux::{self, Event, Incoming, LaneId, MuxError, Outgoing, Side};
 use tandem_protocol::{Close, LaneKey, Priority, Record, close, limits};
@@ -24,13 +24,15 @@ use super::refusal_record;
 use super::tcp::Tcp;
 use crate::admission::{Refusal, Visitor};
 use crate::connection::{self, Connection, End, Pause};
-use crate::metrics::Binding;
+use crate::metrics::{Binding, Phase};
 use crate::outbox::{Pull, Slot};
 use crate::relay::Relay;
 use crate::session::{Breach, LaneInstance, Taken};
 
 /// Cursors' priority: what is at least as urgent waits for no room.
 const URGENT: Priority = Priority(4);
+/// How often the path is counted.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// How long a closing connection may take to hand over its last messages.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -43,6 +45,7 @@ pub async fn serve(
     visitor: Arc<Visitor>,
 ) {
     let mut buffer = BytesMut::new();
+    visitor.reaches(Phase::Hello);
     let deadline = visitor.deadline();
     let hello = tokio::time::timeout_at(deadline.into(), read_hello(&mut socket, &mut buffer)).await;
     let hello = hello.unwrap_or_else(|_| Err(Some(Refusal::new(Close::ADMISSION, "no Hello in time"))));
@@ -134,7 +137,7 @@ async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connecti
         Lanes { mux: Outgoing::new(Side::Relay), slots: HashMap::from([(LaneId::CONTROL, Slot::CONTROL)]) };
     let shared = Shared { connection, outgoing: Mutex::new(lanes), refocus: AtomicBool::new(false) };
     let signals = shared.connection.signals.clone();
-    let mut writer = Writer { shared: &shared, sink, tcp, bound };
+    let mut writer = Writer { shared: &shared, sink, tcp, bound, noted: None };
     let end = tokio::select! {
         biased;
         () = signals.stop.cancelled() => None,
@@ -324,6 +327,8 @@ struct Writer<'a> {
     sink: SplitSink<WebSocket, Message>,
     tcp: Tcp,
     bound: Bound,
+    /// When the path was last counted.
+    noted: Option<Instant>,
 }
 
 impl Writer<'_> {
@@ -332,7 +337,9 @@ impl Writer<'_> {
         let signals = self.shared.connection.signals.clone();
         loop {
             let now = Instant::now();
-            signals.path.set(self.bound.look(&self.tcp.socket(), now));
+            let path = self.bound.look(&self.tcp.socket(), now);
+            signals.path.set(path);
+            self.note(&path, now);
             let open = self.bound.is_open();
             let batch = self.batch(open);
             if batch.is_empty() {
@@ -348,6 +355,19 @@ impl Writer<'_> {
             if let Err(error) = self.sink.send(Message::Binary(batch)).await {
                 return End::Transport(error.to_string());
             }
+        }
+    }
+
+    /// Counts how the path is, about once a second.
+    fn note(&mut self, path: &State, now: Instant) {
+        if self.noted.is_some_and(|noted| now.saturating_duration_since(noted) < NOTE_EVERY) {
+            return;
+        }
+        self.noted = Some(now);
+        let metrics = self.shared.connection.metrics();
+        if !path.rtt_min.is_zero() {
+            metrics.path_rtt_seconds.of(Binding::WebSocket).record(path.rtt_min);
+            metrics.path_window_bytes.of(Binding::WebSocket).record(path.window as f64);
         }
     }
 

@@ -22,8 +22,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use serde_json::Value;
 use tandem_protocol::message::{Control, Hello, control, hello, types};
-use tandem_protocol::mux::{Event, Incoming, Outgoing, Side};
-use tandem_protocol::{Close, Flags, Header, LaneKind, Record, Sender, limits};
+use tandem_protocol::mux::{Event, Incoming, LaneId, Outgoing, Side};
+use tandem_protocol::{Close, Flags, Header, LaneKey, LaneKind, Record, Sender, limits};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -46,8 +46,15 @@ pub struct Relay {
 impl Relay {
     /// Starts one on loopback, with further arguments.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_logging(&["--log", "warn"], Stdio::inherit(), arguments).await
+    }
+
+    /// Starts one whose log goes elsewhere.
+    pub async fn start_logging(log: &[&str], stderr: Stdio, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem-relay"))
-            .args(["serve", "--dev", "--json", "--log", "warn"])
+            .args(["serve", "--dev", "--json"])
+            .args(log)
+            .stderr(stderr)
             .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             .args(arguments)
             .stdout(Stdio::piped())
@@ -229,6 +236,15 @@ impl Socket {
         let mut record = Some(control_record(0, message));
         let mut bytes = BytesMut::new();
         while self.outgoing.fragment(limits::FRAGMENT_MAX, |_, _| record.take(), &mut bytes).is_some() {}
+        self.raw(Message::Binary(bytes.freeze())).await;
+    }
+
+    /// Sends a record on a lane that was opened in [`Socket::outgoing`].
+    pub async fn send(&mut self, lane: LaneId, record: Bytes) {
+        let mut record = Some(record);
+        let mut bytes = BytesMut::new();
+        let mut next = |id: LaneId, _: LaneKey| if id == lane { record.take() } else { None };
+        while self.outgoing.fragment(limits::FRAGMENT_MAX, &mut next, &mut bytes).is_some() {}
         self.raw(Message::Binary(bytes.freeze())).await;
     }
 

@@ -131,8 +131,8 @@ fn many_subscribers_are_served_from_one_upload() {
         model.settle();
         model.pass(20);
     }
-    let forwarded = model.metric("tandem_relay_forwarded_bytes_total{lane=\"screen\"}");
-    let received = model.metric("tandem_relay_received_bytes_total{lane=\"screen\"}");
+    let forwarded = model.metric("tandem_relay_sent_bytes_total{lane=\"screen\",transport=\"quic\"}");
+    let received = model.metric("tandem_relay_received_bytes_total{lane=\"screen\",transport=\"quic\"}");
     assert_eq!(forwarded, 16 * received);
     model.rest();
 }

@@ -1,13 +1,30 @@
-//! What the service manager is told (sd_notify).
+//! What the service manager is told (sd_notify): readiness, reloads, a line of status, and that the workers make progress.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use sd_notify::NotifyState;
 use tandem_relay::relay::Relay;
-use tracing::warn;
+use tandem_relay::watchdog::Workers;
+use tokio::runtime::Handle;
+use tracing::{error, warn};
 
-/// Every port is bound.
+/// How often the line of status is looked at, if nothing asks for more.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
+
+/// The configuration is read again.
+pub(super) fn reloading() {
+    // With Type=notify-reload (systemd 253) this is how the manager knows when the reload was over; others take no notice.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "cannot read the clock"),
+    }
+}
+
+/// Every port is bound; or a reload is over.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
@@ -23,20 +40,96 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells the service manager's watchdog that the relay makes progress, as long as it does.
-pub(super) async fn watchdog(relay: Arc<Relay>) {
-    let mut microseconds = 0;
-    if !sd_notify::watchdog_enabled(false, &mut microseconds) {
-        return;
+/// Keeps the service manager informed, from a thread of its own: the workers are what it watches. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reporter {
+    /// For the runtime that this is called in.
+    pub(super) fn start(relay: Arc<Relay>) -> anyhow::Result<Self> {
+        let runtime = Handle::current();
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("service".into())
+            .spawn(move || report(&relay, runtime, &stopped))
+            .context("cannot start a thread")?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
-    let mut seen = relay.ticks();
-    let mut every = tokio::time::interval(Duration::from_micros(microseconds / 2));
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say by panicking that was not logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn report(relay: &Relay, runtime: Handle, stopped: &mpsc::Receiver<()>) {
+    let mut microseconds = 0;
+    let deadline =
+        sd_notify::watchdog_enabled(false, &mut microseconds).then(|| Duration::from_micros(microseconds));
+    let every = deadline.map_or(STATUS_EVERY, |deadline| STATUS_EVERY.min(deadline / 4));
+    let mut progress = Progress::new(relay, runtime, Instant::now());
+    let mut status = String::new();
     loop {
-        every.tick().await;
-        let ticks = relay.ticks();
-        if ticks != seen {
-            seen = ticks;
+        let now = Instant::now();
+        if let Some(deadline) = deadline
+            && progress.is_made(relay, deadline / 2, now)
+        {
             tell(&[NotifyState::Watchdog]);
         }
+        let line = status_line(relay);
+        if line != status {
+            tell(&[NotifyState::Status(&line)]);
+            status = line;
+        }
+        if !matches!(stopped.recv_timeout(every), Err(RecvTimeoutError::Timeout)) {
+            return;
+        }
+    }
+}
+
+fn status_line(relay: &Relay) -> String {
+    format!("{} sessions, {} connections", relay.session_count(), relay.metrics().connections_now())
+}
+
+/// Whether the relay gets on: its workers, and its sessions, each of which is visited twice a second under its lock.
+struct Progress {
+    workers: Workers,
+    ticks: u64,
+    ticked: Instant,
+    /// It was said that it does not.
+    said: bool,
+}
+
+impl Progress {
+    fn new(relay: &Relay, runtime: Handle, now: Instant) -> Self {
+        Self { workers: Workers::new(runtime, now), ticks: relay.ticks(), ticked: now, said: false }
+    }
+
+    fn is_made(&mut self, relay: &Relay, patience: Duration, now: Instant) -> bool {
+        let ticks = relay.ticks();
+        if ticks != self.ticks {
+            (self.ticks, self.ticked) = (ticks, now);
+        }
+        let worker = self.workers.longest_stuck(now);
+        let sessions = now.saturating_duration_since(self.ticked);
+        let made = worker < patience && sessions < patience;
+        if !made && !self.said {
+            error!(
+                worker_ms = worker.as_millis(),
+                sessions_ms = sessions.as_millis(),
+                "no progress: a worker does not come back from what it does, or a session cannot be visited; the watchdog will end \
+                 this relay"
+            );
+        }
+        self.said = !made;
+        made
     }
 }

@@ -1,35 +1,38 @@
-//! SIGTERM and SIGINT stop, a second one exits at once; SIGHUP reads the certificates again.
+//! SIGTERM and SIGINT stop, a second one exits at once; SIGHUP reads configuration and certificates again, as does a change of
+//! their files.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use tandem_relay::tls::Certificates;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
+use super::reload::Reload;
 use super::service;
 
 /// Exit code of who was told twice.
 const EXIT_INTERRUPTED: i32 = 130;
+/// How often it is looked whether a file has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Watches signals until aborted.
-pub(super) fn watch(
-    certificates: Arc<Certificates>,
-    stop: CancellationToken,
-) -> anyhow::Result<JoinHandle<()>> {
+/// Watches signals and files until aborted.
+pub(super) fn watch(mut reload: Reload, stop: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot watch SIGHUP")?;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Ok(tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    match certificates.renew() {
-                        Ok(()) => info!("certificates read again"),
-                        Err(error) => warn!(error = format!("{error:#}"), "keeping the last good certificate"),
-                    }
+                    reload.now();
+                    continue;
+                }
+                _ = look.tick() => {
+                    reload.if_changed();
                     continue;
                 }
                 _ = terminate.recv() => {}

@@ -18,6 +18,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use web_transport_quinn::{SendStream, Session};
 
+use super::stats::Stats;
 use crate::connection::Connection;
 use crate::outbox::{Pull, Slot};
 
@@ -60,6 +61,7 @@ pub(super) struct Writer {
     /// What our congestion controller knows; `None` with one of quinn's.
     path: Option<Path>,
     path_checked: Instant,
+    stats: Stats,
     /// Lanes may have been opened or given up.
     changed: bool,
     /// The client may look at another display.
@@ -80,6 +82,7 @@ impl Writer {
             lanes,
             path,
             path_checked: Instant::now(),
+            stats: Stats::default(),
             changed: true,
             refocus: false,
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -160,6 +163,7 @@ impl Writer {
         }
         self.path_checked = now;
         let connection = quic(&self.session);
+        self.stats.look(connection, &self.connection, now);
         if self.path.is_some() {
             self.path = Path::of(connection.congestion_state());
         } else {
