@@ -79,7 +79,7 @@ async fn a_log_tells_how_a_session_went_and_nothing_of_what_was_in_it() {
     }
     assert_eq!(log.matches(" joined ").count(), 3, "{log}");
     assert_eq!(log.matches(" session ended ").count(), 1);
-    assert!(log.contains("TRACE"), "everything was on");
+    assert!(log.contains("DEBUG"), "everything was on that may be");
 }
 
 #[tokio::test]
@@ -112,8 +112,7 @@ async fn a_log_for_programs_has_a_line_of_totals_for_each_session() {
     // Whoever looks for what a connection did finds all of it by its span.
     for joined in about("joined") {
         assert_eq!(joined["span"]["name"], "client", "{joined}");
-        assert!(
-            joined["span"]["address"].is_string() && joined["fields"]["session"] == end["fields"]["session"]
-        );
+        assert!(joined["span"]["address"].is_string() && joined["span"]["transport"].is_string(), "{joined}");
+        assert_eq!(joined["span"]["session"], end["fields"]["session"]);
     }
 }

@@ -8,6 +8,8 @@
     reason = "a vocabulary of tests: each scenario uses a part of it, and fails by panicking"
 )]
 
+pub mod scrape;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;

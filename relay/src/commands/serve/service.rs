@@ -48,8 +48,11 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// For the runtime that this is called in.
+    /// For the runtime that this is called in. Does nothing where there is no service manager.
     pub(super) fn start(relay: Arc<Relay>) -> anyhow::Result<Self> {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(Self { stop: None, thread: None });
+        }
         let runtime = Handle::current();
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new()
