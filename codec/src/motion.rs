@@ -168,6 +168,15 @@ mod tests {
     }
 
     #[test]
+    fn what_moved_down_to_the_lower_edge_ends_there() {
+        let before = text(9);
+        // Down by 7, into the last row: there is one above that might go on below it.
+        let to = Rect { x: 30, y: 100, w: 200, h: 140 };
+        let after = with_copy(&before, (30, 93), to);
+        assert_eq!(find(&before, &after), [Copy { from: (30, 93), to }]);
+    }
+
+    #[test]
     fn a_scroll_beside_fixed_lines_is_a_copy_for_each_part() {
         let before = text(5);
         let mut after = before.clone();

@@ -242,7 +242,8 @@ fn source(size: Size, rect: Rect, shift: Shift) -> Option<Rect> {
 
 /// Whether a rectangle shows what the shadow has where it came from.
 fn moved(pair: Pair<'_>, rect: Rect, shift: Shift) -> bool {
-    let Some(source) = source(pair.picture.size(), rect, shift) else { return false };
+    let size = pair.picture.size();
+    let Some(source) = source(size, rect, shift).filter(|_| size.holds(rect)) else { return false };
     rect.rows().zip(source.rows()).all(|(to, from)| {
         same(&pair.picture.row(to)[rect.span(PIXEL)], &pair.shadow.row(from)[source.span(PIXEL)])
     })
