@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use tandem_protocol::limits;
 
-use self::regions::{Regions, Running};
-use crate::edge::unfilter;
+use self::patches::{Allowed, Content, Found, Painter, check_patches};
+use self::regions::Regions;
 use crate::error::DecodeError;
 use crate::picture::{HISTORY_LEAD, PACKED, PIXEL, Picture, Rect, Size, pack_history};
 use crate::stream::{Decompressor, History, WINDOW_LOG_MIN};
 use crate::wire::{
-    LENGTH_LEN, Patch, Reader, SegmentHeader, VIDEO_REGIONS, VIDEO_VERSION, Video, VideoStep, kind,
-    plain_max, size_allowed,
+    COARSE_VERSION, LENGTH_LEN, Reader, SegmentHeader, VIDEO_VERSION, plain_max, size_allowed,
 };
 use crate::{Base, WINDOW_LOG_MAX};
 
+mod patches;
 mod regions;
 
 pub use self::regions::VideoPicture;
@@ -78,7 +78,7 @@ enum State {
 }
 
 struct Streams {
-    has_video: bool,
+    version: u8,
     plain: Decompressor,
     edge: Option<Decompressor>,
 }
@@ -267,7 +267,12 @@ impl Decoder {
         let (plain, edge) = rest.split_at_checked(plain_len).ok_or(DecodeError::Length)?;
         streams.plain.read(plain, whole, plain_max(size), &mut self.plain)?;
         let separate = streams.edge.is_some();
-        let allowed = Allowed { separate, video: streams.has_video && !whole, running: self.regions.running };
+        let allowed = Allowed {
+            separate,
+            video: streams.version >= VIDEO_VERSION && !whole,
+            coarse: streams.version >= COARSE_VERSION,
+            running: self.regions.running,
+        };
         let found = check_patches(Reader(&self.plain), size, allowed)?;
         let edge_len = edge.len().checked_sub(found.video).ok_or(DecodeError::Length)?;
         let (edge, video) = edge.split_at(edge_len);
@@ -322,160 +327,12 @@ fn forget_if_large(buffer: &mut Vec<u8>) {
 impl Streams {
     fn new(header: &SegmentHeader, history: History) -> Result<Self, DecodeError> {
         Ok(Self {
-            has_video: header.version >= VIDEO_VERSION,
+            version: header.version,
             plain: Decompressor::new(header.plain_window_log, history)?,
             edge: match header.edge_window_log {
                 0 => None,
                 log => Some(Decompressor::new(log, History::default())?),
             },
         })
-    }
-}
-
-/// The decoded bytes of an update.
-#[derive(Clone, Copy)]
-struct Content<'a> {
-    plain: Reader<'a>,
-    /// `None`: residuals are in the plain bytes.
-    edge: Option<Reader<'a>>,
-}
-
-impl<'a> Content<'a> {
-    fn residuals(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        self.edge.as_mut().unwrap_or(&mut self.plain).take(len)
-    }
-}
-
-/// What a body may have.
-#[derive(Clone, Copy)]
-struct Allowed {
-    /// Residuals are in a stream of their own.
-    separate: bool,
-    video: bool,
-    running: Running,
-}
-
-/// What the patches of a body are.
-struct Found {
-    /// Bytes of residuals that the stream of their own must have.
-    residuals: usize,
-    /// Bytes of video at the body's end, and whose they are.
-    video: usize,
-    videos: Vec<Video>,
-    /// The regions that go on after it.
-    running: Running,
-}
-
-/// Reads all patches before any is painted.
-fn check_patches(mut plain: Reader<'_>, size: Size, allowed: Allowed) -> Result<Found, DecodeError> {
-    let mut found = Found { residuals: 0, video: 0, videos: Vec::new(), running: allowed.running };
-    let (mut copies, mut copied, mut others) = (0, 0, false);
-    while let Some(patch) = plain.patch(size)? {
-        others |= !matches!(patch, Patch::Copy(_));
-        match patch {
-            Patch::Copy(copy) => {
-                copies += 1;
-                copied += copy.to.pixels();
-                if others || copies > limits::COPIES_MAX || copied > size.pixels() {
-                    return Err(DecodeError::Bounds);
-                }
-            }
-            Patch::Edge(rect) if allowed.separate => found.residuals += rect.pixels() * PACKED,
-            Patch::Strip(rect) | Patch::Edge(rect) => drop(plain.take(rect.pixels() * PACKED)?),
-            Patch::Video(_) if !allowed.video => return Err(DecodeError::Patch(kind::VIDEO)),
-            Patch::Video(video) => {
-                found.running.step(&video, size)?;
-                found.video = found.video.checked_add(video.len as usize).ok_or(DecodeError::Length)?;
-                found.videos.push(video);
-                // Each region ends, begins and is settled at most once.
-                if found.videos.len() > 3 * VIDEO_REGIONS {
-                    return Err(DecodeError::Bounds);
-                }
-            }
-        }
-        // More than the stream may hold anyway, before the sum can grow too large.
-        if found.residuals > plain_max(size) {
-            return Err(DecodeError::Length);
-        }
-    }
-    Ok(found)
-}
-
-struct Painter<'a> {
-    picture: &'a mut Picture,
-    order: PixelOrder,
-    scratch: &'a mut Vec<u8>,
-}
-
-impl Painter<'_> {
-    fn paint(&mut self, content: &mut Content<'_>) -> Result<Vec<Rect>, DecodeError> {
-        let size = self.picture.size();
-        let mut changed = self.copies(content, size)?;
-        while let Some(patch) = content.plain.patch(size)? {
-            match patch {
-                Patch::Copy(_) => return Err(DecodeError::Bounds),
-                Patch::Strip(rect) => {
-                    self.strip(rect, content.plain.take(rect.pixels() * PACKED)?);
-                    changed.push(rect);
-                }
-                Patch::Edge(rect) => {
-                    self.edge(rect, content.residuals(rect.pixels() * PACKED)?);
-                    changed.push(rect);
-                }
-                // Only the shadow changes: what is shown stays until there is something else to show.
-                Patch::Video(Video { rect, step: VideoStep::Begin | VideoStep::End, .. }) => {
-                    self.picture.blacken(rect);
-                }
-                Patch::Video(Video { rect, step: VideoStep::Show, .. }) => changed.push(rect),
-                Patch::Video(Video { step: VideoStep::GoOn, .. }) => {}
-            }
-        }
-        Ok(changed)
-    }
-
-    /// Copies come first.
-    fn copies(&mut self, content: &mut Content<'_>, size: Size) -> Result<Vec<Rect>, DecodeError> {
-        let mut copies = Vec::new();
-        loop {
-            let mut ahead = content.plain;
-            let Some(Patch::Copy(copy)) = ahead.patch(size)? else { break };
-            content.plain = ahead;
-            copies.push(copy);
-        }
-        self.picture.copy(&copies, self.scratch);
-        Ok(copies.into_iter().map(|copy| copy.to).collect())
-    }
-
-    fn strip(&mut self, rect: Rect, packed: &[u8]) {
-        let order = self.order;
-        let rows = packed.chunks_exact(usize::from(rect.w) * PACKED);
-        for (y, row) in rect.rows().zip(rows) {
-            let (to, _) = self.picture.row_mut(y, rect).as_chunks_mut::<PIXEL>();
-            let (from, _) = row.as_chunks::<PACKED>();
-            match order {
-                PixelOrder::Bgra => to.iter_mut().zip(from).for_each(|(to, &[b, g, r])| *to = [b, g, r, 255]),
-                PixelOrder::Rgba => to.iter_mut().zip(from).for_each(|(to, &[b, g, r])| *to = [r, g, b, 255]),
-            }
-        }
-    }
-
-    fn edge(&mut self, rect: Rect, residuals: &[u8]) {
-        self.scratch.clear();
-        self.scratch.extend_from_slice(residuals);
-        let w = usize::from(rect.w);
-        unfilter(self.scratch, w);
-        let (green, rest) = self.scratch.split_at(rect.pixels());
-        let (blue, red) = rest.split_at(rect.pixels());
-        let (first, third) = match self.order {
-            PixelOrder::Bgra => (blue, red),
-            PixelOrder::Rgba => (red, blue),
-        };
-        let rows = first.chunks_exact(w).zip(green.chunks_exact(w)).zip(third.chunks_exact(w));
-        for (y, ((first, green), third)) in rect.rows().zip(rows) {
-            let (to, _) = self.picture.row_mut(y, rect).as_chunks_mut::<PIXEL>();
-            for (to, ((first, &green), third)) in to.iter_mut().zip(first.iter().zip(green).zip(third)) {
-                *to = [first.wrapping_add(green), green, third.wrapping_add(green), 255];
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::EncodeError;
 use crate::key::KeyJob;
-use crate::lossless::{Pixels, Streams, Writer};
+use crate::lossless::{Known, Pixels, Streams, Writer};
 use crate::motion::Motion;
 use crate::owed::{Owed, Region};
 use crate::picture::{Picture, PictureRef, Rect, Size, pack_history};
@@ -15,7 +15,7 @@ use crate::prepare::{Prepared, StreamsJob};
 use crate::slice::{self, Order, Trust};
 use crate::stream::{History, WINDOW_LOG_MIN};
 use crate::video::Plane;
-use crate::wire::{SegmentHeader, VIDEO_VERSION, size_allowed};
+use crate::wire::{SegmentHeader, VERSION, size_allowed};
 use crate::{Base, WINDOW_LOG_MAX};
 
 /// Largest window where memory or time is short: 8 MB.
@@ -39,7 +39,7 @@ pub struct EncoderOptions {
     pub level: i32,
     /// Windows hold about one picture, rather than about five.
     pub low_memory: bool,
-    /// What moves like video may go as H.264, where this build has an encoder of it. Segments then are of codec version 2.
+    /// What moves like video may go as H.264, where this build has an encoder of it.
     pub video: bool,
 }
 
@@ -87,7 +87,7 @@ impl EncoderOptions {
 
     fn header(&self) -> SegmentHeader {
         SegmentHeader {
-            version: if self.video { VIDEO_VERSION } else { 1 },
+            version: VERSION,
             size: self.size,
             layout_generation: self.layout_generation,
             plain_window_log: self.plain_window_log,
@@ -131,6 +131,7 @@ pub struct Encoder {
     segment: Segment,
     motion: Motion,
     video: Plane,
+    trust: Trust,
     /// Counts calls of [`Encoder::encode`].
     now: u64,
 }
@@ -173,6 +174,7 @@ impl Encoder {
             segment: Segment::Due { base: Base::Black, history: History::default(), streams: Ready::No },
             motion: Motion::default(),
             video: Plane::new(options.video, options.size),
+            trust: Trust::NONE,
             now: 0,
             options,
         })
@@ -190,6 +192,7 @@ impl Encoder {
             segment: Segment::Due { base: Base::Shadow, history, streams: Ready::No },
             motion: Motion::default(),
             video: self.video.fork(),
+            trust: Trust::NONE,
             now: self.now,
         }
     }
@@ -374,11 +377,14 @@ impl Encoder {
         if regions.is_empty() && copies.is_empty() && start.is_none() && !self.video.is_due() {
             return Ok(None);
         }
-        let mut sending =
-            Sending { writer: Writer::new(streams), picture, shadow: &mut self.shadow, spent: 0 };
-        copies.iter().try_for_each(|&copy| sending.writer.copy(copy))?;
-        let video = self.video.write(&mut sending.writer, picture, sending.shadow, budget)?;
-        sending.spent = sending.writer.flush()?;
+        self.trust = self.trust.carry();
+        let mut writer = Writer::new(streams);
+        copies.iter().try_for_each(|&copy| writer.copy(copy))?;
+        let video = self.video.write(&mut writer, picture, &mut self.shadow, budget)?;
+        let spent = writer.flush()?;
+        let going_on: Vec<Rect> = self.video.going_on().collect();
+        let known = Known::Shadow { shadow: &mut self.shadow, video: &going_on };
+        let mut sending = Sending { writer, picture, known, trust: &mut self.trust, spent };
         let Order { first, then } = slice::arrange(&self.owed, picture, regions, hints.pointer, budget);
         let left = sending.send(first, budget / 2)?;
         let left = sending.send(Order::merge(left, then), budget)?;
@@ -410,7 +416,8 @@ impl Encoder {
 struct Sending<'a> {
     writer: Writer<'a>,
     picture: PictureRef<'a>,
-    shadow: &'a mut Picture,
+    known: Known<'a>,
+    trust: &'a mut Trust,
     /// Bytes so far.
     spent: usize,
 }
@@ -420,14 +427,15 @@ impl Sending<'_> {
     /// what did not go.
     fn send(&mut self, mut regions: Vec<Region>, budget: usize) -> Result<Vec<Region>, EncodeError> {
         regions.reverse();
-        let (mut boxes, mut trust) = (Vec::new(), Trust::NONE);
+        let mut boxes = Vec::new();
         loop {
-            let room = trust.stretch(budget.saturating_sub(self.spent));
-            let Some(at_worst) = slice::fill(self.picture, &mut regions, room, &mut boxes) else { break };
-            self.writer.boxes(self.picture, &boxes)?;
-            boxes.drain(..).for_each(|rect| self.shadow.paint(self.picture, rect));
+            let room = budget.saturating_sub(self.spent);
+            let filled = slice::fill(self.picture, &mut regions, room, *self.trust, &mut boxes);
+            let Some(at_worst) = filled else { break };
+            self.writer.boxes(self.picture, &boxes, &mut self.known)?;
+            boxes.clear();
             let before = std::mem::replace(&mut self.spent, self.writer.flush()?);
-            trust = trust.learn(at_worst, self.spent - before);
+            *self.trust = self.trust.learn(at_worst, self.spent - before);
             if self.spent >= budget / 5 * 4 {
                 break;
             }

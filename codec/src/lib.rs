@@ -69,8 +69,8 @@ pub use viewer::{Lost, Outcome, Viewer, ViewerLimits};
 pub use wire::{CodedSize, SegmentHeader};
 
 /// The codec versions that starts and keys may carry, to be named in `Hello`, best first. Version 1 has copies, strips and
-/// median-edge strips, version 2 video besides.
-pub const VERSIONS: [u8; 2] = [2, 1];
+/// median-edge strips, version 2 video besides, version 3 coarse strips and median-edge strips that go on from the row above.
+pub const VERSIONS: [u8; 3] = [3, 2, 1];
 /// Largest window of a stream, as a power of two: 32 MB.
 pub const WINDOW_LOG_MAX: u8 = 25;
 /// Largest window of a key.

@@ -4,12 +4,14 @@ use std::ops::AddAssign;
 
 use crate::edge;
 use crate::error::StreamError;
-use crate::picture::{Copy, PACKED, PIXEL, PictureRef, Rect, pack_row};
+use crate::picture::{Copy, PACKED, PIXEL, Picture, PictureRef, Rect, pack_row};
 use crate::stream::{Compressor, History, Settings};
-use crate::wire::{LENGTH_LEN, Patch, SegmentHeader, Video};
+use crate::wire::{Edge, LENGTH_LEN, Patch, SegmentHeader, Video};
 
 /// Level of the median-edge stream: residuals of photographs gain nothing from searching longer.
 const EDGE_LEVEL: i32 = 3;
+/// So many pixels of photographs begin a compressed block of their own: shared with text, its table of codes suits neither.
+const APART_MIN: usize = 2048;
 /// Bytes that a buffer may keep from update to update.
 const BUFFER_MAX: usize = 1 << 18;
 
@@ -112,20 +114,38 @@ impl<'a> Writer<'a> {
         self.plain(Patch::Video(video), |_, _| ())
     }
 
-    /// Writes the pixels of `boxes`. Plain strips first: in a shared stream the two kinds then spoil each other's
-    /// statistics once, not at each change.
-    pub(crate) fn boxes(&mut self, picture: PictureRef<'_>, boxes: &[Rect]) -> Result<(), StreamError> {
+    /// Writes the pixels of `boxes`, which are then known to those who decode. Plain strips first: in a shared stream the two kinds
+    /// then spoil each other's statistics once, not at each change.
+    pub(crate) fn boxes(
+        &mut self,
+        picture: PictureRef<'_>,
+        boxes: &[Rect],
+        known: &mut Known<'_>,
+    ) -> Result<(), StreamError> {
         let mut photos = std::mem::take(&mut self.streams.buffers.photos);
+        let mut has_strips = false;
         for &rect in boxes {
-            split_photos(picture, rect, |rect, photo| match photo {
-                true => {
+            split_photos(picture, rect, |rect, photo| {
+                if photo {
                     photos.push(rect);
-                    Ok(())
+                    return Ok(());
                 }
-                false => self.strip(picture, rect),
+                has_strips = true;
+                self.strip(picture, rect)?;
+                known.paint(picture, rect);
+                Ok(())
             })?;
         }
-        photos.drain(..).try_for_each(|rect| self.edge(picture, rect))?;
+        if has_strips && self.streams.edge.is_none() {
+            let pixels: usize = photos.iter().map(|rect| rect.pixels()).sum();
+            if pixels >= APART_MIN {
+                self.flush()?;
+            }
+        }
+        for rect in photos.drain(..) {
+            self.edge(picture, rect, known.above(picture, rect))?;
+            known.paint(picture, rect);
+        }
         self.streams.buffers.photos = photos;
         Ok(())
     }
@@ -137,13 +157,16 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn edge(&mut self, picture: PictureRef<'_>, rect: Rect) -> Result<(), StreamError> {
+    fn edge(&mut self, picture: PictureRef<'_>, rect: Rect, above: Option<&[u8]>) -> Result<(), StreamError> {
         self.pixels.edge += rect.pixels() as u64;
-        let filter = |out: &mut Vec<u8>, row: &mut Vec<u8>| edge::filter(picture, rect, out, row);
+        let first = &picture.row(rect.y.into())[rect.span(PIXEL)];
+        let above = above.filter(|above| edge::goes_on(first, above));
+        let patch = Patch::Edge(Edge { rect, above: above.is_some() });
+        let filter = |out: &mut Vec<u8>, row: &mut Vec<u8>| edge::filter(picture, rect, above, out, row);
         if self.streams.edge.is_none() {
-            return self.plain(Patch::Edge(rect), filter);
+            return self.plain(patch, filter);
         }
-        self.plain(Patch::Edge(rect), |_, _| ())?;
+        self.plain(patch, |_, _| ())?;
         let Streams { edge: Some(edge), buffers, .. } = &mut *self.streams else { return Ok(()) };
         buffers.scratch.clear();
         filter(&mut buffers.scratch, &mut buffers.row);
@@ -181,6 +204,33 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// What those who decode have where boxes are written.
+pub(crate) enum Known<'a> {
+    /// The picture that is written, above each box: all of it is written, from the top down.
+    All,
+    /// This, but for where video goes on: there it is black for them.
+    Shadow { shadow: &'a mut Picture, video: &'a [Rect] },
+}
+
+impl Known<'_> {
+    fn paint(&mut self, picture: PictureRef<'_>, rect: Rect) {
+        if let Self::Shadow { shadow, .. } = self {
+            shadow.paint(picture, rect);
+        }
+    }
+
+    /// The pixels above a box, if there are any and they are more than black.
+    fn above<'a>(&'a self, picture: PictureRef<'a>, rect: Rect) -> Option<&'a [u8]> {
+        let above = Rect { y: rect.y.checked_sub(1)?, h: 1, ..rect };
+        let row = match self {
+            Self::All => picture.row(above.y.into()),
+            Self::Shadow { video, .. } if video.iter().any(|region| region.intersects(above)) => return None,
+            Self::Shadow { shadow, .. } => shadow.row(above.y.into()),
+        };
+        Some(&row[above.span(PIXEL)])
+    }
+}
+
 /// A whole picture now and then should not hold its bytes for good.
 fn forget_if_large(buffers: &mut Buffers) {
     let Buffers { plain, edge, video, scratch, .. } = buffers;
@@ -197,7 +247,7 @@ pub(crate) fn write_whole(
     boxes: &[Rect],
     body: &mut Vec<u8>,
 ) -> Result<(), StreamError> {
-    Writer::new(&mut streams).boxes(picture, boxes)?;
+    Writer::new(&mut streams).boxes(picture, boxes, &mut Known::All)?;
     let Buffers { mut plain, mut edge, .. } = streams.buffers;
     streams.plain.end(&mut plain)?;
     if let Some(stream) = streams.edge {
@@ -220,21 +270,16 @@ fn split_photos<E>(
     rect: Rect,
     mut each: impl FnMut(Rect, bool) -> Result<(), E>,
 ) -> Result<(), E> {
-    let end = rect.x + rect.w;
     let mut part = Rect { w: 0, ..rect };
     let mut part_is_photo = false;
-    let mut x = rect.x;
-    while x < end {
-        // The last unit takes what is too narrow to be one.
-        let w = if end - x < edge::UNIT + edge::UNIT / 2 { end - x } else { edge::UNIT };
-        let photo = edge::is_photo(picture, Rect { x, w, ..rect });
+    for unit in edge::units(rect) {
+        let photo = edge::is_photo(picture, unit);
         if part.w > 0 && photo != part_is_photo {
             each(part, part_is_photo)?;
-            part = Rect { x, w: 0, ..rect };
+            part = Rect { w: 0, ..unit };
         }
         part_is_photo = photo;
-        part.w += w;
-        x += w;
+        part.w += unit.w;
     }
     each(part, part_is_photo)
 }

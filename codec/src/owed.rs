@@ -121,11 +121,12 @@ impl Owed {
         regions
     }
 
-    /// The parts of a region, just compared, that are owed since the same time; what is not owed is left out.
+    /// The parts of a region, just compared, that are owed since the same time. If all that is owed of it is of one age, it stays
+    /// whole; otherwise what is not owed is left out.
     pub(crate) fn by_age(&self, region: Region, parts: &mut Vec<Region>) {
         let first = parts.len();
         let ages = |(cell, units): (usize, Range<usize>)| self.cells[cell][units].iter().copied();
-        if self.places(region.rect).flat_map(ages).all(|since| since == region.since) {
+        if self.places(region.rect).flat_map(ages).all(|since| since == 0 || since == region.since) {
             return parts.push(region);
         }
         let (left, right) = (region.rect.x, region.rect.x + region.rect.w);

@@ -4,20 +4,22 @@
 //! takes *at worst*; what the chunk really became then says how far the next may trust that it, too, stays below. Content
 //! that compresses well costs a few chunks more that way, and noise never exceeds a budget by more than one small piece.
 
+use self::estimate::{STRIP_HEADER, at_worst};
 use crate::owed::{Owed, Region, UNIT_ROWS};
-use crate::picture::{COLOUR, PACKED, PIXEL, PictureRef, Rect};
+use crate::picture::{PACKED, PictureRef, Rect};
+
+mod estimate;
 
 /// Regions this near the pointer, in pixels, go before older ones.
 const NEAR: u32 = 160;
-/// Fewest rows and columns that a region is cut to: units of what is owed, where it can be.
-const ROWS_MIN: u16 = UNIT_ROWS;
+/// Fewest columns that a region is cut to, and the rows of the smallest piece.
 const COLUMNS_MIN: u16 = 64;
+const ROWS_MIN: u16 = UNIT_ROWS;
 /// Part of the room left that a chunk is to fill, if it compresses like the one before it.
-const FILL: f32 = 0.75;
-/// Every so many rows are looked at to tell how well a box compresses.
-const LOOK_EVERY: usize = 4;
-/// Bytes of a strip's header.
-const STRIP_HEADER: usize = 10;
+const FILL: f32 = 0.8;
+/// How much more a chunk may be trusted than the one before it, and the first of an update at most.
+const GROWTH: f32 = 3.0;
+const CARRIED_MAX: f32 = 2.0;
 
 /// What goes first.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,7 +69,7 @@ fn fits(picture: PictureRef<'_>, regions: &[Region], budget: usize) -> bool {
         || regions
             .iter()
             .try_fold(0, |bytes, region| {
-                Some(bytes + at_worst(picture, region.rect)).filter(|&b| b <= budget)
+                Some(bytes + at_worst(picture, region.rect, 1.0)).filter(|&b| b <= budget)
             })
             .is_some()
 }
@@ -86,41 +88,36 @@ fn distance(rect: Rect, (x, y): (u16, u16)) -> u32 {
     axis(x, rect.x, rect.w).max(axis(y, rect.y, rect.h))
 }
 
-/// Bytes that a box compresses to at worst: pixels that are like their left neighbours cost next to nothing, all others at most
-/// what they are.
-fn at_worst(picture: PictureRef<'_>, rect: Rect) -> usize {
-    let plain = rect.pixels() * PACKED;
-    let (mut pairs, mut unlike) = (0, 0);
-    for y in rect.rows().step_by(LOOK_EVERY) {
-        let (pixels, _) = picture.row(y)[rect.span(PIXEL)].as_chunks::<PIXEL>();
-        let colour = |pixel: &[u8; PIXEL]| u32::from_le_bytes(*pixel) & COLOUR;
-        let differs = |(a, b): (&[u8; PIXEL], &[u8; PIXEL])| u32::from(colour(a) != colour(b));
-        unlike += pixels.iter().zip(&pixels[1..]).map(differs).sum::<u32>() as usize;
-        pairs += pixels.len() - 1;
-    }
-    // A little for what is not seen, and all if nothing can be.
-    let part = if pairs == 0 { 1.0 } else { (unlike as f32 / pairs as f32 + 1.0 / 32.0).min(1.0) };
-    (plain as f32 * part) as usize + STRIP_HEADER
+/// How far a chunk may exceed the room left, at worst, since it will not: learnt from chunk to chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust {
+    /// In the update at hand.
+    now: f32,
+    /// What the updates before let it begin with. It is not for what may be noise.
+    carried: f32,
 }
 
-/// How far a chunk may exceed the room left, at worst, since it will not: learnt anew in each update.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Trust(f32);
-
 impl Trust {
-    /// Nothing is known of this update's content.
-    pub(crate) const NONE: Self = Self(1.0);
+    /// Nothing is known yet.
+    pub(crate) const NONE: Self = Self { now: 1.0, carried: 1.0 };
+
+    /// What the last update leaves for the next: its content may be another.
+    #[must_use]
+    pub(crate) fn carry(self) -> Self {
+        Self { now: 1.0, carried: (self.now * self.carried).clamp(1.0, CARRIED_MAX) }
+    }
 
     /// The room for a chunk's worst case.
-    pub(crate) fn stretch(self, room: usize) -> usize {
-        (room as f32 * self.0) as usize
+    fn stretch(self, room: usize) -> usize {
+        (room as f32 * self.now) as usize
     }
 
     /// With one more chunk: it could have become `at_worst` bytes and became `found`. What follows may be different, so
     /// trust grows slowly and goes at once.
     #[must_use]
     pub(crate) fn learn(self, at_worst: usize, found: usize) -> Self {
-        Self((FILL * at_worst as f32 / found.max(1) as f32).clamp(1.0, 2.0 * self.0))
+        let now = (FILL * at_worst as f32 / found.max(1) as f32).clamp(1.0 / self.carried, GROWTH * self.now);
+        Self { now, ..self }
     }
 }
 
@@ -130,8 +127,10 @@ pub(crate) fn fill(
     picture: PictureRef<'_>,
     regions: &mut Vec<Region>,
     room: usize,
+    trust: Trust,
     boxes: &mut Vec<Rect>,
 ) -> Option<usize> {
+    let room = trust.stretch(room);
     if plain(regions) <= room {
         let bytes = plain(regions);
         boxes.extend(regions.drain(..).rev().map(|region| region.rect));
@@ -139,7 +138,7 @@ pub(crate) fn fill(
     }
     let mut bytes = 0;
     while let Some(region) = regions.pop() {
-        let taken = match cut(picture, region.rect, room.saturating_sub(bytes)) {
+        let taken = match cut(picture, region.rect, room.saturating_sub(bytes), trust) {
             Some(taken) => taken,
             None if bytes == 0 => smallest(region.rect),
             None => {
@@ -147,7 +146,7 @@ pub(crate) fn fill(
                 break;
             }
         };
-        bytes += at_worst(picture, taken);
+        bytes += at_worst(picture, taken, trust.carried);
         boxes.push(taken);
         regions.extend(
             remainder(region.rect, taken).into_iter().flatten().map(|rect| Region { rect, ..region }),
@@ -157,11 +156,11 @@ pub(crate) fn fill(
 }
 
 /// As much of a region, from its upper left corner, as becomes `room` bytes at worst: whole, some rows, or some columns of
-/// the fewest rows. `None` if that is less than the smallest cut.
-fn cut(picture: PictureRef<'_>, rect: Rect, room: usize) -> Option<Rect> {
+/// one. `None` if that is less than the smallest cut.
+fn cut(picture: PictureRef<'_>, rect: Rect, room: usize, trust: Trust) -> Option<Rect> {
     let mut part = rect;
     loop {
-        let bytes = at_worst(picture, part);
+        let bytes = at_worst(picture, part, trust.carried);
         if bytes <= room {
             return Some(part);
         }
@@ -170,15 +169,15 @@ fn cut(picture: PictureRef<'_>, rect: Rect, room: usize) -> Option<Rect> {
     }
 }
 
-/// The upper left of a region, at most so many pixels, which are fewer than it has. Edges within it are those of units.
+/// The upper left of a region, at most so many pixels, which are fewer than it has. Rows stay whole if they can: long ones repeat
+/// better what was there before, and photographs are predicted from the row above anyway.
 fn shrink(rect: Rect, pixels: usize) -> Option<Rect> {
     let rows = pixels / usize::from(rect.w);
-    if rows >= usize::from(ROWS_MIN) {
-        return Some(Rect { h: aligned(rect.y, rows as u16, ROWS_MIN), ..rect });
+    if rows > 0 {
+        return Some(Rect { h: rows as u16, ..rect });
     }
-    let h = aligned(rect.y, rect.h.min(ROWS_MIN), ROWS_MIN);
-    let columns = (pixels / usize::from(h)).min(usize::from(rect.w) - 1) as u16;
-    (columns >= COLUMNS_MIN).then(|| Rect { w: aligned(rect.x, columns, COLUMNS_MIN), h, ..rect })
+    let columns = pixels.min(usize::from(rect.w) - 1) as u16;
+    (columns >= COLUMNS_MIN).then(|| Rect { w: aligned(rect.x, columns, COLUMNS_MIN), h: 1, ..rect })
 }
 
 /// The length of what begins at `from` and is no longer than `len`, cut at a multiple of `unit` if there is one.
@@ -219,26 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_before_columns_and_both_at_units() {
+    fn rows_are_cut_before_columns() {
         let picture = noise();
-        let cut = |bytes| cut(picture.borrow(), BAND, bytes);
+        let cut = |bytes| cut(picture.borrow(), BAND, bytes, Trust::NONE);
         assert_eq!(cut(usize::MAX), Some(BAND));
-        assert_eq!(cut(1920 * 23 * 3), Some(Rect { h: 16, ..BAND }));
-        assert_eq!(cut(1920 * 7 * 3), Some(Rect { w: 1664, h: 8, ..BAND }));
+        assert_eq!(cut(1920 * 23 * 3 + 10), Some(Rect { h: 23, ..BAND }));
+        assert_eq!(cut(1920 * 3), Some(Rect { w: 1856, h: 1, ..BAND }));
         assert_eq!(cut(100), None);
         assert_eq!(
-            shrink(Rect { x: 60, y: 37, w: 300, h: 20 }, 1000),
-            Some(Rect { x: 60, y: 37, w: 260, h: 3 })
+            shrink(Rect { x: 60, y: 37, w: 300, h: 20 }, 280),
+            Some(Rect { x: 60, y: 37, w: 260, h: 1 })
         );
-    }
-
-    #[test]
-    fn noise_is_taken_for_what_it_is_and_flat_boxes_for_little() {
-        let picture = noise();
-        let plain = BAND.pixels() * PACKED;
-        assert!(at_worst(picture.borrow(), BAND) >= plain);
-        assert!(at_worst(Picture::black(SIZE).borrow(), BAND) < plain / 25);
-        assert_eq!(at_worst(picture.borrow(), Rect { w: 1, h: 8, ..BAND }), 24 + STRIP_HEADER);
     }
 
     #[test]
@@ -261,10 +251,13 @@ mod tests {
 
     #[test]
     fn trust_grows_slowly_and_goes_at_once() {
-        let trust = Trust::NONE.learn(10_000, 100);
-        assert_eq!(trust.stretch(100), 200);
-        assert_eq!(trust.learn(10_000, 100).stretch(100), 400);
-        assert_eq!(trust.learn(10_000, 10_000).stretch(100), 100);
+        let grown = Trust::NONE.learn(10_000, 100);
+        assert_eq!(grown.stretch(100), 300);
+        assert_eq!(grown.learn(10_000, 100).stretch(100), 900);
+        assert_eq!(grown.learn(10_000, 10_000).stretch(100), 100);
+        let next = grown.carry();
+        assert_eq!((next.stretch(100), next.carried), (100, CARRIED_MAX));
+        assert_eq!(next.learn(10_000, 40_000).carry().carried, 1.0, "all that was carried was wrong");
     }
 
     proptest! {
@@ -277,7 +270,7 @@ mod tests {
             let rect = Rect { x, y: 32, w, h };
             let mut regions = vec![Region { rect, since: 1 }];
             let mut boxes = Vec::new();
-            while let Some(bytes) = fill(picture.borrow(), &mut regions, room, &mut boxes) {
+            while let Some(bytes) = fill(picture.borrow(), &mut regions, room, Trust::NONE, &mut boxes) {
                 prop_assert!(bytes <= room.max(64 * 8 * PACKED + STRIP_HEADER), "{} of {}", bytes, room);
             }
             let mut seen = vec![0u8; rect.pixels()];

@@ -166,6 +166,11 @@ impl Plane {
         self.regions.iter().map(|region| region.rect).chain(self.settling.iter().copied())
     }
 
+    /// Where it goes on.
+    pub(crate) fn going_on(&self) -> impl Iterator<Item = Rect> {
+        self.regions.iter().map(|region| region.rect)
+    }
+
     pub(crate) fn has_regions(&self) -> bool {
         !self.regions.is_empty()
     }

@@ -4,23 +4,28 @@ use tandem_protocol::limits;
 
 use crate::VERSIONS;
 use crate::error::DecodeError;
-use crate::picture::{Copy, Rect, Size};
+use crate::picture::{Copy, PACKED, Rect, Size};
 
 /// Bytes that begin a start and a key.
 pub(crate) const HEADER_LEN: usize = 11;
 /// Bytes that begin an update: the length of its plain stream's part.
 pub(crate) const LENGTH_LEN: usize = 4;
 
-/// Numbers of the patches. 4 (coarse) is reserved.
+/// Numbers of the patches.
 pub(crate) mod kind {
     pub(crate) const COPY: u8 = 0;
     pub(crate) const STRIP: u8 = 1;
     pub(crate) const EDGE: u8 = 2;
     pub(crate) const VIDEO: u8 = 3;
+    pub(crate) const COARSE: u8 = 4;
 }
 
+/// The codec version that segments are written in.
+pub(crate) const VERSION: u8 = VERSIONS[0];
 /// The first codec version that has video.
 pub(crate) const VIDEO_VERSION: u8 = 2;
+/// The first that has coarse strips, and median-edge strips that go on from the row above.
+pub(crate) const COARSE_VERSION: u8 = 3;
 /// Video regions are numbered below this.
 pub(crate) const VIDEO_REGIONS: usize = 8;
 /// Most columns and rows by which coded pictures exceed what is shown of them.
@@ -29,7 +34,7 @@ const VIDEO_MARGIN: u16 = 32;
 /// What begins a start and a key: everything that a decoder needs to know about a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Codec version: 1, or 2 in a segment that may have video.
+    /// Codec version: 3, or 2 and 1 of older senders.
     pub version: u8,
     /// The picture's size, which holds for the whole segment.
     pub size: Size,
@@ -79,9 +84,48 @@ pub(crate) enum Patch {
     /// Packed pixels follow.
     Strip(Rect),
     /// Residuals follow, here or in the stream of their own.
-    Edge(Rect),
+    Edge(Edge),
     /// An H.264 picture stands at the body's end, or a region ends.
     Video(Video),
+    /// Fewer colours or pixels follow, to be made exact later.
+    Coarse(Coarse),
+}
+
+/// A median-edge strip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edge {
+    pub(crate) rect: Rect,
+    /// The predictor goes on from the row above, as the shadow has it by then.
+    pub(crate) above: bool,
+}
+
+/// A strip that shows less than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Coarse {
+    pub(crate) rect: Rect,
+    /// Each sample stands for a square of 2^this pixels to a side; squares at the right and lower edges are cut.
+    pub(crate) scale_log: u8,
+    /// A sample is one byte rather than three.
+    pub(crate) grey: bool,
+}
+
+impl Coarse {
+    /// Largest squares: 4 × 4 pixels.
+    const SCALE_LOG_MAX: u8 = 2;
+    /// The flag of grey ones.
+    const GREY: u8 = 4;
+
+    /// Samples in a row, and rows of them.
+    pub(crate) fn samples(self) -> (usize, usize) {
+        let side = |pixels: u16| usize::from(pixels.div_ceil(1 << self.scale_log));
+        (side(self.rect.w), side(self.rect.h))
+    }
+
+    /// Bytes that follow.
+    pub(crate) fn len(self) -> usize {
+        let (across, down) = self.samples();
+        across * down * if self.grey { 1 } else { PACKED }
+    }
 }
 
 /// What a video patch says.
@@ -132,8 +176,8 @@ impl Patch {
                 out.push(kind::STRIP);
                 put_rect(rect, out);
             }
-            Self::Edge(rect) => {
-                out.extend_from_slice(&[kind::EDGE, 0]);
+            Self::Edge(Edge { rect, above }) => {
+                out.extend_from_slice(&[kind::EDGE, u8::from(above)]);
                 put_rect(rect, out);
             }
             Self::Video(Video { region, step, rect, coded: CodedSize { size, crop }, len }) => {
@@ -141,6 +185,10 @@ impl Patch {
                 put_rect(rect, out);
                 [size.w, size.h, crop.0, crop.1].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
                 out.extend_from_slice(&len.to_le_bytes());
+            }
+            Self::Coarse(Coarse { rect, scale_log, grey }) => {
+                out.extend_from_slice(&[kind::COARSE, scale_log | if grey { Coarse::GREY } else { 0 }]);
+                put_rect(rect, out);
             }
         }
     }
@@ -212,6 +260,15 @@ impl<'a> Reader<'a> {
         if usize::from(region) < VIDEO_REGIONS && video.fits() { Ok(video) } else { Err(DecodeError::Bounds) }
     }
 
+    fn coarse(&mut self, size: Size) -> Result<Coarse, DecodeError> {
+        let flags = self.byte()?;
+        let (scale_log, grey) = (flags & !Coarse::GREY, flags & Coarse::GREY != 0);
+        if scale_log > Coarse::SCALE_LOG_MAX {
+            return Err(DecodeError::Patch(kind::COARSE));
+        }
+        Ok(Coarse { rect: self.rect(size)?, scale_log, grey })
+    }
+
     /// The next patch's header, checked against the picture; `None` at the end.
     pub(crate) fn patch(&mut self, size: Size) -> Result<Option<Patch>, DecodeError> {
         if self.0.is_empty() {
@@ -227,10 +284,11 @@ impl<'a> Reader<'a> {
             }
             kind::STRIP => Patch::Strip(self.rect(size)?),
             kind::EDGE => match self.byte()? {
-                0 => Patch::Edge(self.rect(size)?),
+                flags @ (0 | 1) => Patch::Edge(Edge { above: flags == 1, rect: self.rect(size)? }),
                 _ => return Err(DecodeError::Patch(kind::EDGE)),
             },
             kind::VIDEO => Patch::Video(self.video(size)?),
+            kind::COARSE => Patch::Coarse(self.coarse(size)?),
             other => return Err(DecodeError::Patch(other)),
         };
         Ok(Some(patch))

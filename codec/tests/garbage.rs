@@ -30,7 +30,7 @@ fn bodies(edge_window_log: u8) -> [Vec<u8>; 3] {
 
 /// Plain bytes as an update's body of a segment that starts at black.
 fn start_with(plain: &[u8]) -> Vec<u8> {
-    start_of(1, plain)
+    start_of(3, plain)
 }
 
 /// The same of any codec version.
@@ -56,7 +56,9 @@ fn start_of(version: u8, plain: &[u8]) -> Vec<u8> {
 #[test]
 fn patches_are_checked_against_the_picture() {
     let ok = [1, 0, 0, 0, 0, 1, 0, 1, 0, 7, 8, 9];
-    let result = |plain: &[u8]| decoder().start(Base::Black, &start_with(plain)).map(drop);
+    let in_version =
+        |version, plain: &[u8]| decoder().start(Base::Black, &start_of(version, plain)).map(drop);
+    let result = |plain: &[u8]| in_version(3, plain);
     assert_eq!(result(&ok), Ok(()));
     assert_eq!(result(&ok[..11]), Err(DecodeError::Length), "a pixel is cut off");
     assert_eq!(
@@ -66,18 +68,31 @@ fn patches_are_checked_against_the_picture() {
     );
     assert_eq!(result(&[1, 0, 0, 0, 0, 0, 0, 1, 0]), Err(DecodeError::Bounds), "empty");
     assert_eq!(
-        result(&[2, 1, 0, 0, 0, 0, 1, 0, 1, 0, 7, 8, 9]),
+        result(&[2, 2, 0, 0, 0, 0, 1, 0, 1, 0, 7, 8, 9]),
         Err(DecodeError::Patch(2)),
         "a reserved flag"
     );
-    for later in [4, 255] {
-        assert_eq!(result(&[later, 0, 0]), Err(DecodeError::Patch(later)));
-    }
+    assert_eq!(result(&[255, 0, 0]), Err(DecodeError::Patch(255)), "a later kind");
+    let above = [2, 1, 0, 0, 0, 0, 1, 0, 1, 0, 7, 8, 9];
+    assert_eq!(result(&above), Ok(()));
+    assert_eq!(in_version(2, &above), Err(DecodeError::Patch(2)), "a flag that version 2 does not have");
+    // 3 × 1 pixels in squares of two: two samples.
+    let coarse = [4, 1, 0, 0, 0, 0, 3, 0, 1, 0, 1, 2, 3, 4, 5, 6];
+    assert_eq!(result(&coarse), Ok(()));
+    assert_eq!(result(&coarse[..15]), Err(DecodeError::Length), "a sample is cut off");
+    assert_eq!(in_version(2, &coarse), Err(DecodeError::Patch(4)), "coarse in a segment of version 2");
+    assert_eq!(result(&[4, 4, 0, 0, 0, 0, 3, 0, 1, 0, 1, 2, 3]), Ok(()), "grey");
+    assert_eq!(
+        result(&[4, 3, 0, 0, 0, 0, 3, 0, 1, 0, 1, 2, 3]),
+        Err(DecodeError::Patch(4)),
+        "squares of eight"
+    );
+    assert_eq!(result(&[4, 4, 0, 0, 0, 0, 0, 0, 1, 0]), Err(DecodeError::Bounds), "no columns");
     let mut video = [0; 23];
     (video[0], video[7], video[9]) = (3, 1, 1);
     assert_eq!(result(&video), Err(DecodeError::Bounds), "a region goes on without bytes");
     video[2] = 2;
-    assert_eq!(result(&video), Err(DecodeError::Patch(3)), "video in a segment of version 1");
+    assert_eq!(in_version(1, &video), Err(DecodeError::Patch(3)), "video in a segment of version 1");
     let copy = [0, 15, 0, 0, 0, 0, 0, 0, 0, 1, 0, 16, 0];
     assert_eq!(result(&copy), Ok(()));
     assert_eq!(
@@ -117,7 +132,8 @@ fn headers_are_checked_before_memory_is_taken() {
     let result = |body: &[u8]| decoder().start(Base::Black, body).map(drop);
     assert_eq!(result(&header(1, 16, 23, 0)), Ok(()));
     assert_eq!(result(&header(2, 16, 23, 0)), Ok(()));
-    assert_eq!(result(&header(3, 16, 23, 0)), Err(DecodeError::Version(3)));
+    assert_eq!(result(&header(3, 16, 23, 0)), Ok(()));
+    assert_eq!(result(&header(4, 16, 23, 0)), Err(DecodeError::Version(4)));
     assert_eq!(result(&header(1, 16, 26, 0)), Err(DecodeError::Window(26)));
     assert_eq!(result(&header(1, 16, 9, 0)), Err(DecodeError::Window(9)));
     assert_eq!(result(&header(1, 16, 23, 99)), Err(DecodeError::Window(99)));

@@ -20,7 +20,7 @@ fn a_start_from_black() {
     let mut encoder = Encoder::new(options()).unwrap();
     let update = encoder.encode(picture().borrow(), &Hints::default(), usize::MAX).unwrap().unwrap();
     let mut expected = vec![
-        1, // codec version
+        3, // codec version
         4, 0, 2, 0, // width, height
         7, 0, 0, 0, // layout generation
         20, 0, // windows
@@ -46,7 +46,7 @@ fn a_start_without_changes() {
     encoder.encode(picture().borrow(), &Hints::default(), usize::MAX).unwrap();
     encoder.start_segment();
     let update = encoder.encode(picture().borrow(), &Hints::default(), usize::MAX).unwrap().unwrap();
-    assert_eq!(update.body, [1, 4, 0, 2, 0, 7, 0, 0, 0, 20, 0, 0, 0, 0, 0]);
+    assert_eq!(update.body, [3, 4, 0, 2, 0, 7, 0, 0, 0, 20, 0, 0, 0, 0, 0]);
     assert_eq!(update.start, Some(Base::Shadow));
 }
 

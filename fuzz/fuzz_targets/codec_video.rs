@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use tandem_codec::{Base, Decoder, DecoderLimits, PIXEL, PixelOrder};
 
 /// A segment of version 2, 48 × 40 pixels, window 2^18, one stream.
-const HEADER: [u8; 11] = [2, 48, 0, 40, 0, 0, 0, 0, 0, 18, 0];
+const HEADER: [u8; 11] = [3, 48, 0, 40, 0, 0, 0, 0, 0, 18, 0];
 /// A zstd frame with that window, whose blocks follow.
 const FRAME: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x40];
 /// Plain bytes of a block, within zstd's 128 KiB.

@@ -14,7 +14,7 @@ import { Screens } from "./screens";
 import { h264Levels } from "./video";
 
 /** Codec versions that the decoder reads, best first. */
-const CODECS = [2, 1];
+const CODECS = [3, 2, 1];
 
 const scope = globalThis as unknown as DedicatedWorkerScope;
 const module = loadDecoder();
