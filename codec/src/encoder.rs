@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Base;
 use crate::error::EncodeError;
 use crate::key::KeyJob;
 use crate::lossless::{Known, Pixels, Streams, Writer};
@@ -13,88 +14,12 @@ use crate::owed::{Owed, Region};
 use crate::picture::{Picture, PictureRef, Rect, Size, pack_history};
 use crate::prepare::{Prepared, StreamsJob};
 use crate::slice::{self, Order, Trust};
-use crate::stream::{History, WINDOW_LOG_MIN};
+use crate::stream::History;
 use crate::video::Plane;
-use crate::wire::{SegmentHeader, VERSION, size_allowed};
-use crate::{Base, WINDOW_LOG_MAX};
 
-/// Largest window where memory or time is short: 8 MB.
-const LOW_WINDOW_LOG: u8 = 23;
-/// No picture is so small that a window of 1 MB is too much.
-const WINDOW_LOG_ENOUGH: u8 = 20;
+mod options;
 
-/// What an encoder is made for.
-#[derive(Clone, Copy, Debug)]
-pub struct EncoderOptions {
-    /// The pictures' size.
-    pub size: Size,
-    /// Generation of the display layout; only carried.
-    pub layout_generation: u32,
-    /// Largest window of the plain stream, as a power of two, 10 to [`crate::WINDOW_LOG_MAX`]: memory on both sides. Small
-    /// pictures get a smaller one.
-    pub plain_window_log: u8,
-    /// Window of the median-edge stream; 0 sends those strips through the plain stream, which halves the memory.
-    pub edge_window_log: u8,
-    /// zstd's level: 7 is the best trade; 1 to 9 make sense.
-    pub level: i32,
-    /// Windows hold about one picture, rather than about five.
-    pub low_memory: bool,
-    /// What moves like video may go as H.264, where this build has an encoder of it.
-    pub video: bool,
-}
-
-impl EncoderOptions {
-    /// The defaults for pictures of `size`: one stream for everything with a window of up to 32 MB, level 7.
-    pub fn new(size: Size) -> Self {
-        Self {
-            size,
-            layout_generation: 0,
-            plain_window_log: WINDOW_LOG_MAX,
-            edge_window_log: 0,
-            level: 7,
-            low_memory: false,
-            video: false,
-        }
-    }
-
-    /// As these, for slow processors: less time for an eighth more bytes. Fewer pictures a second save more time, and bytes too.
-    #[must_use]
-    pub fn low_power(self) -> Self {
-        Self { level: 5, plain_window_log: self.plain_window_log.min(LOW_WINDOW_LOG), ..self }
-    }
-
-    /// As these, for computers with little memory: one stream, whose window is about a picture and at most 8 MB.
-    #[must_use]
-    pub fn low_memory(self) -> Self {
-        let plain_window_log = self.plain_window_log.min(LOW_WINDOW_LOG);
-        Self { plain_window_log, edge_window_log: 0, low_memory: true, ..self }
-    }
-
-    fn checked(self) -> Result<Self, EncodeError> {
-        if !size_allowed(self.size, u16::MAX) {
-            return Err(EncodeError::Size(self.size));
-        }
-        let pixels = self.size.pixels();
-        let enough = if self.low_memory { pixels * 5 / 2 } else { pixels * 16 };
-        let enough = (enough.next_power_of_two().ilog2() as u8).max(WINDOW_LOG_ENOUGH);
-        let window = |log: u8| log.min(enough).clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
-        Ok(Self {
-            plain_window_log: window(self.plain_window_log),
-            edge_window_log: if self.edge_window_log == 0 { 0 } else { window(self.edge_window_log) },
-            ..self
-        })
-    }
-
-    fn header(&self) -> SegmentHeader {
-        SegmentHeader {
-            version: VERSION,
-            size: self.size,
-            layout_generation: self.layout_generation,
-            plain_window_log: self.plain_window_log,
-            edge_window_log: self.edge_window_log,
-        }
-    }
-}
+pub use self::options::EncoderOptions;
 
 /// What the caller knows about a picture.
 #[derive(Clone, Copy, Debug, Default)]
