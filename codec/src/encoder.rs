@@ -11,7 +11,7 @@ use crate::key::KeyJob;
 use crate::lossless::{Known, Pixels, Streams, Writer};
 use crate::motion::Motion;
 use crate::owed::{Owed, Region};
-use crate::picture::{Picture, PictureRef, Rect, Size, pack_history};
+use crate::picture::{Picture, PictureRef, Rect, pack_history};
 use crate::prepare::{Prepared, StreamsJob};
 use crate::slice::{self, Order, Trust};
 use crate::stream::History;

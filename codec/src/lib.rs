@@ -53,6 +53,7 @@ mod slice;
 mod stream;
 mod video;
 mod viewer;
+mod wide;
 mod wire;
 
 pub use decoder::{Decoder, DecoderLimits, PixelOrder, VideoPicture};

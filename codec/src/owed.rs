@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::picture::{COLOUR, PIXEL, Picture, PictureRef, Rect, Size};
+use crate::wide::wide;
 
 /// Rows of a strip. 32 needed fewer bytes than 64 or 16 on recorded screens.
 pub(crate) const BAND: u16 = 32;
@@ -184,6 +185,35 @@ fn unequal_rows(picture: PictureRef<'_>, shadow: &Picture, rows: Range<usize>, s
     })
 }
 
+wide! {
+    /// A bit for each row of a cell that differs, of those in `suspects`; in `columns` what differs anywhere is not 0.
+    fn differences(picture: PictureRef<'_>, shadow: PictureRef<'_>, cell: Rect, suspects: u32, columns: &mut [u32; CELL as usize]) -> u32
+        = differences_by_row;
+}
+
+#[inline(always)]
+fn differences_by_row(
+    picture: PictureRef<'_>,
+    shadow: PictureRef<'_>,
+    cell: Rect,
+    suspects: u32,
+    columns: &mut [u32; CELL as usize],
+) -> u32 {
+    let mut rows = 0u32;
+    for (i, y) in cell.rows().enumerate().filter(|(i, _)| suspects >> i & 1 == 1) {
+        let (now, _) = picture.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
+        let (before, _) = shadow.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
+        let mut any = 0;
+        for ((column, now), before) in columns.iter_mut().zip(now).zip(before) {
+            let difference = (u32::from_le_bytes(*now) ^ u32::from_le_bytes(*before)) & COLOUR;
+            *column |= difference;
+            any |= difference;
+        }
+        rows |= u32::from(any != 0) << i;
+    }
+    rows
+}
+
 /// A region that may still grow to the right.
 #[derive(Clone, Copy, Debug)]
 struct Open {
@@ -208,18 +238,7 @@ impl Open {
         let owed = (0..UNITS).filter(|&unit| units[unit] != 0).fold(0, |rows, unit| rows | mask(unit));
         let suspects = suspects & owed;
         let mut columns = [0u32; CELL as usize];
-        let mut rows = 0u32;
-        for (i, y) in cell.rows().enumerate().filter(|(i, _)| suspects >> i & 1 == 1) {
-            let (now, _) = picture.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
-            let (before, _) = shadow.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
-            let mut any = 0;
-            for ((column, now), before) in columns.iter_mut().zip(now).zip(before) {
-                let difference = (u32::from_le_bytes(*now) ^ u32::from_le_bytes(*before)) & COLOUR;
-                *column |= difference;
-                any |= difference;
-            }
-            rows |= u32::from(any != 0) << i;
-        }
+        let rows = differences(picture, shadow.borrow(), cell, suspects, &mut columns);
         (0..UNITS).filter(|&unit| rows & mask(unit) == 0).for_each(|unit| units[unit] = 0);
         let since = units.iter().copied().filter(|&since| since != 0).min()?;
         let first = columns.iter().position(|&column| column != 0)? as u16;

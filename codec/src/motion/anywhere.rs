@@ -6,6 +6,7 @@
 use super::blocks::{BLOCK, Blocks};
 use super::{Pair, Shift};
 use crate::picture::{COLOUR, PIXEL, PictureRef};
+use crate::wide::wide;
 
 /// Pixels of a piece, a power of two.
 const PIECE: usize = 32;
@@ -105,21 +106,7 @@ impl Rows {
             return;
         }
         let (pixels, _) = picture.row(y)[left * PIXEL..right * PIXEL].as_chunks::<PIXEL>();
-        let colour = |pixel: &[u8; PIXEL]| u32::from_le_bytes(*pixel) & COLOUR;
-        self.hashes.clear();
-        self.hashes.extend(pixels.iter().map(colour));
-        // From pieces of one pixel to pieces of two, of four, ...: each step is one pass that vectorizes.
-        let mut len = 1;
-        while len < PIECE {
-            self.doubled.clear();
-            let pairs = self.hashes.iter().zip(&self.hashes[len..]);
-            self.doubled.extend(pairs.map(|(first, second)| {
-                let mixed = first.rotate_left(11) ^ second;
-                mixed.wrapping_add(mixed << 5)
-            }));
-            std::mem::swap(&mut self.hashes, &mut self.doubled);
-            len *= 2;
-        }
+        hash_pieces(pixels, &mut self.hashes, &mut self.doubled);
         const LANES: usize = 16;
         for (i, hashes) in self.hashes.chunks(LANES).enumerate() {
             let chosen = |hash: u32| (hash ^ hash >> 16) & CHOSEN == 0;
@@ -134,6 +121,33 @@ impl Rows {
                 }
             }
         }
+    }
+}
+
+fn colour(pixel: &[u8; PIXEL]) -> u32 {
+    u32::from_le_bytes(*pixel) & COLOUR
+}
+
+wide! {
+    /// The hashes of the pieces that begin at each pixel of a row, which is no shorter than one.
+    fn hash_pieces(pixels: &[[u8; PIXEL]], hashes: &mut Vec<u32>, spare: &mut Vec<u32>) = hash_doubling;
+}
+
+#[inline(always)]
+fn hash_doubling(pixels: &[[u8; PIXEL]], hashes: &mut Vec<u32>, spare: &mut Vec<u32>) {
+    hashes.clear();
+    hashes.extend(pixels.iter().map(|pixel| u32::from_le_bytes(*pixel) & COLOUR));
+    // From pieces of one pixel to pieces of two, of four, ...: each step is one pass that vectorizes.
+    let mut len = 1;
+    while len < PIECE {
+        spare.clear();
+        let pairs = hashes.iter().zip(&hashes[len..]);
+        spare.extend(pairs.map(|(first, second)| {
+            let mixed = first.rotate_left(11) ^ second;
+            mixed.wrapping_add(mixed << 5)
+        }));
+        std::mem::swap(hashes, spare);
+        len *= 2;
     }
 }
 

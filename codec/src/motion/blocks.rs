@@ -8,6 +8,7 @@ use tandem_protocol::limits;
 use super::{Pair, Shift};
 use crate::owed::Region;
 use crate::picture::{COLOUR, Copy, PIXEL, Rect, Size};
+use crate::wide::wide;
 
 /// Side of the blocks that are compared.
 pub(super) const BLOCK: usize = 16;
@@ -220,8 +221,13 @@ fn columns_within(size: Size, across: &Range<usize>, dx: i32) -> Option<(Range<u
     (first < end).then(|| (first..end, (first * BLOCK).wrapping_add_signed(-dx)))
 }
 
-/// Clears those `blocks` whose pixels in two rows differ.
-fn same_blocks(a: &[u8], b: &[u8], blocks: &mut [bool]) {
+wide! {
+    /// Clears those `blocks` whose pixels in two rows differ.
+    fn same_blocks(a: &[u8], b: &[u8], blocks: &mut [bool]) = same_blocks_each;
+}
+
+#[inline(always)]
+fn same_blocks_each(a: &[u8], b: &[u8], blocks: &mut [bool]) {
     const BYTES: usize = BLOCK * PIXEL;
     let (a, a_rest) = a.as_chunks::<BYTES>();
     let (b, b_rest) = b.as_chunks::<BYTES>();
@@ -292,14 +298,14 @@ fn reach(pair: Pair<'_>, rect: Rect, shift: Shift, to_the_right: bool) -> u16 {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn same(a: &[u8], b: &[u8]) -> bool {
     let (a, _) = a.as_chunks::<PIXEL>();
     let (b, _) = b.as_chunks::<PIXEL>();
     a.iter().zip(b).fold(0, |all, (a, b)| all | colours_differ(*a, *b)) == 0
 }
 
-#[inline]
+#[inline(always)]
 fn colours_differ(a: [u8; PIXEL], b: [u8; PIXEL]) -> u32 {
     (u32::from_le_bytes(a) ^ u32::from_le_bytes(b)) & COLOUR
 }
