@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Every pixel exact at any time: what moves is not sent as video.
     #[arg(long)]
     pub no_video: bool,
+    /// How much memory a screen that is watched may take.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub memory: Memory,
     /// Try out, with a relay on this computer: everything is allowed without asking.
     #[arg(long)]
     pub dev: bool,
@@ -63,6 +66,28 @@ pub(crate) struct Arguments {
     /// What to log on stderr: a level, or per module (tracing's filter).
     #[arg(long, env = "TANDEM_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// How much memory a watched screen may take, here and at whoever watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Memory {
+    /// Little for displays of up to 1024 × 768, whatever saves bytes for larger ones.
+    Auto,
+    /// Little: windows of about one picture, and some more bytes to send.
+    Low,
+    /// Whatever saves bytes: windows of up to 32 MB.
+    Full,
+}
+
+impl Memory {
+    /// Displays of at most so many pixels get little memory.
+    pub(crate) const fn low_up_to(self) -> usize {
+        match self {
+            Self::Auto => 1024 * 768,
+            Self::Low => usize::MAX,
+            Self::Full => 0,
+        }
+    }
 }
 
 impl Arguments {

@@ -50,18 +50,19 @@ pub struct Screens {
 }
 
 impl Screens {
-    /// Starts the thread; `told` is called on it.
+    /// Starts the thread; `told` is called on it. Displays of at most `low_memory_up_to` pixels are sent with little memory.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(
         source: Box<dyn ScreenSource>,
         handle: Handle,
+        low_memory_up_to: usize,
         mut told: impl FnMut(Told) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (orders, given) = std::sync::mpsc::channel();
         let waker = source.waker();
-        let mut looking = Looking::new(source, handle);
+        let mut looking = Looking::new(source, handle, low_memory_up_to);
         let thread = std::thread::Builder::new().name("screen".into()).spawn(move || {
             if let Err(error) = looking.run(&given, &mut told) {
                 told(Told::Failed(error));
@@ -104,11 +105,12 @@ struct Looking {
     jobs: Jobs,
     watching: bool,
     video: bool,
+    low_memory_up_to: usize,
     pointer: Option<(DisplayId, i32, i32)>,
 }
 
 impl Looking {
-    fn new(source: Box<dyn ScreenSource>, handle: Handle) -> Self {
+    fn new(source: Box<dyn ScreenSource>, handle: Handle, low_memory_up_to: usize) -> Self {
         let layout = source.layout();
         let jobs = Jobs::new(handle.clone(), source.waker());
         Self {
@@ -119,6 +121,7 @@ impl Looking {
             jobs,
             watching: false,
             video: false,
+            low_memory_up_to,
             pointer: None,
         }
     }
@@ -170,8 +173,9 @@ impl Looking {
         let display = u16::try_from(want.display).ok().map(DisplayId);
         let Some(id) = display.filter(|&id| self.layout.display(id).is_some()) else { return };
         let generation = self.layout.generation;
-        let video = self.video;
-        let display = self.displays.entry(id).or_insert_with(|| Display::new(id, generation, video));
+        let (video, low_memory_up_to) = (self.video, self.low_memory_up_to);
+        let new = || Display::new(id, generation, video, low_memory_up_to);
+        let display = self.displays.entry(id).or_insert_with(new);
         display.want(want, &self.jobs);
     }
 

@@ -40,6 +40,8 @@ pub struct Settings {
     pub headless: bool,
     /// What moves may go as video.
     pub video: bool,
+    /// Displays of at most so many pixels are sent with little memory.
+    pub low_memory_up_to: usize,
     /// The X display of the windows.
     pub display: Option<String>,
 }
@@ -96,7 +98,9 @@ pub async fn run(
     let (handle, events) = tandem_client::start(options);
     let (said, hears) = unbounded_channel();
     let (tell, told) = unbounded_channel();
-    let screens = Screens::start(source, handle.clone(), move |news| drop(tell.send(news)))?;
+    let low_memory_up_to = settings.low_memory_up_to;
+    let screens =
+        Screens::start(source, handle.clone(), low_memory_up_to, move |news| drop(tell.send(news)))?;
     let windows = match settings.headless {
         true => None,
         false => Some(Windows::start(settings.display, said)?),
