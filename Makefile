@@ -70,6 +70,7 @@ test: setup-test console
 	@$(STEP) 'test: console' npm --prefix console test
 	@$(STEP) 'test: browser' npm --prefix console run e2e
 	@$(STEP) 'test: package' scripts/check-deb
+	@$(STEP) 'test: service' scripts/check-service
 
 check: setup-check console
 	@$(STEP) 'check: format' cargo fmt --all --check

@@ -19,7 +19,7 @@ use crate::admission::{Refusal, Visitor};
 use crate::metrics::{Binding, Connected, Metrics};
 use crate::outbox::{Changes, Outbox, Pull, Slot};
 use crate::relay::{Place, Relay};
-use crate::session::{Breach, LaneInstance, Taken};
+use crate::session::{Breach, LaneInstance, Taken, role_name};
 
 pub use pace::{Paces, Pause};
 pub use signals::Signals;
@@ -89,7 +89,7 @@ impl Connection {
             .record("session", field::display(place.session))
             .record("participant", field::display(place.seat.sender));
         info!(
-            role = place.role.as_str_name(),
+            role = role_name(place.role),
             agent = hello.agent.chars().filter(|c| !c.is_control()).take(64).collect::<String>(),
             "joined"
         );

@@ -39,7 +39,7 @@ use member::{Link, Member, Online};
 pub use presence::SessionStatus;
 use totals::Tally;
 pub use totals::{Totals, Traffic};
-pub use view::{ParticipantView, SessionView, Waiting};
+pub use view::{ParticipantView, SessionView, Waiting, role_name};
 
 /// A session of the relay.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tandem_protocol::message::{Right, SessionState};
+use tandem_protocol::message::{Right, Role, SessionState};
 
 use super::member::{Member, Online};
 use super::{Session, Totals};
@@ -131,13 +131,24 @@ impl Session {
             online.map(|online| self.waiting_for(online, member.may(Right::View), now)).unwrap_or_default();
         ParticipantView {
             participant: participant.to_owned(),
-            role: member.who.role.as_str_name().trim_start_matches("ROLE_").to_lowercase(),
+            role: role_name(member.who.role).into(),
             online: online.is_some(),
             transport: online.map(|online| online.binding.name().to_owned()),
             rtt_ms: online.and_then(|online| online.rtt).map(milliseconds),
             unsent_ms: milliseconds(waiting.input.max(waiting.screen)),
             queued_bytes: waiting.queued_bytes as u64,
         }
+    }
+}
+
+/// A role, as operators read it.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Customer => "customer",
+        Role::Lead => "lead",
+        Role::Collaborator => "collaborator",
+        Role::Monitor => "monitor",
+        Role::Unspecified => "unspecified",
     }
 }
 

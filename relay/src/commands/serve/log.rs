@@ -37,6 +37,8 @@ impl Log {
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         let lines = match self.log_format {
+            // The journal knows the time of every line.
+            Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => lines.without_time().boxed(),
             Format::Text => lines.boxed(),
             Format::Json => lines.json().boxed(),
         };
