@@ -107,7 +107,7 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
         true => saved.fingerprints.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
         false => arguments.fingerprints.clone(),
     };
-    let target = Target::new(&saved.relay, fingerprints)?;
+    let target = Target::new(saved.last_relay.as_ref().unwrap_or(&saved.relay), fingerprints)?;
     let dev = arguments.dev && target.is_loopback();
     anyhow::ensure!(dev || !arguments.dev, "--dev is for a relay on this computer only");
     let automatic = policy::automatic(arguments.source == Source::Pattern, dev).unwrap_or_else(|error| {

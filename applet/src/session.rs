@@ -178,6 +178,7 @@ impl Session {
             Event::Connected(connected) => {
                 self.me = Some(connected.sender);
                 tracing::info!(session = %connected.session, binding = ?connected.binding, "connected to the relay");
+                self.saved.last_relay = Some(connected.relay);
                 self.saved.set_ticket(&connected.ticket, connected.grace.as_secs());
                 self.save();
                 let outputs = self.consent.connected();

@@ -29,6 +29,9 @@ pub struct Saved {
     version: u32,
     /// The relay's address.
     pub relay: String,
+    /// Where the session was last: a relay that leaves service names others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_relay: Option<String>,
     /// The certificates that it may have; empty: by authority.
     pub fingerprints: Vec<String>,
     /// The code that began the session.
@@ -53,6 +56,7 @@ impl Saved {
         Self {
             version: 1,
             relay,
+            last_relay: None,
             fingerprints,
             code,
             ticket: String::new(),

@@ -20,6 +20,7 @@ use crate::handle::Shared;
 use crate::link::{Heard, Link, Lost, Source};
 use crate::outbox::Command;
 use crate::race::{self, Failure, Joined};
+use crate::route::Route;
 use crate::{Join, Options};
 
 /// Events that wait for a program that does not read them, while control messages still come in. Then the connection is
@@ -27,6 +28,8 @@ use crate::{Join, Options};
 const BACKLOG_MAX: usize = 4096;
 /// Heartbeats without a word that mean a lost connection.
 const HEARTBEATS_MISSED: u32 = 3;
+/// However long a relay that leaves service would have us wait, we are sooner back than this.
+const SPREAD_MAX_MS: u32 = 60_000;
 /// A connection that was replaced so soon lost its race at the relay after it had won it here.
 const RACE_TIME: Duration = Duration::from_secs(3);
 
@@ -42,6 +45,9 @@ pub(crate) struct Driver {
     ticket: Option<Bytes>,
     grace: Duration,
     backoff: Backoff,
+    route: Route,
+    /// The relay said that it leaves service: over how long those who come back are to spread.
+    spread: Duration,
 }
 
 /// One connection's timers.
@@ -78,6 +84,7 @@ impl Driver {
     pub(crate) fn new(options: Options, shared: Arc<Shared>, events: mpsc::Sender<Event>) -> Self {
         let attempt = AttemptId(rand::rng().random());
         let backlog = VecDeque::new();
+        let route = Route::new(options.target.clone());
         let (positions, grace) = (HashMap::new(), limits::GRACE);
         Self {
             options,
@@ -89,6 +96,8 @@ impl Driver {
             ticket: None,
             grace,
             backoff: Backoff::default(),
+            route,
+            spread: Duration::ZERO,
         }
     }
 
@@ -102,7 +111,7 @@ impl Driver {
         loop {
             let hello = self.hello();
             let joined = tokio::select! {
-                joined = race::join(&self.options, &hello) => joined,
+                joined = race::join(&self.options, self.route.target(), &hello) => joined,
                 () = self.shared.closing() => break self.closed(Close::LEFT, "left").await,
                 () = self.events.closed() => break,
             };
@@ -119,7 +128,7 @@ impl Driver {
                     lost_at = Instant::now();
                     Failure::from(lost)
                 }
-                Err(failure) => failure,
+                Err(failure) => self.elsewhere(failure),
             };
             if self.events.is_closed() || !self.again(failure, lost_at).await {
                 break;
@@ -152,6 +161,20 @@ impl Driver {
         self.shared.outbox.lock().control_record(message, Instant::now())
     }
 
+    /// Nobody welcomed us here. If the session may go on at other relays, the next one is asked.
+    fn elsewhere(&mut self, mut failure: Failure) -> Failure {
+        match failure.lost.close {
+            Some(Close::TICKET_INVALID) => {
+                if self.route.rule_out() {
+                    failure.lost.close = Some(Close::INTERNAL);
+                }
+            }
+            Some(close) if close.retry() == Retry::Never => {}
+            _ => self.route.failed(),
+        }
+        failure
+    }
+
     /// Decides whether to try again, and waits until then.
     async fn again(&mut self, failure: Failure, lost_at: Instant) -> bool {
         let Failure { lost, retry_after } = failure;
@@ -169,6 +192,9 @@ impl Driver {
         let mut wait = self.backoff.next(&mut rand::rng()).max(retry_after);
         if retry == Retry::Later {
             wait = wait.max(Duration::from_millis(500));
+        }
+        if lost.close == Some(Close::GOING_AWAY) {
+            wait += std::mem::take(&mut self.spread).mul_f64(rand::rng().random::<f64>());
         }
         self.tell(Event::Disconnected { why: lost.reason, close: lost.close, retry_in: wait }).await;
         tokio::select! {
@@ -207,7 +233,7 @@ impl Driver {
         match self.welcomed(welcome) {
             Ok(mut connected) => {
                 connected.binding = binding;
-                tracing::info!(?binding, sender = connected.sender.0, "connected");
+                tracing::info!(?binding, relay = connected.relay, sender = connected.sender.0, "connected");
                 self.backlog.push_back(Event::Connected(connected));
             }
             Err(lost) => return lost,
@@ -258,8 +284,11 @@ impl Driver {
         self.ticket = Some(Bytes::from(welcome.ticket.clone()));
         self.grace = Duration::from_millis(welcome.grace_ms.into());
         self.backoff = Backoff::default();
+        self.spread = Duration::ZERO;
+        self.route.arrived();
         Ok(Connected {
             binding: crate::Binding::Quic,
+            relay: self.route.target().to_string(),
             sender,
             session,
             role: Role::try_from(welcome.role).unwrap_or(Role::Unspecified),
@@ -385,8 +414,13 @@ impl Driver {
                 return Ok(());
             }
             control::Message::GoAway(go_away) => {
-                let spread = Duration::from_millis(go_away.spread_ms.min(go_away.deadline_ms).into());
-                timers.leave = Some(now + spread.mul_f64(rand::rng().random::<f64>()));
+                tracing::info!(deadline_ms = go_away.deadline_ms, "the relay is leaving service");
+                if self.route.leave(&go_away.alternatives) {
+                    let most = go_away.deadline_ms.min(SPREAD_MAX_MS);
+                    timers.leave = Some(now + Duration::from_millis(go_away.leave_ms.min(most).into()));
+                } else {
+                    self.spread = Duration::from_millis(go_away.spread_ms.min(SPREAD_MAX_MS).into());
+                }
             }
             control::Message::Roster(roster) => {
                 // The relay's interval follows the session's state.

@@ -55,6 +55,8 @@ pub enum Event {
 pub struct Connected {
     /// Over which binding.
     pub binding: Binding,
+    /// The relay's address: another one than before, if that left service and named others.
+    pub relay: String,
     /// Our number.
     pub sender: Sender,
     /// The session.

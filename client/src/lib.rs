@@ -5,7 +5,7 @@
 //! watches one reports what it [`applied`](Handle::applied). Whoever sends files waits for [`Handle::ready`] where
 //! [`Handle::send`] says that a lane is full.
 //!
-//! - [`target`], `tls`: whom to reach, whom to believe; `race`, `link`, `quic`, `websocket`: how;
+//! - [`target`], `tls`, `route`: whom to reach, whom to believe; `race`, `link`, `quic`, `websocket`: how;
 //! - `outbox`: what waits, what is kept for a resume, and how lanes share our own end of the path; `acks`: what is acknowledged
 //!   and when; `backoff`;
 //! - [`pacer`]: how much screen the path takes. Pure, like the three before it.
@@ -21,6 +21,7 @@ mod outbox;
 pub mod pacer;
 mod quic;
 mod race;
+mod route;
 pub mod target;
 mod tls;
 mod websocket;

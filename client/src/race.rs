@@ -55,9 +55,8 @@ impl From<Lost> for Failure {
 }
 
 /// Joins over the binding that answers first.
-pub(crate) async fn join(options: &Options, hello: &Bytes) -> Result<Joined, Failure> {
-    let Options { target, transport, congestion, .. } = options;
-    let (transport, congestion) = (*transport, *congestion);
+pub(crate) async fn join(options: &Options, target: &Target, hello: &Bytes) -> Result<Joined, Failure> {
+    let Options { transport, congestion, .. } = *options;
     let (gate, _) = watch::channel(Gate::Open);
     let mut runners = JoinSet::new();
     let start = |runners: &mut JoinSet<_>, binding| {

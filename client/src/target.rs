@@ -56,6 +56,14 @@ impl Target {
         Ok(Self { host, port, secure, fingerprints })
     }
 
+    /// Another relay's address, with the same certificates to believe.
+    ///
+    /// # Errors
+    /// [`TargetError`] says what is wrong with the address.
+    pub(crate) fn sibling(&self, url: &str) -> Result<Self, TargetError> {
+        Self::new(url, self.fingerprints.clone())
+    }
+
     /// Whether TLS is spoken.
     pub fn is_secure(&self) -> bool {
         self.secure

@@ -92,6 +92,7 @@ async fn sign_in(Of(desk): Of<Arc<Desk>>, Json(body): Json<SignIn>) -> Result<Re
         let message = "This link has been used, or is not one of ours. Ask for a new one.";
         Failure(StatusCode::UNAUTHORIZED, "wrong_secret", message.into())
     })?;
+    desk.changed();
     let headers = [(header::SET_COOKIE, desk.set_cookie(&cookie, 12 * 3600))];
     Ok((headers, desk.me()).into_response())
 }
@@ -99,6 +100,7 @@ async fn sign_in(Of(desk): Of<Arc<Desk>>, Json(body): Json<SignIn>) -> Result<Re
 async fn sign_out(Of(desk): Of<Arc<Desk>>, headers: HeaderMap) -> Response {
     if let Some(cookie) = cookie(&headers) {
         desk.state.lock().signins.sign_out(&cookie);
+        desk.changed();
     }
     ([(header::SET_COOKIE, desk.set_cookie("", 0))], StatusCode::NO_CONTENT).into_response()
 }

@@ -1,23 +1,26 @@
 //! The support desk, first room: who may sign in, which sessions there are, and the codes that lead to them.
 //!
-//! In memory. It knows nothing of transports: a relay asks [`Desk::redeem`] whose a code is and verifies tokens by
+//! In memory; what must survive a restart it hands out as text ([`Desk::save`]) and takes back ([`Desk::restore`]). It knows nothing of transports: a relay asks [`Desk::redeem`] whose a code is and verifies tokens by
 //! [`Desk::public_key`]; what became of a session it tells [`Desk::observe`].
 #![forbid(unsafe_code)]
 
 mod api;
+mod saved;
 mod sessions;
 mod signin;
 mod token;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tandem_protocol::token::TokenRight;
 use tandem_protocol::{AttemptId, Code, SessionId};
 
+pub use saved::Damaged;
 pub use sessions::{CodeError, State};
 
+use saved::Saved;
 use sessions::Sessions;
 use signin::SignIns;
 use token::Signer;
@@ -70,6 +73,7 @@ pub struct Desk {
     signer: Signer,
     state: Mutex<Inner>,
     on_end: Box<dyn Fn(SessionId) + Send + Sync>,
+    on_change: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 struct Inner {
@@ -100,7 +104,38 @@ impl Desk {
         let signer = Signer::generate()?;
         let sessions = Sessions::new(settings.code_life);
         let state = Mutex::new(Inner { sessions, signins: SignIns::default() });
-        Ok(Self { settings, signer, state, on_end: Box::new(on_end) })
+        Ok(Self { settings, signer, state, on_end: Box::new(on_end), on_change: OnceLock::new() })
+    }
+
+    /// From now on `on_change` is called whenever something has changed that should survive a restart. It must not wait.
+    pub fn on_change(&self, on_change: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_change.set(Box::new(on_change));
+    }
+
+    /// What should survive a restart: sessions, codes, and who is signed in. Holds codes: to be kept private.
+    pub fn save(&self) -> Vec<u8> {
+        let state = self.state.lock();
+        Saved::new(state.sessions.save(), state.signins.save()).to_json()
+    }
+
+    /// Remembers what a desk before this one has saved. Participants of its sessions may come back within `grace` from now.
+    ///
+    /// # Errors
+    /// [`Damaged`]; then nothing is remembered.
+    pub fn restore(&self, saved: &[u8], grace: Duration, now: SystemTime) -> Result<(), Damaged> {
+        let saved = Saved::from_json(saved)?;
+        let (mut sessions, mut signins) = (Sessions::new(self.settings.code_life), SignIns::default());
+        sessions.restore(saved.sessions, now + grace)?;
+        signins.restore(&saved.sign_ins, now)?;
+        let mut state = self.state.lock();
+        (state.sessions, state.signins) = (sessions, signins);
+        Ok(())
+    }
+
+    fn changed(&self) {
+        if let Some(on_change) = self.on_change.get() {
+            on_change();
+        }
     }
 
     /// The Ed25519 public key that verifies this desk's tokens.
@@ -118,7 +153,9 @@ impl Desk {
     /// # Errors
     /// [`CodeError::Exhausted`] if every code is in use.
     pub fn create(&self, now: SystemTime) -> Result<(SessionId, Code), CodeError> {
-        self.state.lock().sessions.create(now)
+        let created = self.state.lock().sessions.create(now)?;
+        self.changed();
+        Ok(created)
     }
 
     /// A customer typed this code, in this attempt to join.
@@ -127,12 +164,15 @@ impl Desk {
     /// [`CodeError`].
     pub fn redeem(&self, code: Code, attempt: AttemptId, now: SystemTime) -> Result<Redeemed, CodeError> {
         let session = self.state.lock().sessions.redeem(code, attempt, now)?;
+        self.changed();
         Ok(Redeemed { session, organisation: self.settings.organisation.clone() })
     }
 
     /// A session's state changed; `None`: it has ended.
     pub fn observe(&self, session: SessionId, state: Option<State>, customer_online: bool, now: SystemTime) {
-        self.state.lock().sessions.observe(session, state, customer_online, now);
+        if self.state.lock().sessions.observe(session, state, customer_online, now) {
+            self.changed();
+        }
     }
 
     /// A token that lets the technician into a session as its lead.
@@ -149,3 +189,29 @@ impl Desk {
 /// What the technician's group permits.
 const RIGHTS: [TokenRight; 4] =
     [TokenRight::View, TokenRight::Control, TokenRight::Clipboard, TokenRight::Chat];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_restored_whole_or_not_at_all() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let desk = || Desk::new(Settings::default(), |_| {}).unwrap();
+        let (before, after) = (desk(), desk());
+        let (id, code) = before.create(now).unwrap();
+        let saved = before.save();
+        after.restore(&saved, Duration::from_secs(300), now).unwrap();
+        assert_eq!(after.redeem(code, AttemptId([1; 16]), now).unwrap().session, id);
+        let text = String::from_utf8(saved).unwrap();
+        for bad in [
+            "".to_owned(),
+            text[..text.len() / 2].to_owned(),
+            text.replace("\"version\":1", "\"version\":2"),
+            text.replace(&id.to_string(), "17"),
+            text.replace(&code.to_string(), "1"),
+        ] {
+            assert!(desk().restore(bad.as_bytes(), Duration::ZERO, now).is_err(), "{bad}");
+        }
+    }
+}

@@ -7,6 +7,8 @@ use rand::Rng;
 use serde::Serialize;
 use tandem_protocol::{AttemptId, Code, SessionId};
 
+use crate::saved::{self, Damaged, from_hex, hex};
+
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) code_expires: SystemTime,
     pub(crate) customer_online: bool,
     used_by: Option<AttemptId>,
+    /// Of before a restart: forgotten then, unless somebody comes back.
+    awaited_until: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -87,6 +91,7 @@ impl Sessions {
             code_expires: now + self.code_life,
             customer_online: false,
             used_by: None,
+            awaited_until: None,
         };
         self.by_id.insert(id, session);
         self.by_code.insert(code, id);
@@ -110,20 +115,24 @@ impl Sessions {
         Ok(id)
     }
 
-    /// A session that this desk did not make, because it is older than the desk's memory, is taken in without a code.
+    /// A session that this desk did not make, because it is older than the desk's memory, is taken in without a code. Whether
+    /// that changes anything that survives a restart.
     pub(crate) fn observe(
         &mut self,
         id: SessionId,
         state: Option<State>,
         customer_online: bool,
         now: SystemTime,
-    ) {
+    ) -> bool {
         let Some(state) = state else {
-            if let Some(code) = self.by_id.remove(&id).and_then(|session| session.code) {
+            let known = self.by_id.remove(&id);
+            if let Some(code) = known.as_ref().and_then(|session| session.code) {
                 self.by_code.remove(&code);
             }
-            return;
+            return known.is_some();
         };
+        let joined = |session: &Session| session.state != State::Connecting;
+        let before = self.by_id.get(&id).map(joined);
         let session = self.by_id.entry(id).or_insert(Session {
             code: None,
             state,
@@ -131,9 +140,12 @@ impl Sessions {
             code_expires: now,
             customer_online,
             used_by: None,
+            awaited_until: None,
         });
+        session.awaited_until = None;
         session.state = state;
         session.customer_online = customer_online;
+        before != Some(joined(session))
     }
 
     pub(crate) fn contains(&self, id: SessionId) -> bool {
@@ -142,7 +154,10 @@ impl Sessions {
 
     /// Sessions that a technician can do something with, newest first.
     pub(crate) fn list(&self, now: SystemTime) -> Vec<(SessionId, &Session)> {
-        let open = |session: &Session| session.state != State::Connecting || now < session.code_expires;
+        let open = |session: &Session| {
+            session.awaited_until.map_or(session.state != State::Connecting, |until| now < until)
+                || (session.state == State::Connecting && now < session.code_expires)
+        };
         let mut list: Vec<_> = self
             .by_id
             .iter()
@@ -153,12 +168,58 @@ impl Sessions {
         list
     }
 
-    /// Whether a session was never joined and its code is over.
+    /// Forgets sessions that were never joined and whose code is over for long, and those of before a restart that nobody came
+    /// back to.
     fn forget_stale(&mut self, now: SystemTime) {
-        let stale =
-            |session: &Session| session.state == State::Connecting && now > session.code_expires + REMEMBERED;
+        let stale = |session: &Session| match session.awaited_until {
+            Some(until) => now >= until,
+            None => session.state == State::Connecting && now > session.code_expires + REMEMBERED,
+        };
         self.by_id.retain(|_, session| !stale(session));
         self.by_code.retain(|_, id| self.by_id.contains_key(id));
+    }
+
+    /// What is to survive a restart.
+    pub(crate) fn save(&self) -> Vec<saved::Session> {
+        let save = |(id, session): (&SessionId, &Session)| saved::Session {
+            id: id.to_string(),
+            code: session.code.map(|code| code.to_string()),
+            created: saved::seconds(session.created),
+            code_expires: saved::seconds(session.code_expires),
+            used_by: session.used_by.map(|attempt| hex(&attempt.0)),
+            joined: session.state != State::Connecting,
+        };
+        self.by_id.iter().map(save).collect()
+    }
+
+    /// After a restart: participants of sessions that had begun may come back until `awaited_until`.
+    pub(crate) fn restore(
+        &mut self,
+        saved: Vec<saved::Session>,
+        awaited_until: SystemTime,
+    ) -> Result<(), Damaged> {
+        for one in saved {
+            let id = one.id.parse().map_err(|_| Damaged::Value(one.id, "session"))?;
+            let code = one.code.map(|code| code.parse().map_err(|_| Damaged::Value(code, "code")));
+            let code: Option<Code> = code.transpose()?;
+            let used_by = one.used_by.map(|attempt| from_hex(&attempt, "attempt").map(AttemptId));
+            let used_by = used_by.transpose()?;
+            let begun = one.joined || used_by.is_some();
+            let session = Session {
+                code,
+                state: if begun { State::Reconnecting } else { State::Connecting },
+                created: saved::time(one.created),
+                code_expires: saved::time(one.code_expires),
+                customer_online: false,
+                used_by,
+                awaited_until: begun.then_some(awaited_until),
+            };
+            if let Some(code) = code {
+                self.by_code.insert(code, id);
+            }
+            self.by_id.insert(id, session);
+        }
+        Ok(())
     }
 }
 
@@ -193,7 +254,35 @@ mod tests {
         sessions.observe(id, None, false, now);
         assert!(!sessions.contains(id));
         assert_eq!(sessions.redeem(code, AttemptId([1; 16]), now), Err(CodeError::Unknown));
-        sessions.observe(SessionId([5; 16]), Some(State::Waiting), true, now);
+        assert!(sessions.observe(SessionId([5; 16]), Some(State::Waiting), true, now));
         assert!(sessions.contains(SessionId([5; 16])));
+        assert!(
+            !sessions.observe(SessionId([5; 16]), Some(State::Active), true, now),
+            "nothing that is kept"
+        );
+    }
+
+    #[test]
+    fn codes_survive_a_restart_and_sessions_that_nobody_comes_back_to_are_forgotten() {
+        let mut sessions = Sessions::new(LIFE);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let [(fresh, code), (begun, used), (gone, _)] = [0; 3].map(|_| sessions.create(now).unwrap());
+        let attempt = AttemptId([3; 16]);
+        sessions.redeem(used, attempt, now).unwrap();
+        sessions.observe(gone, Some(State::Active), true, now);
+        let until = now + Duration::from_secs(300);
+        let mut again = Sessions::new(LIFE);
+        again.restore(sessions.save(), until).unwrap();
+        assert_eq!(again.redeem(code, attempt, now), Ok(fresh));
+        assert_eq!(again.redeem(used, attempt, now), Ok(begun), "the same attempt may ask again");
+        assert_eq!(again.redeem(used, AttemptId([4; 16]), now), Err(CodeError::Used));
+        let listed =
+            |sessions: &Sessions, at| sessions.list(at).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!(listed(&again, now).len(), 3);
+        again.observe(begun, Some(State::Active), true, now);
+        let later = listed(&again, until);
+        assert!(later.contains(&begun) && !later.contains(&gone), "{later:?}");
+        again.create(until).unwrap();
+        assert!(!again.contains(gone) && again.contains(begun));
     }
 }

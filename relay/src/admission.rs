@@ -19,7 +19,7 @@ use crate::session::{SessionStatus, Who};
 pub use door::{Door, Verdict, Visitor};
 pub use network::Network;
 pub use throttle::{Pace, Rate, Throttle, Total};
-pub use ticket::{Ticket, TicketKey};
+pub use ticket::{LIFE as TICKET_LIFE, Ticket, TicketKey};
 pub use token::TokenKeys;
 
 /// What the relay asks of a support desk: to say whose a code is. All that crosses this border is in here.

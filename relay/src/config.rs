@@ -13,10 +13,16 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tandem_path::Congestion;
+use url::Url;
 
+use crate::drain;
 use crate::limits::Limits;
 use crate::session::Timing;
 use file::File;
+
+/// Relays that a draining one may name, and the length of their addresses.
+const ALTERNATIVES_MAX: usize = 16;
+const ALTERNATIVE_MAX: usize = 255;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,8 @@ pub struct Config {
     pub timing: Timing,
     /// What there may be of everything.
     pub limits: Limits,
+    /// How it leaves service.
+    pub drain: drain::Settings,
 }
 
 /// Where certificates come from.
@@ -212,12 +220,34 @@ impl Config {
             desk,
             timing,
             limits,
+            drain: leaving(file.drain)?,
         })
     }
 }
 
 fn value(key: &'static str, value: impl std::fmt::Display, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, value: value.to_string(), reason: reason.into() }
+}
+
+fn leaving(file: file::Drain) -> Result<drain::Settings, ConfigError> {
+    for url in &file.alternatives {
+        let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "https" && url.has_host());
+        if parsed.is_none() || url.len() > ALTERNATIVE_MAX {
+            return Err(value("drain.alternatives", url, "a relay's address is like https://relay.example"));
+        }
+    }
+    if file.alternatives.len() > ALTERNATIVES_MAX {
+        return Err(value(
+            "drain.alternatives",
+            file.alternatives.len(),
+            format!("at most {ALTERNATIVES_MAX}"),
+        ));
+    }
+    Ok(drain::Settings {
+        deadline: Duration::from_secs(file.deadline_seconds),
+        spread: Duration::from_secs(file.spread_seconds),
+        alternatives: file.alternatives,
+    })
 }
 
 fn token_key(text: &str) -> Result<[u8; 32], ConfigError> {
@@ -263,6 +293,8 @@ mod tests {
         assert!(refused(bad, Overrides::default()).contains("session.grace_seconds = 1: at least 5"));
         let bad = "[tls]\ncertificate='a'\nkey='b'\n[tokens]\nkeys = ['short']";
         assert!(refused(bad, Overrides::default()).contains("tokens.keys = short"));
+        let bad = "[tls]\ncertificate='a'\nkey='b'\n[drain]\nalternatives = ['http://b.example']";
+        assert!(refused(bad, Overrides::default()).contains("drain.alternatives = http://b.example"));
         let bad = "[tls]\ncertificate='a'\nkey='b'\n[transport]\ncongestion = 'vegas'";
         assert!(refused(bad, Overrides::default()).contains("transport.congestion = vegas: one of bbr"));
     }

@@ -6,6 +6,8 @@ mod built_in;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(feature = "desk")]
+use anyhow::Context;
 use tandem_relay::admission::NoDesk;
 use tandem_relay::config::{Config, State};
 #[cfg(feature = "desk")]
@@ -31,6 +33,11 @@ pub(crate) fn build(config: &Config, plain_http: bool) -> anyhow::Result<(DeskPa
     #[cfg(feature = "desk")]
     if let Some(settings) = &config.desk {
         let desk = BuiltIn::new(settings, &config.audience, plain_http)?;
+        if let State::Directory(directory) = &config.state {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
+            desk.remember(directory.join("desk.json"), config.timing.grace)?;
+        }
         return Ok((desk.parts(), Some(desk)));
     }
     #[cfg(not(feature = "desk"))]

@@ -1,7 +1,6 @@
 //! The private listener: what Prometheus, a load balancer and an operator ask. Never to be made public.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -21,8 +20,6 @@ pub struct Operations {
     pub relay: Arc<Relay>,
     /// Its certificates.
     pub certificates: Arc<Certificates>,
-    /// Whether new clients are welcome.
-    pub ready: Arc<AtomicBool>,
 }
 
 /// Its routes.
@@ -49,9 +46,9 @@ async fn sessions(State(operations): State<Operations>) -> Json<Vec<SessionView>
 }
 
 async fn ready(State(operations): State<Operations>) -> Response {
-    if operations.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
+    if operations.relay.drain().is_on() {
         (StatusCode::SERVICE_UNAVAILABLE, "leaving service\n").into_response()
+    } else {
+        "ready\n".into_response()
     }
 }

@@ -1,25 +1,27 @@
 //! The sessions of this relay, and the door to them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use tandem_protocol::message::{self, Hello, hello};
+use tandem_protocol::message::{self, Hello, control, hello};
 use tandem_protocol::record::Point;
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, SessionId, limits};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admission::{Admitter, Refusal, Ticket, Visitor};
+use crate::admission::{Admission, Admitter, Refusal, Ticket, Visitor};
+use crate::drain::Drain;
+use crate::ended::Ended;
 use crate::limits::{Limits, SessionLimits};
 use crate::metrics::{Binding, JoinedBy, Metrics, Timed};
 use crate::outbox::Wake;
 use crate::session::{Join, Seat, Session, SessionStatus, SessionView, Showing, Timing, Totals, Waiting};
+use crate::state_file::{self, Keeper};
 
-/// Ended sessions that are remembered, so that a ticket does not open them again.
-const ENDED_MAX: usize = 100_000;
 /// How often every session is asked what is due.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -34,11 +36,14 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Relay {
     sessions: Mutex<HashMap<SessionId, Known>>,
-    ended: Mutex<HashSet<SessionId>>,
+    ended: Arc<Mutex<Ended>>,
+    /// Keeps what has ended over a restart.
+    kept: Option<Keeper>,
     admitter: Admitter,
     metrics: Arc<Metrics>,
     timing: Timing,
     limits: Limits,
+    drain: Drain,
     ticks: AtomicU64,
 }
 
@@ -63,14 +68,22 @@ pub struct Place {
 
 impl Relay {
     /// An empty relay.
-    pub fn new(admitter: Admitter, metrics: Arc<Metrics>, timing: Timing, limits: Limits) -> Self {
+    pub fn new(
+        admitter: Admitter,
+        metrics: Arc<Metrics>,
+        timing: Timing,
+        limits: Limits,
+        drain: Drain,
+    ) -> Self {
         Self {
             sessions: Mutex::default(),
-            ended: Mutex::default(),
+            ended: Arc::default(),
+            kept: None,
             admitter,
             metrics,
             timing,
             limits,
+            drain,
             ticks: AtomicU64::new(0),
         }
     }
@@ -80,9 +93,28 @@ impl Relay {
         &self.limits.session
     }
 
+    /// Remembers in this file which sessions have ended, and takes over what one before it has remembered there.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn keep(&mut self, path: PathBuf) -> anyhow::Result<()> {
+        let now = SystemTime::now();
+        if let Some(ended) = state_file::read(&path, |text| Ended::from_text(text, now))? {
+            *self.ended.lock() = ended;
+        }
+        let ended = self.ended.clone();
+        self.kept = Some(Keeper::start(path, move || ended.lock().to_text().into_bytes())?);
+        Ok(())
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Whether it is leaving service.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
     }
 
     /// Seats a client, or says why not. On success its `Welcome` is the first thing in its outbox.
@@ -97,42 +129,12 @@ impl Relay {
         now: Instant,
     ) -> Result<Place, Refusal> {
         let wall = SystemTime::now();
-        let admitted = self.admitter.check(hello, visitor, wall).and_then(|(admission, attempt)| {
-            let shared = self.session(admission.session)?;
-            let mut session = shared.session.lock();
-            if let Some(close) = session.ended() {
-                return Err(Refusal::new(close, "the session has ended"));
-            }
-            let returns = admission.sender.is_some();
-            let known = admission.sender.or_else(|| session.find(&admission.who.subject));
-            let sender = match known {
-                Some(sender) => sender,
-                None => session
-                    .vacant(rand::random)
-                    .map_err(|breach| Refusal::new(breach.close, breach.reason))?,
-            };
-            if session.is_taken(sender, attempt) {
-                return Err(Refusal::new(Close::RACE_LOST, "the other connection of this attempt is in use"));
-            }
-            let who = admission.who;
-            let role = who.role;
-            let ticket = Ticket { session: admission.session, sender, who: who.clone(), issued: wall };
-            let welcome = message::Welcome {
-                version: limits::VERSION,
-                sender: sender.0.into(),
-                session_id: admission.session.0.to_vec(),
-                role: role.into(),
-                permitted: who.permitted.to_wire(),
-                ticket: self.admitter.seal(&ticket),
-                grace_ms: self.timing.grace.as_millis().try_into().unwrap_or(u32::MAX),
-                ..Default::default()
-            };
-            let seat =
-                session.attach(sender, who, Join { returns, binding, ..join(hello, attempt) }, wake, now);
-            session.welcome(seat, welcome, now);
-            drop(session);
-            Ok(Place { shared, seat, session: admission.session, role })
-        });
+        let admitted = self.takes(hello).and_then(|()| self.admitter.check(hello, visitor, wall)).and_then(
+            |(admission, attempt)| {
+                let join = Join { binding, ..join(hello, attempt) };
+                self.seat(admission, attempt, join, wake, (now, wall))
+            },
+        );
         match (&admitted, &hello.join) {
             (Err(refusal), _) => self.metrics.refused(refusal.close),
             (Ok(_), Some(hello::Join::Code(_))) => self.metrics.joins.of(JoinedBy::Code).increment(1),
@@ -143,11 +145,67 @@ impl Relay {
         admitted
     }
 
+    /// Who leaves service takes nobody new, and must not spend a code or token to find that out.
+    fn takes(&self, hello: &Hello) -> Result<(), Refusal> {
+        let returns = matches!(hello.join, Some(hello::Join::Ticket(_)));
+        if self.drain.is_on() && !returns { Err(leaving()) } else { Ok(()) }
+    }
+
+    fn seat(
+        &self,
+        Admission { session: id, who, sender: returning }: Admission,
+        attempt: AttemptId,
+        join: Join,
+        wake: Arc<dyn Wake>,
+        (now, wall): (Instant, SystemTime),
+    ) -> Result<Place, Refusal> {
+        let shared = self.session(id)?;
+        let mut session = shared.session.lock();
+        if let Some(close) = session.ended() {
+            return Err(has_ended(close));
+        }
+        if returning.is_some_and(|sender| session.has_left(sender)) {
+            return Err(Refusal::new(Close::TICKET_EXPIRED, "the grace period is over"));
+        }
+        let sender = match returning.or_else(|| session.find(&who.subject)) {
+            Some(sender) => sender,
+            None => {
+                session.vacant(rand::random).map_err(|breach| Refusal::new(breach.close, breach.reason))?
+            }
+        };
+        if session.is_taken(sender, attempt) {
+            return Err(Refusal::new(Close::RACE_LOST, "the other connection of this attempt is in use"));
+        }
+        let role = who.role;
+        let ticket = Ticket { session: id, sender, who: who.clone(), issued: wall };
+        let welcome = message::Welcome {
+            version: limits::VERSION,
+            sender: sender.0.into(),
+            session_id: id.0.to_vec(),
+            role: role.into(),
+            permitted: who.permitted.to_wire(),
+            ticket: self.admitter.seal(&ticket),
+            grace_ms: self.timing.grace.as_millis().try_into().unwrap_or(u32::MAX),
+            ..Default::default()
+        };
+        let returns = returning.is_some();
+        let seat = session.attach(sender, who, Join { returns, ..join }, wake, now);
+        session.welcome(seat, welcome, now);
+        if let (Some(word), Some(outbox)) = (self.drain.word(id, now), session.outbox(seat)) {
+            outbox.control(control::Message::GoAway(word));
+        }
+        drop(session);
+        Ok(Place { shared, seat, session: id, role })
+    }
+
     fn session(&self, id: SessionId) -> Result<Arc<Shared>, Refusal> {
-        if self.ended.lock().contains(&id) {
-            return Err(Refusal::new(Close::ENDED, "the session has ended"));
+        if let Some(close) = self.ended.lock().why(id) {
+            return Err(has_ended(close));
         }
         let mut sessions = self.sessions.lock();
+        if self.drain.is_on() && !sessions.contains_key(&id) {
+            return Err(leaving());
+        }
         let known = sessions.entry(id).or_insert_with(|| {
             self.metrics.sessions.increment(1.0);
             self.metrics.sessions_begun.increment(1);
@@ -184,10 +242,8 @@ impl Relay {
 
     fn tick(&self, now: Instant) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
-        let all: Vec<(SessionId, Arc<Shared>)> =
-            self.sessions.lock().iter().map(|(id, known)| (*id, known.shared.clone())).collect();
         let mut waiting = Waiting::default();
-        for (id, shared) in all {
+        for (id, shared) in self.all() {
             let (status, totals) = {
                 let mut session = shared.session.lock();
                 session.tick(now);
@@ -214,11 +270,10 @@ impl Relay {
             sessions.remove(&id);
             self.metrics.sessions.decrement(1.0);
             self.metrics.sessions_ended.of(close).increment(1);
-            let mut remembered = self.ended.lock();
-            if remembered.len() >= ENDED_MAX {
-                remembered.clear();
+            self.ended.lock().insert(id, close, SystemTime::now());
+            if let Some(kept) = &self.kept {
+                kept.changed().note();
             }
-            remembered.insert(id);
         }
         drop(sessions);
         if let Some(close) = status.ended {
@@ -227,18 +282,35 @@ impl Relay {
         self.admitter.desk().observe(id, status);
     }
 
-    /// Tells every client that the relay is leaving service, and closes them.
-    pub fn go_away(&self) {
-        let all: Vec<Arc<Shared>> = self.sessions.lock().values().map(|known| known.shared.clone()).collect();
-        for shared in all {
-            shared.session.lock().go_away();
+    /// Tells everybody how the relay leaves service.
+    pub(crate) fn tell_going(&self) {
+        let now = Instant::now();
+        for (id, shared) in self.all() {
+            if let Some(word) = self.drain.word(id, now) {
+                shared.session.lock().tell_all(&control::Message::GoAway(word));
+            }
         }
     }
 
     /// All sessions, as an operator sees them.
     pub fn views(&self, now: Instant) -> Vec<SessionView> {
-        let all: Vec<Arc<Shared>> = self.sessions.lock().values().map(|known| known.shared.clone()).collect();
-        all.iter().map(|shared| shared.session.lock().view(now)).collect()
+        self.all().iter().map(|(_, shared)| shared.session.lock().view(now)).collect()
+    }
+
+    /// Closes everybody who is still here: the relay has left service.
+    pub(crate) fn close_all(&self) {
+        for (_, shared) in self.all() {
+            shared.session.lock().close_all(Close::GOING_AWAY, "the relay is leaving service");
+        }
+    }
+
+    fn all(&self) -> Vec<(SessionId, Arc<Shared>)> {
+        self.sessions.lock().iter().map(|(id, known)| (*id, known.shared.clone())).collect()
+    }
+
+    /// Clients that are connected now.
+    pub fn connected(&self) -> usize {
+        self.all().iter().map(|(_, shared)| shared.session.lock().connected()).sum()
     }
 
     /// Sessions that exist now.
@@ -266,6 +338,19 @@ fn log_end(id: SessionId, close: Close, totals: &Totals, now: Instant) {
         merges = totals.merges,
         "session ended"
     );
+}
+
+fn leaving() -> Refusal {
+    Refusal::new(Close::GOING_AWAY, "the relay is leaving service")
+}
+
+fn has_ended(close: Close) -> Refusal {
+    let reason = if close == Close::TICKET_EXPIRED {
+        "the session was interrupted for longer than its grace period"
+    } else {
+        "the session has ended"
+    };
+    Refusal::new(close, reason)
 }
 
 /// What a `Hello` brings along.

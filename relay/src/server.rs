@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::admission::{Admitter, Desk, Door, TicketKey, TokenKeys};
 use crate::config::{Config, State, Tls};
+use crate::drain::{self, Drain};
 use crate::http::{self, Public};
 use crate::limits::{self, Limits};
 use crate::metrics::{Direction, Metrics};
@@ -94,7 +94,11 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let limits = within_descriptors(config.limits);
         let door = Arc::new(Door::new(limits, metrics.clone()));
-        let relay = Arc::new(Relay::new(admitter, metrics, config.timing, limits));
+        let mut relay = Relay::new(admitter, metrics, config.timing, limits, Drain::new(config.drain));
+        if let State::Directory(directory) = &config.state {
+            relay.keep(directory.join("ended-sessions"))?;
+        }
+        let relay = Arc::new(relay);
         if let Some(granted) = buffers {
             let granted = [(Direction::Receive, granted.receive), (Direction::Send, granted.send)];
             relay.metrics().udp_buffers(UDP_BUFFER, granted);
@@ -152,9 +156,10 @@ impl Server {
         &self.certificates
     }
 
-    /// Serves until `stop`, then tells everybody and waits for a few seconds.
+    /// Serves until it is out of service: `stop` begins that, or a request on the private listener ([`drain`](crate::drain)).
     pub async fn run(self, stop: CancellationToken) {
-        let ready = Arc::new(AtomicBool::new(true));
+        // Everything is open until nobody needs it any more.
+        let halt = CancellationToken::new();
         let listeners = TaskTracker::new();
         let tls = match self.certificates.server_config(&ALPN_TCP) {
             Ok(config) => TlsAcceptor::from(Arc::new(config)),
@@ -168,19 +173,19 @@ impl Server {
             connections: self.connections.clone(),
             door: self.door.clone(),
         };
-        listeners.spawn(https::accept(self.tcp, Arc::new(https), stop.clone()));
+        listeners.spawn(https::accept(self.tcp, Arc::new(https), halt.clone()));
         if let Some(endpoint) = self.quic.clone() {
             let door = Front { relay: self.relay.clone(), door: self.door.clone() };
-            let accept = udp::accept(endpoint, door, self.connections.clone(), stop.clone());
+            let accept = udp::accept(endpoint, door, self.connections.clone(), halt.clone());
             listeners.spawn(accept);
         }
         if let Some(listener) = self.operations {
             let router = operations::router(Operations {
                 relay: self.relay.clone(),
                 certificates: self.certificates.clone(),
-                ready: ready.clone(),
             });
-            let stopped = stop.clone().cancelled_owned();
+            let router = router.merge(drain::routes(self.relay.clone()));
+            let stopped = halt.clone().cancelled_owned();
             listeners.spawn(async move {
                 let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
                 if let Err(error) = served {
@@ -189,15 +194,13 @@ impl Server {
             });
         }
         listeners.spawn({
-            let (relay, stop) = (self.relay.clone(), stop.clone());
-            async move { relay.keep_time(stop).await }
+            let (relay, halt) = (self.relay.clone(), halt.clone());
+            async move { relay.keep_time(halt).await }
         });
-        listeners.spawn(renew(self.certificates.clone(), self.plain_http, stop.clone()));
+        listeners.spawn(renew(self.certificates.clone(), self.plain_http, halt.clone()));
         listeners.close();
-        stop.cancelled().await;
-        ready.store(false, Ordering::Relaxed);
-        info!(sessions = self.relay.session_count(), "stopping");
-        self.relay.go_away();
+        drain::run(&self.relay, &stop).await;
+        halt.cancel();
         self.connections.close();
         if tokio::time::timeout(STOP_TIME, self.connections.wait()).await.is_err() {
             warn!(left = self.connections.len(), "connections did not end in time");

@@ -48,6 +48,8 @@ pub struct Session {
     members: BTreeMap<Sender, Member>,
     /// Those who were members and are not any more.
     left: BTreeSet<Sender>,
+    /// Since when participants wait for a publisher whom this relay has not seen: they come from one before it.
+    awaited: Option<Instant>,
     displays: BTreeMap<DisplayId, Display>,
     /// The publisher's newest records of every slot, for who joins.
     latest: BTreeMap<(LaneKind, u8), Record>,
@@ -135,6 +137,7 @@ impl Session {
             id,
             members: BTreeMap::new(),
             left: BTreeSet::new(),
+            awaited: None,
             displays: BTreeMap::new(),
             latest: BTreeMap::new(),
             revision: 0,
@@ -180,24 +183,34 @@ impl Session {
         }
     }
 
+    /// Whether this participant's place is gone: it has left, or stayed away for longer than the grace period.
+    pub fn has_left(&self, sender: Sender) -> bool {
+        self.left.contains(&sender)
+    }
+
     /// Whether this participant already uses another connection of this attempt: its client has gone on with that one.
     pub fn is_taken(&self, sender: Sender, attempt: AttemptId) -> bool {
         let online = self.members.get(&sender).and_then(Member::online);
         online.is_some_and(|online| online.attempt == Some(attempt) && online.confirmed)
     }
 
-    /// Tells everybody that the relay is leaving service, and closes them.
-    pub fn go_away(&mut self) {
-        for member in self.members.values_mut() {
-            if let Link::Online(online) = &mut member.link {
-                online.outbox.control(control::Message::GoAway(message::GoAway {
-                    deadline_ms: 0,
-                    alternatives: Vec::new(),
-                    spread_ms: 1000,
-                }));
-                online.outbox.close(Close::GOING_AWAY, "the relay is leaving service");
-            }
+    /// Tells everybody who is connected.
+    pub fn tell_all(&mut self, message: &control::Message) {
+        for online in self.members.values_mut().filter_map(Member::online_mut) {
+            online.outbox.control(message.clone());
         }
+    }
+
+    /// Closes everybody; they may come back.
+    pub fn close_all(&mut self, close: Close, reason: &str) {
+        for online in self.members.values().filter_map(Member::online) {
+            online.outbox.close(close, reason);
+        }
+    }
+
+    /// How many are connected.
+    pub fn connected(&self) -> usize {
+        self.members.values().filter(|member| member.online().is_some()).count()
     }
 
     /// Seats a participant's new connection, whatever became of the one before.
@@ -212,7 +225,8 @@ impl Session {
         let connection = self.next_connection;
         self.next_connection += 1;
         let seat = Seat { sender, connection };
-        let elsewhere = join.returns && !self.left.contains(&sender);
+        let elsewhere = join.returns;
+        self.left.remove(&sender);
         self.metrics.came(!self.members.contains_key(&sender), join.returns, now);
         let member = self.members.entry(sender).or_insert_with(|| Member::new(who, elsewhere));
         member.remember();
@@ -221,6 +235,11 @@ impl Session {
         }
         let outbox = Outbox::new(wake, self.metrics.shared());
         member.link = Link::Online(Box::new(Online::new(connection, join, outbox, now)));
+        if self.publisher().is_some() {
+            self.awaited = None;
+        } else if elsewhere {
+            self.awaited.get_or_insert(now);
+        }
         seat
     }
 

@@ -14,9 +14,10 @@ use tandem_protocol::{Close, Sender, SessionId};
 use super::{Refusal, unix_seconds};
 use crate::private_file;
 use crate::session::Who;
+use crate::state_file;
 
 /// Longest time that a ticket is good for, whatever else allows it.
-const LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const LIFE: Duration = Duration::from_secs(24 * 3600);
 const KEY_LEN: usize = 32;
 const NONCE_LEN: usize = 12;
 
@@ -64,22 +65,20 @@ impl TicketKey {
         Self::new(&key)
     }
 
-    /// The key in this file, which is made if there is none.
+    /// The key in this file, which is made if there is none. A file that is no key is set aside: then tickets of before are
+    /// worth nothing.
     ///
     /// # Errors
-    /// If it cannot be read, made, or is not a key.
+    /// If it cannot be read or made.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let key = match std::fs::read(path) {
-            Ok(key) => key,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut key = vec![0; KEY_LEN];
-                rand::fill(&mut key).context("no random numbers from the system")?;
-                private_file::write(path, &key)?;
-                key
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        Self::new(&key).with_context(|| format!("{} is not a ticket key", path.display()))
+        let parse = |bytes: &[u8]| <[u8; KEY_LEN]>::try_from(bytes).map_err(|_| "not 32 bytes");
+        if let Some(key) = state_file::read(path, parse)? {
+            return Self::new(&key);
+        }
+        let mut key = [0; KEY_LEN];
+        rand::fill(&mut key).context("no random numbers from the system")?;
+        private_file::write(path, &key)?;
+        Self::new(&key)
     }
 
     fn new(key: &[u8]) -> anyhow::Result<Self> {
@@ -170,6 +169,16 @@ mod tests {
         }
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_is_replaced_by_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ticket.key");
+        std::fs::write(&path, b"short").unwrap();
+        let sealed = TicketKey::load(&path).unwrap().seal(&ticket());
+        assert_eq!(TicketKey::load(&path).unwrap().open(&sealed, ticket().issued), Ok(ticket()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "and kept aside");
     }
 
     #[test]

@@ -74,13 +74,14 @@ impl Plan {
         let address = server.address()?;
         let operations = server.operations_address();
         info!(%address, operations = operations.map(|address| address.to_string()), "listening");
+        // Before anybody is told that it listens, and may want it to stop.
+        let stop = CancellationToken::new();
+        let reload = Reload::new(settings, server.certificates().clone(), file, tls);
+        let signals = signals::watch(reload, stop.clone())?;
         desk::leave_sign_in_link(desk.as_deref(), &state)?;
         if dev {
             desk::announce(desk.as_deref(), address, operations, server.fingerprint(), json)?;
         }
-        let stop = CancellationToken::new();
-        let reload = Reload::new(settings, server.certificates().clone(), file, tls);
-        let signals = signals::watch(reload, stop.clone())?;
         let _reporter = Reporter::start(server.relay().clone())?;
         service::ready();
         server.run(stop).await;

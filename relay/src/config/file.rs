@@ -30,6 +30,8 @@ pub struct File {
     pub session: Session,
     /// What there may be of everything.
     pub limits: Limits,
+    /// Leaving service.
+    pub drain: Drain,
 }
 
 /// `[listen]`
@@ -153,6 +155,24 @@ impl Default for Session {
             heartbeat_active_seconds: limits::HEARTBEAT_ACTIVE.as_secs(),
             heartbeat_waiting_seconds: limits::HEARTBEAT_WAITING.as_secs(),
         }
+    }
+}
+
+/// `[drain]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long sessions may stay once the relay leaves service.
+    pub deadline_seconds: u64,
+    /// The longest time over which those who come back, or go elsewhere, are spread.
+    pub spread_seconds: u64,
+    /// Where else sessions may go on, as URLs.
+    pub alternatives: Vec<String>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { deadline_seconds: 10, spread_seconds: 10, alternatives: Vec::new() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The built-in desk behind the relay's trait.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tandem_desk::{CodeError, Desk, Settings, State};
@@ -12,12 +13,15 @@ use tandem_relay::config;
 use tandem_relay::relay::Relay;
 use tandem_relay::server::DeskParts;
 use tandem_relay::session::{SessionStatus, Who};
+use tandem_relay::state_file::{self, Keeper};
 
 /// The desk, and the relay whose sessions it ends.
 #[derive(Debug)]
 pub(crate) struct BuiltIn {
     desk: Arc<Desk>,
     relay: Arc<OnceLock<Weak<Relay>>>,
+    /// Keeps what must survive a restart.
+    kept: OnceLock<Keeper>,
 }
 
 impl BuiltIn {
@@ -45,7 +49,19 @@ impl BuiltIn {
             }
         };
         let desk = Arc::new(Desk::new(settings, end)?);
-        Ok(Arc::new(Self { desk, relay }))
+        Ok(Arc::new(Self { desk, relay, kept: OnceLock::new() }))
+    }
+
+    /// Remembers its sessions, codes and sign-ins in this file, and takes over what one before it has remembered there.
+    /// Participants of those sessions may come back within `grace`.
+    pub(crate) fn remember(&self, path: PathBuf, grace: Duration) -> anyhow::Result<()> {
+        state_file::read(&path, |saved| self.desk.restore(saved, grace, SystemTime::now()))?;
+        let desk = self.desk.clone();
+        let keeper = Keeper::start(path, move || desk.save())?;
+        let changed = keeper.changed();
+        self.desk.on_change(move || changed.note());
+        let _ = self.kept.set(keeper);
+        Ok(())
     }
 
     /// What the server needs of it.

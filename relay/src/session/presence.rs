@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_protocol::Close;
 use tandem_protocol::message::{self, SessionState, control};
+use tandem_protocol::{Close, Sender};
 
 use super::display::Display;
 use super::member::{Link, Member};
@@ -33,23 +33,42 @@ impl Session {
     /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called at the deadline and a few times a second.
     pub fn tick(&mut self, now: Instant) {
         let heartbeat = self.heartbeat();
-        let grace = self.timing.grace;
-        let count = self.members.len();
         for member in self.members.values_mut() {
             if let Link::Online(online) = &mut member.link {
                 online.beat(heartbeat, now);
             }
         }
-        let gone = |member: &Member| matches!(member.link, Link::Offline { since } if now.saturating_duration_since(since) > grace);
-        self.left.extend(self.members.extract_if(.., |_, member| gone(member)).map(|(sender, _)| sender));
-        if self.members.len() < count {
+        self.expire(now);
+        self.upkeep(now);
+        self.send_feedback(now);
+    }
+
+    /// Takes leave of those who stayed away for longer than the grace period, and of the session when nobody is left, or when its
+    /// customer cannot come back.
+    fn expire(&mut self, now: Instant) {
+        let grace = self.timing.grace;
+        let over = |since: Instant| now.saturating_duration_since(since) > grace;
+        let gone = |member: &Member| matches!(member.link, Link::Offline { since } if over(since));
+        let expired: Vec<(Sender, Member)> = self.members.extract_if(.., |_, member| gone(member)).collect();
+        let customer = expired.iter().any(|(_, member)| member.is_publisher());
+        let changed = !expired.is_empty();
+        self.left.extend(expired.into_iter().map(|(sender, _)| sender));
+        if customer || self.awaited.is_some_and(over) {
+            self.time_out();
+        } else if changed {
             self.announce();
-            if self.members.values().all(|member| member.online().is_none()) {
+            if self.connected() == 0 {
                 self.ended.get_or_insert(Close::TICKET_EXPIRED);
             }
         }
-        self.upkeep(now);
-        self.send_feedback(now);
+    }
+
+    /// The session ends since its customer stayed away for too long. Who comes back with a ticket is told so.
+    fn time_out(&mut self) {
+        if self.ended.is_none() {
+            self.finish(Close::ENDED, message::EndReason::TimedOut);
+            self.ended = Some(Close::TICKET_EXPIRED);
+        }
     }
 
     /// Where the session stands (docs/protocol.md, section 7).
@@ -57,7 +76,7 @@ impl Session {
         let online = |publisher: bool| {
             self.members.values().any(|m| m.is_publisher() == publisher && m.online().is_some())
         };
-        let customer_known = self.publisher().is_some();
+        let customer_known = self.publisher().is_some() || self.awaited.is_some();
         match (online(true), online(false)) {
             (true, true) => SessionState::Active,
             (true, false) => SessionState::Waiting,

@@ -8,6 +8,7 @@
     reason = "a vocabulary of tests: each scenario uses a part of it, and fails by panicking"
 )]
 
+pub mod people;
 pub mod scrape;
 
 use std::path::Path;
@@ -105,6 +106,18 @@ impl Relay {
         let text = http(&operations, "GET", "/metrics", "", "").await.1;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no metric {name} in {text}"))
+    }
+
+    /// A request to the private listener, answered with head and body.
+    pub async fn operations(&self, method: &str, path: &str) -> (String, String) {
+        let operations = self.ready["operations"].as_str().unwrap().trim_start_matches("http://");
+        http(operations, method, path, "", "").await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let status = std::process::Command::new("kill").args([name, &self.pid().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
     /// Waits until a metric has a value.
