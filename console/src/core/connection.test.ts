@@ -5,6 +5,7 @@ import { Connection, type ConnectionState, JoinError } from "./connection";
 import { LaneKind, plainLane } from "./lane";
 import type { ControlMessage } from "./message";
 import { encodeRecord, parseRecord, type Record } from "./record";
+import type { Place } from "./route";
 import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./testing/fakes";
 
 const WELCOME = { version: 1, sender: 3, ticket: Uint8Array.of(7, 7), graceMs: 300_000, heartbeatMs: 2000 };
@@ -17,6 +18,7 @@ function stage(options: { ways?: number; token?: () => Promise<string>; ticket?:
   const welcomes: [Welcome, boolean][] = [];
   const heard: ControlMessage[] = [];
   const records: Record[] = [];
+  const places: Place[] = [];
   let tokens = 0;
   const connection = new Connection(
     {
@@ -25,7 +27,10 @@ function stage(options: { ways?: number; token?: () => Promise<string>; ticket?:
       agent: "test",
       codecs: [1],
       h264Levels: [],
-      openers: async () => openers,
+      openers: async (place) => {
+        places.push(place);
+        return openers;
+      },
       token: options.token ?? (async () => `token ${++tokens}`),
       ticket: options.ticket,
     },
@@ -49,6 +54,7 @@ function stage(options: { ways?: number; token?: () => Promise<string>; ticket?:
     welcomes,
     heard,
     records,
+    places,
     last,
     state: () => states.at(-1) as ConnectionState,
     /** Starts, and opens every transport that is dialled. */
@@ -322,17 +328,6 @@ describe("heartbeats", () => {
   });
 });
 
-test("a relay that leaves service is left within the spread it asks for, and sought again", async () => {
-  const s = stage();
-  await s.begin();
-  s.admit();
-  s.last().say({ case: "goAway", value: { deadlineMs: 5000, spreadMs: 2000 } });
-  await s.nextTry(2000);
-  expect(s.made[0]?.closed?.close.name).toBe("going_away");
-  await s.nextTry(250);
-  expect(s.made.length).toBe(2);
-});
-
 test("leaving tells the relay and ends for good", async () => {
   const s = stage();
   await s.begin();
@@ -348,4 +343,62 @@ test("close codes have a WebSocket twin, and unknown ones are the relay's fault"
   for (const close of CLOSES) expect(closeFromWebsocket(websocketCode(close))).toBe(close);
   expect(closeFromWebsocket(1006)).toBeUndefined();
   expect(closeFromNumber(777)).toEqual({ number: 777, name: "unknown", fault: "relay", retry: "later" });
+});
+
+describe("a relay that leaves service", () => {
+  const B = "https://b.example";
+  const C = "https://c.example:4433";
+
+  test("without alternatives it is stayed with until it closes, and come back to, spread in time", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().say({ case: "goAway", value: { deadlineMs: 10_000, spreadMs: 5_000 } });
+    s.clock.advance(5_500);
+    expect(s.last().closed).toBeUndefined();
+    s.last().handler.closed({ close: closeNamed("going_away"), reason: "" });
+    const { retryInMs = 0 } = s.state() as { retryInMs?: number };
+    expect(retryInMs).toBeGreaterThan(250);
+    expect(retryInMs).toBeLessThanOrEqual(5_250);
+    await s.nextTry();
+    expect(s.places).toEqual([undefined, undefined]);
+  });
+
+  test("with alternatives it is left when it says, for the first, with the ticket", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().say({ case: "goAway", value: { deadlineMs: 10_000, leaveMs: 2_000, alternatives: [B, C] } });
+    s.clock.advance(1_900);
+    expect(s.last().closed).toBeUndefined();
+    s.clock.advance(200);
+    expect(s.made[0]?.closed?.close.name).toBe("going_away");
+    await s.nextTry();
+    expect(s.places).toEqual([undefined, B]);
+    s.last().handler.ready();
+    expect(s.last().heard("hello")[0]?.join.case).toBe("ticket");
+    s.admit();
+    // Once there it is not left for another: that is where the customer is.
+    s.last().handler.closed({ reason: "the path broke" });
+    await s.nextTry();
+    expect(s.places.at(-1)).toBe(B);
+  });
+
+  test("an alternative that cannot be reached, or cannot read tickets, is passed over", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().say({ case: "goAway", value: { deadlineMs: 10_000, alternatives: ["ftp://x", B, C] } });
+    s.clock.advance(0);
+    await s.nextTry();
+    s.last().handler.closed({ reason: "nobody there" });
+    await s.nextTry();
+    expect(s.places).toEqual([undefined, B, C]);
+    s.last().handler.ready();
+    s.last().say({ case: "refused", value: { code: 36, reason: "not one of ours" } });
+    await s.nextTry();
+    expect(s.places.at(-1)).toBe(undefined);
+    s.last().handler.ready();
+    expect(s.last().heard("hello")[0]?.join.case).toBe("ticket");
+  });
 });

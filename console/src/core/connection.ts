@@ -1,6 +1,6 @@
 // A participant's connection to a relay, over as many transports as it takes: joins with a token, comes back with the
 // ticket, keeps watch over the heartbeats, and waits between tries. What is said on it is its owner's business.
-import type { Welcome } from "../gen/control_pb";
+import type { GoAway, Welcome } from "../gen/control_pb";
 import { backoff } from "./backoff";
 import { type Chance, type Clock, randomU64 } from "./clock";
 import { type Close, closeNamed, type Retry } from "./close";
@@ -11,7 +11,11 @@ import { type ControlInit, type ControlMessage, encodeControl, RecordType } from
 import type { Source } from "./mux";
 import { type LanePosition, Positions } from "./positions";
 import { encodeRecord, Flag, type Header, type Point, type Record } from "./record";
+import { type Place, Route } from "./route";
 import type { Ending, Inlet, Open, Outlet, Transport, TransportHandler, TransportKind } from "./transport";
+
+/** However long a relay that leaves service would have us wait, we are back sooner than this, ms. */
+const SPREAD_MAX_MS = 60_000;
 
 /** What the page shows of it. */
 export type ConnectionState =
@@ -42,8 +46,8 @@ export interface ConnectionOptions {
   readonly codecs: readonly number[];
   /** H.264 levels that can be decoded, times ten; none: no video. */
   readonly h264Levels: readonly number[];
-  /** The ways to the relay, best first; asked before every attempt. */
-  readonly openers: () => Promise<readonly Open[]>;
+  /** The ways to a relay, best first; asked before every attempt. */
+  readonly openers: (place: Place) => Promise<readonly Open[]>;
   /** A fresh token. Throws a JoinError when there is none to be had. */
   readonly token: () => Promise<string>;
   /** From an earlier run of the program. */
@@ -83,8 +87,10 @@ export class Connection {
   private cancelRetry: (() => void) | undefined;
   /** The attempt under way goes on where the last connection ended. */
   private isResuming = false;
-  /** What a relay that leaves service has asked for. */
+  private readonly route = new Route();
+  /** The relay said that it leaves service: over how long those who come back are to spread. */
   private spreadMs = 0;
+  private cancelLeave: (() => void) | undefined;
   private bytesBefore = 0;
 
   constructor(
@@ -191,7 +197,7 @@ export class Connection {
     const join = this.ticket
       ? { case: "ticket" as const, value: this.ticket }
       : { case: "token" as const, value: await this.options.token() };
-    const openers = await this.options.openers();
+    const openers = await this.options.openers(this.route.place);
     this.isResuming = join.case === "ticket" && this.welcomed !== undefined;
     const showing = this.isResuming ? this.handler.showing() : [];
     const hello: ControlInit = {
@@ -235,6 +241,8 @@ export class Connection {
     this.welcomed = welcome;
     this.ticket = welcome.ticket;
     this.attempt = 0;
+    this.spreadMs = 0;
+    this.route.arrived();
     transport.handler = this.transportHandler(transport);
     this.heardAt = this.options.clock.now();
     this.expectHeartbeat(welcome.heartbeatMs);
@@ -247,12 +255,15 @@ export class Connection {
   private refused(failure: Failure): void {
     this.dial = undefined;
     const { close } = failure;
+    // Of several relays that may have the session this is none.
+    if (close?.name === "ticket_invalid" && this.route.ruleOut()) return this.retry("later", failure.retryAfterMs);
     if (close?.name === "ticket_invalid" || close?.name === "ticket_expired") {
       // The place is gone; the desk may give another.
       this.ticket = undefined;
       return this.retry("now", failure.retryAfterMs);
     }
     if (close?.retry === "never") return this.become({ phase: "closed", close, reason: failure.reason });
+    this.route.failed();
     // A path that broke, or a relay that is about to come back: every second counts.
     this.retry(close?.retry ?? "now", failure.retryAfterMs);
   }
@@ -291,17 +302,22 @@ export class Connection {
       case "credit":
         return this.transport?.raise(message.value.lane, Number(message.value.bytes));
       case "goAway":
-        return this.goAway(message.value.spreadMs);
+        return this.goAway(message.value);
       default:
         this.handler.control(message);
     }
   }
 
-  /** Everybody who is told to go would otherwise come back at the same moment. */
-  private goAway(spreadMs: number): void {
+  /** The relay leaves service: goes where it says, when it says, or stays and comes back to the same address. */
+  private goAway({ deadlineMs, alternatives, spreadMs, leaveMs }: GoAway): void {
     const { transport } = this;
-    this.spreadMs = spreadMs;
-    this.options.clock.after(this.options.chance.random() * spreadMs, () => {
+    this.cancelLeave?.();
+    this.cancelLeave = undefined;
+    if (!this.route.leave(alternatives)) {
+      this.spreadMs = Math.min(spreadMs, SPREAD_MAX_MS);
+      return;
+    }
+    this.cancelLeave = this.options.clock.after(Math.min(leaveMs, deadlineMs, SPREAD_MAX_MS), () => {
       if (this.transport === transport) this.resume(closeNamed("going_away"), "the relay leaves service");
     });
   }
@@ -310,6 +326,7 @@ export class Connection {
     this.bytesBefore += this.transport?.bytesReceived ?? 0;
     this.transport = undefined;
     this.cancelWatch?.();
+    this.cancelLeave?.();
     const { close } = ending;
     this.handler.lost();
     // A welcomed connection loses a race only against its own twin: the relay has kept the other one.
@@ -350,6 +367,7 @@ export class Connection {
     this.cancelRetry?.();
     this.cancelRetry = undefined;
     this.cancelWatch?.();
+    this.cancelLeave?.();
     this.dial?.cancel();
     const { transport } = this;
     this.transport = undefined;

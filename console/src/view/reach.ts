@@ -1,6 +1,7 @@
-// How the relay that serves this page is reached.
+// How a relay is reached: the one that serves this page, or one that it named when it left service.
 import { systemClock } from "../core/clock";
 import { WELL_KNOWN_PATH } from "../core/limits";
+import type { Place } from "../core/route";
 import type { Open, TransportKind } from "../core/transport";
 import { WebSocketTransport } from "../core/websocket";
 import { WebTransportTransport } from "../core/webtransport";
@@ -14,13 +15,17 @@ interface WellKnown {
   readonly certificate_hashes?: readonly string[] | undefined;
 }
 
-let last: WellKnown = { path: "/v1/connect" };
+const UNKNOWN: WellKnown = { path: "/v1/connect" };
+/** As relays last described themselves. */
+const described = new Map<Place, WellKnown>();
 
-/** The ways to the relay, best first; only one of them if `only` says so. */
-export async function ways(only: TransportKind | undefined): Promise<Open[]> {
-  last = await describe().catch(() => last);
-  const { path, quic_port: port, certificate_hashes: hashes = [] } = last;
-  const { protocol, host, hostname } = location;
+/** The ways to a relay, best first; only one of them if `only` says so. */
+export async function ways(only: TransportKind | undefined, place: Place): Promise<Open[]> {
+  const base = new URL(place ?? location.href);
+  const known = await describe(base).catch(() => described.get(place) ?? UNKNOWN);
+  described.set(place, known);
+  const { path, quic_port: port, certificate_hashes: hashes = [] } = known;
+  const { protocol, host, hostname } = base;
   const socketUrl = `${protocol === "https:" ? "wss" : "ws"}://${host}${path}`;
   const found: Open[] = [];
   if (port && only !== "websocket" && "WebTransport" in globalThis) {
@@ -32,7 +37,10 @@ export async function ways(only: TransportKind | undefined): Promise<Open[]> {
 }
 
 /** Asked before every attempt: a relay that was restarted may have another certificate. */
-async function describe(): Promise<WellKnown> {
-  const response = await fetch(WELL_KNOWN_PATH, { signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store" });
+async function describe(base: URL): Promise<WellKnown> {
+  const response = await fetch(new URL(WELL_KNOWN_PATH, base), {
+    signal: AbortSignal.timeout(PATIENCE_MS),
+    cache: "no-store",
+  });
   return (await response.json()) as WellKnown;
 }

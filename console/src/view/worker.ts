@@ -65,7 +65,7 @@ async function start({ canvas, session: id, ticket, transport, isTest }: Start):
     agent: `tandem-console ${__VERSION__}`,
     codecs: CODECS,
     h264Levels: await levels,
-    openers: () => ways(transport),
+    openers: (place) => ways(transport, place),
     token: () => join(id),
     ticket,
     sink: screens,
