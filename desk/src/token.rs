@@ -47,6 +47,7 @@ impl Signer {
             past: settings.show_past,
             nbf: seconds,
             exp: seconds + settings.token_life.as_secs() as i64,
+            end: None,
             jti: random_text(),
         };
         encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)

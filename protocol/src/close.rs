@@ -80,6 +80,10 @@ registry! {
     REPLACED = 4, "replaced", Nobody, Never;
     /// The relay is leaving service.
     GOING_AWAY = 5, "going_away", Nobody, Now;
+    /// The session's time, or this participant's in it, is over.
+    TIME_OVER = 6, "time_over", Nobody, Never;
+    /// The operator has withdrawn the session, or what this participant was admitted by.
+    REVOKED = 7, "revoked", Nobody, Never;
     /// Bytes that are no records, messages out of order, records on the wrong lane.
     PROTOCOL = 20, "protocol", Client, Never;
     /// More than a limit allows.

@@ -81,5 +81,7 @@ pub const FEEDBACK_MIN: u32 = 4;
 pub const STALLED_TIME: Duration = Duration::from_secs(15);
 /// Bytes of a segment that the relay holds for late joiners.
 pub const HELD_SEGMENT_MAX: usize = 16 << 20;
+/// Displays that a publisher may have, and a subscriber may want.
+pub const DISPLAYS_MAX: usize = 16;
 /// Participants of a session.
 pub const PARTICIPANTS_MAX: usize = 32;

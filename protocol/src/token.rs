@@ -28,6 +28,9 @@ pub struct Claims {
     pub nbf: i64,
     /// Not good to connect after.
     pub exp: i64,
+    /// Until when the participant may be in the session; of the customer or the lead: when the session ends. Absent: no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<i64>,
     /// Of this token alone: it is good for one attempt.
     pub jti: String,
 }

@@ -207,6 +207,7 @@ fn the_table_of_limits_is_the_code() {
         ("header, body", format!("{}; by lane (section 2)", size_of(limits::HEADER_MAX))),
         ("lanes in one direction of a connection, beside control", limits::LANES_MAX.to_string()),
         ("participants of a session", limits::PARTICIPANTS_MAX.to_string()),
+        ("displays of a session", limits::DISPLAYS_MAX.to_string()),
         ("picture", format!("{side} × {side}")),
         ("cursor", format!("{cursor} × {cursor}")),
         ("copies in an update", limits::COPIES_MAX.to_string()),

@@ -1,7 +1,9 @@
 //! Who may join: codes at the desk, tokens by signature, tickets by the relay's own seal.
 
 mod door;
+mod keys;
 mod network;
+mod revoked;
 mod throttle;
 mod ticket;
 mod token;
@@ -17,10 +19,11 @@ use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
 use crate::session::{SessionStatus, Who};
 
 pub use door::{Door, Verdict, Visitor};
+pub use keys::{TokenKeys, public_key, public_key_info};
 pub use network::Network;
+pub use revoked::{KEPT, Revocations, RevokeError, Withdrawn};
 pub use throttle::{Pace, Rate, Throttle, Total};
 pub use ticket::{LIFE as TICKET_LIFE, Ticket, TicketKey};
-pub use token::TokenKeys;
 
 /// What the relay asks of a support desk: to say whose a code is. All that crosses this border is in here.
 pub trait Desk: Send + Sync + std::fmt::Debug {
@@ -78,8 +81,11 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Admitter {
     desk: Arc<dyn Desk>,
-    tokens: TokenKeys,
+    /// Whose tokens are taken.
+    pub tokens: TokenKeys,
     ticket_key: TicketKey,
+    /// What is withdrawn.
+    pub revocations: Revocations,
     /// Tokens that were used, by their `jti`: by which attempt, and until when they would be good.
     used: Mutex<HashMap<String, (AttemptId, i64)>>,
 }
@@ -89,8 +95,13 @@ const USED_MAX: usize = 100_000;
 
 impl Admitter {
     /// With a desk for codes, keys for tokens and the key that seals tickets.
-    pub fn new(desk: Arc<dyn Desk>, tokens: TokenKeys, ticket_key: TicketKey) -> Self {
-        Self { desk, tokens, ticket_key, used: Mutex::new(HashMap::new()) }
+    pub fn new(
+        desk: Arc<dyn Desk>,
+        tokens: TokenKeys,
+        ticket_key: TicketKey,
+        revocations: Revocations,
+    ) -> Self {
+        Self { desk, tokens, ticket_key, revocations, used: Mutex::new(HashMap::new()) }
     }
 
     /// The desk.
@@ -122,6 +133,11 @@ impl Admitter {
                 Admission { session: ticket.session, who: ticket.who, sender: Some(ticket.sender) }
             }
         };
+        let seconds = unix_seconds(now);
+        self.revocations.check(&admission, seconds)?;
+        if admission.who.ends.is_some_and(|end| end <= seconds) {
+            return Err(Refusal::new(Close::TIME_OVER, "your time in the session is over"));
+        }
         Ok((admission, attempt))
     }
 
@@ -170,7 +186,7 @@ impl Admitter {
 }
 
 /// Seconds since 1970, as tokens count.
-fn unix_seconds(now: SystemTime) -> i64 {
+pub(crate) fn unix_seconds(now: SystemTime) -> i64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -9,6 +9,7 @@ mod serve;
 mod sessions;
 mod settings;
 mod shell;
+mod token;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ enum Command {
     Sessions(sessions::Sessions),
     /// Take the relay that runs here out of service: its clients are told, and go elsewhere or come back to its successor.
     Drain(drain::Drain),
+    /// Make keys, sign and show tokens, for a desk of your own.
+    Token(token::Token),
     /// Write the completions of a shell to stdout.
     Completions(shell::Completions),
     /// Write the manual pages to a directory.
@@ -61,6 +64,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(),
         Command::Sessions(sessions) => sessions.run(),
         Command::Drain(drain) => drain.run(),
+        Command::Token(token) => token.run(),
         Command::Completions(completions) => completions.run(Arguments::command()),
         Command::Man(man) => man.run(Arguments::command()),
     };

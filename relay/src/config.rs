@@ -89,6 +89,8 @@ pub struct Config {
     pub audience: String,
     /// Ed25519 public keys of desks elsewhere.
     pub token_keys: Vec<[u8; 32]>,
+    /// Directory of further ones, by name.
+    pub token_directory: Option<PathBuf>,
     /// The built-in desk, if it is on.
     pub desk: Option<Desk>,
     /// Times of sessions.
@@ -217,6 +219,7 @@ impl Config {
             state,
             audience: file.tokens.audience,
             token_keys,
+            token_directory: file.tokens.directory,
             desk,
             timing,
             limits,

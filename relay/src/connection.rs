@@ -167,7 +167,12 @@ impl Connection {
         match message {
             None => Ok(None),
             Some(message @ control::Message::Credit(_)) => Ok(Some(message)),
-            Some(message) => session.control(self.place.seat, message, now).map(|()| None),
+            Some(message) => {
+                if is_costly(&message) {
+                    self.paces.costly();
+                }
+                session.control(self.place.seat, message, now).map(|()| None)
+            }
         }
     }
 
@@ -237,6 +242,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.place.shared.session.lock().detach(self.place.seat, Instant::now());
     }
+}
+
+/// Whether a message concerns more than its sender.
+fn is_costly(message: &control::Message) -> bool {
+    use control::Message as M;
+    matches!(message, M::Ask(_) | M::Grants(_) | M::Visible(_) | M::Want(_))
 }
 
 /// The first message of a connection, from the bytes that have arrived. `Ok(None)` asks for more.

@@ -1,5 +1,7 @@
 //! The private listener: what Prometheus, a load balancer and an operator ask. Never to be made public.
 
+mod revoke;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::relay::Relay;
 use crate::session::SessionView;
@@ -29,6 +31,7 @@ pub fn router(operations: Operations) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/revoke", post(revoke::revoke).delete(revoke::restore))
         .with_state(operations)
 }
 

@@ -13,13 +13,15 @@ use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, SessionId,
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::admission::{Admission, Admitter, Refusal, Ticket, Visitor};
+use crate::admission::{Admission, Admitter, Refusal, Ticket, Visitor, Withdrawn, unix_seconds};
 use crate::drain::Drain;
 use crate::ended::Ended;
-use crate::limits::{Limits, SessionLimits};
+use crate::limits::{Limits, Place as TenantPlace, SessionLimits, Tenants};
 use crate::metrics::{Binding, JoinedBy, Metrics, Timed};
 use crate::outbox::Wake;
-use crate::session::{Join, Seat, Session, SessionStatus, SessionView, Showing, Timing, Totals, Waiting};
+use crate::session::{
+    Join, Seat, Session, SessionStatus, SessionView, Showing, Timing, Totals, Waiting, Who,
+};
 use crate::state_file::{self, Keeper};
 
 /// How often every session is asked what is due.
@@ -44,12 +46,14 @@ pub struct Relay {
     timing: Timing,
     limits: Limits,
     drain: Drain,
+    tenants: Tenants,
     ticks: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Known {
     shared: Arc<Shared>,
+    place: TenantPlace,
     reported: Option<SessionStatus>,
 }
 
@@ -84,6 +88,7 @@ impl Relay {
             timing,
             limits,
             drain,
+            tenants: Tenants::new(limits.sessions_per_tenant, limits.memory, limits.memory_per_tenant),
             ticks: AtomicU64::new(0),
         }
     }
@@ -145,21 +150,27 @@ impl Relay {
         admitted
     }
 
-    /// Who leaves service takes nobody new, and must not spend a code or token to find that out.
+    /// Whoever leaves service, or has no room, takes nobody new, and must not spend a code or token to find that out.
     fn takes(&self, hello: &Hello) -> Result<(), Refusal> {
         let returns = matches!(hello.join, Some(hello::Join::Ticket(_)));
-        if self.drain.is_on() && !returns { Err(leaving()) } else { Ok(()) }
+        if self.drain.is_on() && !returns {
+            return Err(leaving());
+        }
+        // A token may be for a session that is here.
+        let by_code = matches!(hello.join, Some(hello::Join::Code(_)));
+        if by_code && self.session_count() >= self.limits.sessions { Err(no_room()) } else { Ok(()) }
     }
 
     fn seat(
         &self,
-        Admission { session: id, who, sender: returning }: Admission,
+        admission: Admission,
         attempt: AttemptId,
         join: Join,
         wake: Arc<dyn Wake>,
         (now, wall): (Instant, SystemTime),
     ) -> Result<Place, Refusal> {
-        let shared = self.session(id)?;
+        let shared = self.session(&admission)?;
+        let Admission { session: id, who, sender: returning } = admission;
         let mut session = shared.session.lock();
         if let Some(close) = session.ended() {
             return Err(has_ended(close));
@@ -198,21 +209,40 @@ impl Relay {
         Ok(Place { shared, seat, session: id, role })
     }
 
-    fn session(&self, id: SessionId) -> Result<Arc<Shared>, Refusal> {
+    /// The session that somebody is admitted to: known, or new if there is room for it.
+    fn session(&self, admission: &Admission) -> Result<Arc<Shared>, Refusal> {
+        let id = admission.session;
         if let Some(close) = self.ended.lock().why(id) {
             return Err(has_ended(close));
         }
+        let full = |reason: &str| Refusal::new(Close::OVERLOADED, reason);
+        // Whoever has a ticket was let in before.
+        let returns = admission.sender.is_some();
+        let tenant = self.tenants.get(&admission.who.tenant);
+        if !returns && tenant.is_tight() {
+            return Err(full("no memory is left for your organisation: try again later"));
+        }
         let mut sessions = self.sessions.lock();
-        if self.drain.is_on() && !sessions.contains_key(&id) {
+        if let Some(known) = sessions.get(&id) {
+            if known.place.tenant().name() != tenant.name() {
+                return Err(Refusal::new(Close::FORBIDDEN, "this session is another organisation's"));
+            }
+            return Ok(known.shared.clone());
+        }
+        if self.drain.is_on() {
             return Err(leaving());
         }
-        let known = sessions.entry(id).or_insert_with(|| {
-            self.metrics.sessions.increment(1.0);
-            self.metrics.sessions_begun.increment(1);
-            let session = Session::new(id, self.timing, self.metrics.clone());
-            Known { shared: Arc::new(Shared { session: Mutex::new(session) }), reported: None }
-        });
-        Ok(known.shared.clone())
+        if !returns && sessions.len() >= self.limits.sessions {
+            return Err(no_room());
+        }
+        let place = tenant.open(returns);
+        let place = place.ok_or_else(|| full("your organisation has as many sessions as it may"))?;
+        self.metrics.sessions.increment(1.0);
+        self.metrics.sessions_begun.increment(1);
+        let session = Session::new(id, self.timing, self.metrics.clone()).within(self.limits.session, tenant);
+        let shared = Arc::new(Shared { session: Mutex::new(session) });
+        sessions.insert(id, Known { shared: shared.clone(), place, reported: None });
+        Ok(shared)
     }
 
     /// Ends a session, if there is one of this id.
@@ -220,6 +250,20 @@ impl Relay {
         let shared = self.sessions.lock().get(&id).map(|known| known.shared.clone());
         if let Some(shared) = shared {
             shared.session.lock().finish(Close::ENDED, message::EndReason::ClosedByTechnician);
+        }
+    }
+
+    /// Who is let in.
+    pub fn admitter(&self) -> &Admitter {
+        &self.admitter
+    }
+
+    /// Closes whoever is here by what was withdrawn.
+    pub fn expel(&self, withdrawn: &Withdrawn) {
+        let now = Instant::now();
+        for (id, shared) in self.all() {
+            let meant = |who: &Who| withdrawn.concerns(id, who);
+            shared.session.lock().expel(meant, Close::REVOKED, "withdrawn by the relay's operator", now);
         }
     }
 
@@ -243,10 +287,13 @@ impl Relay {
     fn tick(&self, now: Instant) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
         let mut waiting = Waiting::default();
+        let seconds = unix_seconds(SystemTime::now());
         for (id, shared) in self.all() {
             let (status, totals) = {
                 let mut session = shared.session.lock();
+                session.end_overdue(seconds, now);
                 session.tick(now);
+                session.account();
                 waiting = waiting.and(session.waiting(now));
                 (session.status(), session.totals())
             };
@@ -351,6 +398,10 @@ fn has_ended(close: Close) -> Refusal {
         "the session has ended"
     };
     Refusal::new(close, reason)
+}
+
+fn no_room() -> Refusal {
+    Refusal::new(Close::OVERLOADED, "the relay has as many sessions as it may: try again later")
 }
 
 /// What a `Hello` brings along.

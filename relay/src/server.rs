@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use axum::Router;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::{Admitter, Desk, Door, TicketKey, TokenKeys};
+use crate::admission::{Admitter, Desk, Door, Revocations, TicketKey, TokenKeys, unix_seconds};
 use crate::config::{Config, State, Tls};
 use crate::drain::{self, Drain};
 use crate::http::{self, Public};
@@ -89,8 +89,13 @@ impl Server {
             ),
         };
         let keys: Vec<[u8; 32]> = desk.keys.iter().chain(&config.token_keys).copied().collect();
-        let tokens = TokenKeys::new(config.audience, &keys);
-        let admitter = Admitter::new(desk.desk, tokens, ticket_key);
+        let tokens = TokenKeys::new(config.audience, &keys, config.token_directory)?;
+        let revoked = match &config.state {
+            State::Nowhere => None,
+            State::Directory(directory) => Some(directory.join("revoked.json")),
+        };
+        let revocations = Revocations::load(revoked, unix_seconds(SystemTime::now()))?;
+        let admitter = Admitter::new(desk.desk, tokens, ticket_key, revocations);
         let metrics = Arc::new(Metrics::new());
         let limits = within_descriptors(config.limits);
         let door = Arc::new(Door::new(limits, metrics.clone()));
@@ -197,6 +202,10 @@ impl Server {
             let (relay, halt) = (self.relay.clone(), halt.clone());
             async move { relay.keep_time(halt).await }
         });
+        listeners.spawn({
+            let (relay, halt) = (self.relay.clone(), halt.clone());
+            async move { relay.admitter().tokens.watch(halt).await }
+        });
         listeners.spawn(renew(self.certificates.clone(), self.plain_http, halt.clone()));
         listeners.close();
         drain::run(&self.relay, &stop).await;
@@ -225,7 +234,7 @@ fn within_descriptors(limits: Limits) -> Limits {
             "fewer TCP connections than configured: raise the limit of open files"
         );
     }
-    Limits { tcp_connections: limits.tcp_connections.min(room), ..limits }
+    Limits { tcp_connections: limits.tcp_connections.min(room), ..limits.resolved() }
 }
 
 /// Makes self-signed certificates anew before browsers refuse them.

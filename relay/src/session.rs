@@ -16,6 +16,7 @@ mod presence;
 mod rate;
 mod reader;
 mod screens;
+mod term;
 mod totals;
 mod upkeep;
 mod view;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use tandem_protocol::message::{self, Rights, Role, control};
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKind, Point, Record, Sender, SessionId, limits};
 
+use crate::limits::{Account as Memory, SessionLimits, Tenant};
 use crate::metrics::{Binding, Metrics};
 use crate::outbox::{Outbox, Wake};
 use crate::stream::StreamError;
@@ -62,6 +64,10 @@ pub struct Session {
     /// Both ends have been here.
     paired: bool,
     timing: Timing,
+    limits: SessionLimits,
+    tenant: Arc<Tenant>,
+    /// What waits for its clients.
+    queued: Memory,
     metrics: Tally,
 }
 
@@ -133,7 +139,11 @@ impl From<StreamError> for Breach {
 impl Session {
     /// An empty session.
     pub fn new(id: SessionId, timing: Timing, metrics: Arc<Metrics>) -> Self {
+        let tenant = Tenant::unbounded();
         Self {
+            limits: SessionLimits::default(),
+            queued: tenant.account(),
+            tenant,
             id,
             members: BTreeMap::new(),
             left: BTreeSet::new(),
@@ -149,6 +159,12 @@ impl Session {
             timing,
             metrics: Tally::new(metrics),
         }
+    }
+
+    /// Of this tenant and within these limits.
+    #[must_use]
+    pub fn within(self, limits: SessionLimits, tenant: Arc<Tenant>) -> Self {
+        Self { limits, queued: tenant.account(), tenant, ..self }
     }
 
     /// Its id.
@@ -172,7 +188,7 @@ impl Session {
     /// # Errors
     /// [`Close::LIMIT`] if the session is full.
     pub fn vacant(&self, mut random: impl FnMut() -> u16) -> Result<Sender, Breach> {
-        if self.members.len() >= limits::PARTICIPANTS_MAX {
+        if self.members.len() >= self.limits.participants {
             return Err(Breach { close: Close::LIMIT, reason: "the session is full".into() });
         }
         loop {

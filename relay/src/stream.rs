@@ -11,10 +11,20 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_protocol::{Flags, Header, Point, Record, ScreenKind, limits};
+use tandem_protocol::{Flags, Header, Point, Record, ScreenKind};
 
 /// What arrives within this time of a start from black is taken for its first picture.
 const FIRST_PICTURE: Duration = Duration::from_secs(1);
+
+/// What a held record costs beside its bytes, about: without it a million tiny ones would be next to nothing.
+const BOOKKEEPING: usize = 192;
+/// A shorter record is copied before it is held: it would keep all that was read with it, dropped records too.
+const COPY_MAX: usize = 16 << 10;
+
+/// A record's bytes, with nothing beside them.
+fn owned(bytes: &Bytes) -> Bytes {
+    if bytes.len() < COPY_MAX { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
+}
 
 /// A rendition's held records.
 #[derive(Debug, Default)]
@@ -150,7 +160,7 @@ pub enum StreamError {
     /// An update names another segment than the newest.
     #[error("segment {0} is not the newest")]
     Segment(u32),
-    /// The key's parts are more than [`limits::ASSEMBLED_MAX`].
+    /// The key's parts are more than [`tandem_protocol::limits::ASSEMBLED_MAX`].
     #[error("the key is too large")]
     KeySize,
 }
@@ -244,7 +254,7 @@ impl Stream {
         }
         self.records.push_back(Held {
             point,
-            bytes: record.bytes.clone(),
+            bytes: owned(&record.bytes),
             before: self.total_bytes,
             arrived: now,
             more: header.flags.contains(Flags::MORE),
@@ -378,14 +388,14 @@ impl Stream {
 
     /// Lets go of what nobody needs: what every position has passed (`needed` is the least ordinal that somebody needs) and no
     /// joiner would want, since entering there costs more than `worth` bytes; and whatever is beyond
-    /// [`limits::HELD_SEGMENT_MAX`], oldest first. `key_to_come`: the newest segment may still get one.
-    pub fn trim(&mut self, needed: u64, worth: u64, key_to_come: bool) {
+    /// `most` bytes, oldest first. `key_to_come`: the newest segment may still get one.
+    pub fn trim(&mut self, needed: u64, worth: u64, key_to_come: bool, most: usize) {
         loop {
             let wanted = needed.min(self.wanted_by_joiners(worth, key_to_come));
             while self.first() < wanted && !self.records.is_empty() {
                 self.let_go_first();
             }
-            if self.held_bytes <= limits::HELD_SEGMENT_MAX {
+            if self.held_bytes + self.records.len() * BOOKKEEPING <= most {
                 return;
             }
             self.let_go_first();
@@ -407,6 +417,13 @@ impl Stream {
         while self.starts.front().is_some_and(|start| start.at < first) {
             self.starts.pop_front();
         }
+    }
+
+    /// Bytes of memory that it takes, what is kept about records and keys included.
+    pub fn footprint(&self) -> usize {
+        let keys = self.starts.iter().filter_map(|start| start.key.as_ref());
+        let parts: usize = keys.chain(&self.arriving).chain(&self.early).map(|key| key.parts.len()).sum();
+        self.held_bytes() + (self.records.len() + parts) * BOOKKEEPING
     }
 
     /// Bytes held now, keys included.

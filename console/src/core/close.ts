@@ -22,6 +22,8 @@ const TABLE = [
   [3, "race_lost", "nobody", "never"],
   [4, "replaced", "nobody", "never"],
   [5, "going_away", "nobody", "now"],
+  [6, "time_over", "nobody", "never"],
+  [7, "revoked", "nobody", "never"],
   [20, "protocol", "client", "never"],
   [21, "limit", "client", "never"],
   [22, "version", "client", "never"],

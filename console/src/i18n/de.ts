@@ -131,6 +131,8 @@ export const de: Catalogue = {
       race_lost: "Diese Verbindung wurde durch eine schnellere ersetzt.",
       replaced: "Die Sitzung wurde in einem anderen Fenster geöffnet.",
       going_away: "Der Server wird gewartet.",
+      time_over: "Die Zeit der Sitzung ist um.",
+      revoked: "Der Betreiber des Servers hat die Sitzung zurückgezogen.",
       protocol: "Konsole und Server haben sich nicht verstanden. Vielleicht passen ihre Versionen nicht zusammen.",
       limit: "Eine Grenze des Servers wurde überschritten.",
       version: "Konsole und Server haben unterschiedliche Versionen.",

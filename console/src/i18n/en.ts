@@ -13,6 +13,8 @@ const closes: { readonly [name in CloseName]: string } = {
   race_lost: "This connection was replaced by a faster one.",
   replaced: "The session was opened in another window.",
   going_away: "The server is being serviced.",
+  time_over: "The time of the session is over.",
+  revoked: "The session was withdrawn by the server's operator.",
   protocol: "Console and server did not understand each other. They may be of different versions.",
   limit: "A limit of the server was exceeded.",
   version: "Console and server are of different versions.",

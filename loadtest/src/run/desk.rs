@@ -203,6 +203,7 @@ impl Signer {
             past: false,
             nbf: now,
             exp: now + TOKEN_LIFE,
+            end: None,
             jti: SessionId(rand::random()).to_string(),
         };
         Ok(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)?)

@@ -64,6 +64,13 @@ impl Pace {
         Self { rate, origin: now, full: 0 }
     }
 
+    /// Takes so many, though they may not be there: what comes next waits for it.
+    pub fn charge(&mut self, count: u32, now: Instant) {
+        let now = nanoseconds(now.saturating_duration_since(self.origin));
+        self.full =
+            self.full.max(now).saturating_add(nanoseconds(self.rate.every).saturating_mul(count.into()));
+    }
+
     /// Takes one, though there may be none: how long to wait before the next.
     pub fn take(&mut self, now: Instant) -> Duration {
         let now = nanoseconds(now.saturating_duration_since(self.origin));
@@ -228,5 +235,8 @@ mod tests {
         now += SECOND;
         assert!((0..100).all(|_| pace.take(now).is_zero()));
         assert!(!pace.take(now).is_zero());
+        now += 10 * SECOND;
+        pace.charge(1000, now);
+        assert!(pace.take(now) > SECOND / 2, "what counts as many is waited for as long");
     }
 }

@@ -148,6 +148,8 @@ mod tests {
             role: Role::Lead,
             permitted: Rights::of(&[Right::View, Right::Control]),
             shows_past: true,
+            ends: Some(2_000_000),
+            token: "t".into(),
         };
         let issued = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         Ticket { session: SessionId([7; 16]), sender: Sender(9), who, issued }

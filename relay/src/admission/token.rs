@@ -2,57 +2,44 @@
 
 use std::time::SystemTime;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, errors::ErrorKind};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use tandem_protocol::Close;
 use tandem_protocol::message::{Right, Rights, Role};
 use tandem_protocol::token::{Claims, TokenRight, TokenRole};
 
-use super::{Admission, Refusal, unix_seconds};
+use super::{Admission, Refusal, TokenKeys, unix_seconds};
 use crate::session::Who;
 
 /// Seconds by which clocks of desk and relay may differ.
 pub(super) const LEEWAY: i64 = 30;
-
-/// The keys whose tokens are taken, and for which audience.
-pub struct TokenKeys {
-    audience: String,
-    keys: Vec<DecodingKey>,
-}
-
-impl std::fmt::Debug for TokenKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TokenKeys({} for {})", self.keys.len(), self.audience)
-    }
-}
+/// Most bytes of a text in a token: everybody in the session gets some of them, and tickets hold them all.
+pub(super) const TEXT_MAX: usize = 256;
 
 impl TokenKeys {
-    /// Takes tokens for this audience, signed by any of these Ed25519 public keys of 32 bytes.
-    pub fn new(audience: impl Into<String>, keys: &[[u8; 32]]) -> Self {
-        let keys = keys.iter().map(|key| DecodingKey::from_ed_der(key)).collect();
-        Self { audience: audience.into(), keys }
-    }
-
     /// The claims of a token that is good now.
     ///
     /// # Errors
     /// [`Close::TOKEN_INVALID`] or [`Close::TOKEN_EXPIRED`].
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, Refusal> {
+        let no_token = || Refusal::new(Close::TOKEN_INVALID, "this is not a token");
+        let header = decode_header(token).map_err(|_| no_token())?;
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[&self.audience]);
+        validation.set_audience(&[self.audience()]);
         validation.set_required_spec_claims(&["aud"]);
         // Times are checked below, against the clock that is handed in.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         let mut refusal = Refusal::new(Close::TOKEN_INVALID, "no known key has signed this token");
-        for key in &self.keys {
-            match decode::<Claims>(token, key, &validation) {
-                Ok(data) => return in_time(data.claims, now),
+        for key in self.of(header.kid.as_deref()) {
+            match decode::<Claims>(token, &key, &validation) {
+                Ok(data) => return check(data.claims, now),
                 Err(error) => match error.kind() {
                     ErrorKind::InvalidSignature => {}
                     ErrorKind::InvalidAudience => {
                         refusal = Refusal::new(Close::TOKEN_INVALID, "this token is for another relay");
                     }
-                    _ => refusal = Refusal::new(Close::TOKEN_INVALID, "this is not a token"),
+                    _ => refusal = no_token(),
                 },
             }
         }
@@ -60,13 +47,20 @@ impl TokenKeys {
     }
 }
 
-fn in_time(claims: Claims, now: SystemTime) -> Result<Claims, Refusal> {
+fn check(claims: Claims, now: SystemTime) -> Result<Claims, Refusal> {
     let now = unix_seconds(now);
     if claims.exp.saturating_add(LEEWAY) < now {
         return Err(Refusal::new(Close::TOKEN_EXPIRED, "this token's time is over"));
     }
     if claims.nbf.saturating_sub(LEEWAY) > now {
         return Err(Refusal::new(Close::TOKEN_INVALID, "this token's time has not come"));
+    }
+    let texts = [&claims.tenant, &claims.sub, &claims.name, &claims.organisation, &claims.jti];
+    if texts.iter().any(|text| text.len() > TEXT_MAX) {
+        return Err(Refusal::new(Close::TOKEN_INVALID, "a text in this token is too long"));
+    }
+    if claims.jti.is_empty() {
+        return Err(Refusal::new(Close::TOKEN_INVALID, "this token has no jti"));
     }
     Ok(claims)
 }
@@ -102,6 +96,8 @@ pub(super) fn admission(claims: &Claims) -> Result<Admission, Refusal> {
         role,
         permitted,
         shows_past: role == Role::Lead && claims.past,
+        ends: claims.end,
+        token: claims.jti.clone(),
     };
     Ok(Admission { session, who, sender: None })
 }

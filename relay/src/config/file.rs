@@ -100,11 +100,14 @@ pub struct Tokens {
     pub audience: String,
     /// Ed25519 public keys, base64, whose tokens are taken beside those of the built-in desk.
     pub keys: Vec<String>,
+    /// Directory of further ones: NAME.pem for tokens whose header says `kid: NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
 }
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { audience: "tandem".into(), keys: Vec::new() }
+        Self { audience: "tandem".into(), keys: Vec::new(), directory: None }
     }
 }
 

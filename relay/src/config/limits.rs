@@ -37,6 +37,10 @@ pub struct Limits {
     pub sessions: usize,
     /// And of one tenant.
     pub sessions_per_tenant: usize,
+    /// MiB that sessions hold in all. 0: half of the memory that the process may use.
+    pub memory_mib: usize,
+    /// And of one tenant. 0: half of that.
+    pub memory_per_tenant_mib: usize,
     /// Participants of a session.
     pub participants: usize,
     /// Displays of a session.
@@ -64,8 +68,10 @@ impl Default for Limits {
             tcp_connections: 50_000,
             sessions: 10_000,
             sessions_per_tenant: 10_000,
+            memory_mib: 0,
+            memory_per_tenant_mib: 0,
             participants: limits::PARTICIPANTS_MAX,
-            displays: 16,
+            displays: limits::DISPLAYS_MAX,
             records_per_second: 10_000,
             control_messages_per_second: 2000,
             lanes_per_second: 50,
@@ -98,8 +104,10 @@ impl Limits {
         within("limits.tcp_connections", self.tcp_connections, 1, most)?;
         within("limits.sessions", self.sessions, 1, most)?;
         within("limits.sessions_per_tenant", self.sessions_per_tenant, 1, most)?;
+        within("limits.memory_mib", self.memory_mib, 0, 1 << 30)?;
+        within("limits.memory_per_tenant_mib", self.memory_per_tenant_mib, 0, 1 << 30)?;
         within("limits.participants", self.participants, 2, limits::PARTICIPANTS_MAX)?;
-        within("limits.displays", self.displays, 1, 16)?;
+        within("limits.displays", self.displays, 1, limits::DISPLAYS_MAX)?;
         Ok(resolved::Limits {
             handshakes: Rate::new(
                 self.handshakes_per_network,
@@ -114,6 +122,8 @@ impl Limits {
             tcp_connections: self.tcp_connections,
             sessions: self.sessions,
             sessions_per_tenant: self.sessions_per_tenant,
+            memory: self.memory_mib << 20,
+            memory_per_tenant: self.memory_per_tenant_mib << 20,
             session: SessionLimits {
                 participants: self.participants,
                 displays: self.displays,

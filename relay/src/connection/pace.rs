@@ -12,6 +12,9 @@ use crate::limits::SessionLimits;
 use crate::metrics::{Metrics, Slowed};
 use crate::session::Breach;
 
+/// How many others a message counts for upon which everybody is told something, or the publisher asked for something.
+const COSTLY: u32 = 25;
+
 /// What one connection has sent lately.
 #[derive(Debug)]
 pub struct Paces {
@@ -56,6 +59,11 @@ impl Paces {
     /// A control message was read.
     pub fn control(&self) -> Pause {
         self.pause(&self.control, Slowed::Control)
+    }
+
+    /// The control message that was read concerns more than its sender: it counts as many.
+    pub fn costly(&self) {
+        self.control.lock().charge(COSTLY, Instant::now());
     }
 
     fn pause(&self, pace: &Mutex<Pace>, what: Slowed) -> Pause {

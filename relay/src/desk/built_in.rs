@@ -108,6 +108,8 @@ impl admission::Desk for BuiltIn {
             role: Role::Customer,
             permitted: Rights::NONE,
             shows_past: false,
+            ends: None,
+            token: String::new(),
         };
         Ok(Admission { session: redeemed.session, who, sender: None })
     }

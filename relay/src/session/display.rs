@@ -7,6 +7,7 @@ use tandem_protocol::{Rendition, Sender};
 
 use super::feedback::FeedbackPace;
 use super::lag::Balance;
+use crate::limits::Account;
 use crate::metrics::HeldBytes;
 use crate::stream::{Position, Stream};
 
@@ -57,6 +58,7 @@ pub(super) struct Display {
     pub(super) feedback: Both<FeedbackPace>,
     pub(super) balance: Balance,
     pub(super) held: HeldBytes,
+    pub(super) memory: Account,
 }
 
 /// What the publisher was asked for on its present connection, and has not answered.
@@ -116,7 +118,12 @@ impl Display {
         RENDITIONS.map(|rendition| self.streams[rendition].held_bytes()).iter().sum()
     }
 
-    pub(super) fn new(held: HeldBytes) -> Self {
+    /// And what they take of memory.
+    pub(super) fn footprint(&self) -> usize {
+        RENDITIONS.map(|rendition| self.streams[rendition].footprint()).iter().sum()
+    }
+
+    pub(super) fn new(held: HeldBytes, memory: Account) -> Self {
         Self {
             streams: Both::default(),
             asked: Asked::default(),
@@ -124,6 +131,7 @@ impl Display {
             feedback: Both::default(),
             balance: Balance::default(),
             held,
+            memory,
         }
     }
 

@@ -7,6 +7,7 @@ use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Record, Sender, limits};
 
 use super::member::{self, Link};
 use super::{Breach, LaneInstance, Seat, Session, Taken};
+use crate::limits::TIGHT_QUEUE_MAX;
 use crate::metrics::{Dropped, Stalled};
 use crate::outbox::{Pull, Slot, Source};
 
@@ -46,7 +47,7 @@ impl Session {
             }
             online.lanes.insert(lane, member::InLane { key, stale: false });
             if key.kind.is_screen() {
-                self.screen_lane_opened(key);
+                self.screen_lane_opened(key)?;
             }
         }
         Ok(())
@@ -114,6 +115,11 @@ impl Session {
         Ok(Taken::Yes)
     }
 
+    /// How much may wait: less while the tenant is tight.
+    fn queue_max(&self, usual: usize) -> usize {
+        if self.tenant.is_tight() { TIGHT_QUEUE_MAX } else { usual }
+    }
+
     /// The publisher's chat, peer, cursor, audio and bulk records, to all who may have them.
     fn publish(&mut self, publisher: Sender, key: LaneKey, record: &Record, now: Instant) {
         if record.header.flags.contains(Flags::LATEST) && self.latest.len() < 64 {
@@ -134,13 +140,14 @@ impl Session {
                 return true;
             };
             let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
-            waiting == 0 || waiting + len <= BULK_MAX
+            waiting == 0 || waiting + len <= self.queue_max(BULK_MAX)
         })
     }
 
     /// Queues a record for a participant, on the lane of this key, if its rights allow. `arrived`: when it came, if it came just
     /// now.
     pub(super) fn forward(&mut self, to: Sender, key: LaneKey, record: &Record, arrived: Option<Instant>) {
+        let queue_max = self.queue_max(QUEUE_MAX);
         let Some(member) = self.members.get_mut(&to) else { return };
         let allowed = key.kind.right(!member.is_publisher()).is_none_or(|right| member.may(right));
         let Link::Online(online) = &mut member.link else { return };
@@ -148,7 +155,7 @@ impl Session {
             return;
         }
         let slot = online.outbox.find(key).unwrap_or_else(|| online.outbox.open(key, Source::queue()));
-        if online.outbox.queued_bytes(slot) > QUEUE_MAX {
+        if online.outbox.queued_bytes(slot) > queue_max {
             self.metrics.dropped(Dropped::Full, record.bytes.len());
             online.outbox.stalled(Stalled::Queue, "too much is waiting");
             return;
@@ -159,6 +166,7 @@ impl Session {
     /// A subscriber's records, to the publisher; what it says in chat, to everybody.
     fn submit(&mut self, from: Sender, key: LaneKey, record: &Record, now: Instant) -> Taken {
         let len = record.bytes.len();
+        let bulk_max = self.queue_max(BULK_MAX);
         let prompting = self.members.values().any(|member| member.prompt_open);
         let Some(sender) = self.members.get(&from) else { return Taken::Yes };
         let dropped = if key.kind.right(false).is_some_and(|right| !sender.may(right)) {
@@ -176,7 +184,7 @@ impl Session {
         };
         let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
         // A single record may be larger.
-        if waiting > 0 && waiting + len > BULK_MAX {
+        if waiting > 0 && waiting + len > bulk_max {
             return Taken::NoRoom;
         }
         self.forward(to, key, record, Some(now));

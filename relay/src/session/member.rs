@@ -33,6 +33,12 @@ pub struct Who {
     /// A lead: those who join its session later may be shown what was on the screen before they could see it.
     #[serde(default)]
     pub shows_past: bool,
+    /// Until when it may be here, in seconds since 1970; of the customer or the lead: when the session ends.
+    #[serde(default)]
+    pub ends: Option<i64>,
+    /// The token that it was admitted by; empty: a code.
+    #[serde(default)]
+    pub token: String,
 }
 
 mod role_number {

@@ -11,12 +11,10 @@ use super::member::{Member, Online, Watch};
 use super::reader::{Place, Skipped};
 use super::totals::Tally;
 use super::{Breach, Seat, Session};
+use crate::limits::TIGHT_SEGMENT_MAX;
 use crate::metrics::{Dropped, Skip};
 use crate::outbox::{Pull, Slot, Source};
 use crate::stream::{Pushed, PushedKey, Read};
-
-/// Displays that one subscriber may want, and a publisher may have.
-const DISPLAYS_MAX: usize = 16;
 
 impl Session {
     /// What the relay has of the publisher's screens, for its resume.
@@ -32,19 +30,22 @@ impl Session {
     }
 
     /// The publisher opened a screen or key lane.
-    pub(super) fn screen_lane_opened(&mut self, key: LaneKey) {
-        if self.displays.len() >= DISPLAYS_MAX && !self.displays.contains_key(&key.display) {
-            return;
+    pub(super) fn screen_lane_opened(&mut self, key: LaneKey) -> Result<(), Breach> {
+        if self.displays.len() >= self.limits.displays && !self.displays.contains_key(&key.display) {
+            return Err(Breach { close: Close::LIMIT, reason: "too many displays".into() });
         }
         if !is_known(key.rendition) {
-            return;
+            return Ok(());
         }
         let display = self.displays.entry(key.display);
-        let stream = &mut display.or_insert_with(|| Display::new(self.metrics.held())).streams[key.rendition];
+        let stream = &mut display
+            .or_insert_with(|| Display::new(self.metrics.held(), self.tenant.account()))
+            .streams[key.rendition];
         match key.kind {
             LaneKind::Key => stream.key_lane_opened(),
             _ => stream.lane_opened(),
         }
+        Ok(())
     }
 
     /// A record on a screen or key lane.
@@ -68,6 +69,9 @@ impl Session {
         }
         let stream = &mut display.streams[key.rendition];
         if key.kind == LaneKind::Key {
+            if self.tenant.is_tight() && stream.key_bytes_arriving() > TIGHT_SEGMENT_MAX {
+                return Err(Breach { close: Close::OVERLOADED, reason: "no memory for a key".into() });
+            }
             match stream.push_key(record)? {
                 PushedKey::Part => {}
                 PushedKey::Whole => self.key_came(key.display, now),
@@ -153,6 +157,7 @@ impl Session {
     /// Lets go of records that nobody needs.
     fn trim(&mut self, id: DisplayId) {
         let up = self.paths(None);
+        let most = if self.tenant.is_tight() { TIGHT_SEGMENT_MAX } else { limits::HELD_SEGMENT_MAX };
         let Some(display) = self.displays.get_mut(&id) else { return };
         for rendition in RENDITIONS {
             let readers = self.members.values().filter_map(|member| member.online()?.readers.get(&id));
@@ -164,9 +169,10 @@ impl Session {
                 Rendition::LIVE => stream.key_estimate().map_or(u64::MAX, |key| up.worth_holding(key)),
                 _ => 0,
             };
-            stream.trim(needed.unwrap_or(u64::MAX), worth, key_to_come);
+            stream.trim(needed.unwrap_or(u64::MAX), worth, key_to_come, most);
         }
         display.held.set(display.held_bytes());
+        display.memory.set(display.footprint());
     }
 
     fn wake_readers(&self, id: DisplayId, rendition: Rendition) {
@@ -264,7 +270,7 @@ impl Session {
         let id = u16::try_from(visible.display).map(DisplayId);
         let id = id.map_err(|_| Breach::protocol("no such display"))?;
         let Some(online) = self.online(seat) else { return Ok(()) };
-        if online.watching.len() >= DISPLAYS_MAX && !online.watching.contains_key(&id) {
+        if online.watching.len() >= limits::DISPLAYS_MAX && !online.watching.contains_key(&id) {
             return Err(Breach { close: Close::LIMIT, reason: "too many displays".into() });
         }
         let watch = Watch { visible: visible.visible, focused: visible.focused };
@@ -360,4 +366,4 @@ pub(super) fn tell_skipped(
     online.outbox.control(control::Message::Skipped(skipped));
 }
 
-const _: () = assert!(3 * DISPLAYS_MAX < limits::LANES_MAX);
+const _: () = assert!(3 * limits::DISPLAYS_MAX < limits::LANES_MAX);

@@ -63,6 +63,8 @@ impl Scene {
             role,
             permitted: rights(),
             shows_past: self.shows_past && role == Role::Lead,
+            ends: None,
+            token: String::new(),
         };
         let told = Arc::new(Told::default());
         let join = Join { epoch: u64::from(sender.0), showing, ..Default::default() };

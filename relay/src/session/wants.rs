@@ -69,7 +69,9 @@ impl Session {
     fn named_displays(&mut self) -> Vec<DisplayId> {
         let read = self.members.values().filter_map(Member::online).flat_map(|online| online.readers.keys());
         for &id in read.collect::<std::collections::BTreeSet<_>>() {
-            self.displays.entry(id).or_insert_with(|| Display::new(self.metrics.held()));
+            self.displays
+                .entry(id)
+                .or_insert_with(|| Display::new(self.metrics.held(), self.tenant.account()));
         }
         self.displays.keys().copied().collect()
     }

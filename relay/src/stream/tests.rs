@@ -1,6 +1,7 @@
 //! The stream on its own: numbers, ways in, crossings, bounds.
 
 use super::*;
+use tandem_protocol::limits;
 use tandem_protocol::{DisplayId, LaneKind, Rendition, ScreenHeader, Sender};
 
 /// A clock, records, and the stream they go to.
@@ -97,7 +98,7 @@ fn a_joiner_gets_the_held_segment_and_those_in_step_cross_into_the_next() {
     let entry = scene.stream.entry(0).unwrap();
     assert_eq!(entry.key.len(), 1);
     assert_eq!(scene.drain(&mut { entry.position }).0[0], 2);
-    scene.stream.trim(first.ordinal(), u64::MAX, false);
+    scene.stream.trim(first.ordinal(), u64::MAX, false, limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.stream.first(), 2, "the segment before it is let go");
     assert!(scene.stream.entry(3).is_none(), "there is no later way in");
 }
@@ -190,12 +191,12 @@ fn beyond_the_bound_the_oldest_go_and_a_straggler_is_lost() {
     for seq in 1..40 {
         let update = record(1, live(0, seq), ScreenKind::Update, 1 << 19, false);
         scene.stream.push(&update, scene.now).unwrap();
-        scene.stream.trim(slow.ordinal(), u64::MAX, false);
+        scene.stream.trim(slow.ordinal(), u64::MAX, false, limits::HELD_SEGMENT_MAX);
     }
     assert!(scene.stream.held_bytes() <= limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.stream.read(&mut slow), Read::Lost);
     assert!(scene.stream.entry(0).is_none(), "a cut segment cannot be entered");
-    scene.stream.trim(u64::MAX, u64::MAX, false);
+    scene.stream.trim(u64::MAX, u64::MAX, false, limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.stream.held_bytes(), 0, "so nobody would use it");
 }
 
@@ -207,12 +208,12 @@ fn a_segment_that_costs_more_than_a_key_is_not_held_for_joiners() {
         scene.push(live(0, seq), ScreenKind::Update).unwrap();
     }
     let bytes = scene.stream.held_bytes() as u64;
-    scene.stream.trim(u64::MAX, bytes, false);
+    scene.stream.trim(u64::MAX, bytes, false, limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.stream.first(), 0);
-    scene.stream.trim(4, bytes - 1, false);
+    scene.stream.trim(4, bytes - 1, false, limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.stream.first(), 4, "but for who reads it");
     scene.push(live(1, 10), from(live(0, 9))).unwrap();
-    scene.stream.trim(u64::MAX, 0, true);
+    scene.stream.trim(u64::MAX, 0, true, limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.stream.first(), 10, "its key may be on the way");
 }
 
@@ -227,7 +228,7 @@ fn a_returning_subscriber_goes_on_after_what_it_shows() {
     assert!(scene.stream.after(1, live(0, 3)).is_none(), "a number that was left out");
     assert!(scene.stream.after(1, live(1, 6)).is_none(), "one that has not come");
     assert_eq!(scene.drain(&mut scene.stream.after(1, live(1, 5)).unwrap()), (vec![], false));
-    scene.stream.trim(2, 0, false);
+    scene.stream.trim(2, 0, false, limits::HELD_SEGMENT_MAX);
     assert!(scene.stream.after(1, live(0, 0)).is_none(), "what follows is gone");
 }
 
@@ -263,6 +264,6 @@ fn a_key_whose_start_was_let_go_is_of_no_use() {
     scene.push(live(0, 0), BLACK).unwrap();
     scene.push(live(1, 1), from(live(0, 0))).unwrap();
     scene.push(live(1, 2), ScreenKind::Update).unwrap();
-    scene.stream.trim(u64::MAX, 0, false);
+    scene.stream.trim(u64::MAX, 0, false, limits::HELD_SEGMENT_MAX);
     assert_eq!(scene.key(live(1, 0)), PushedKey::Useless);
 }

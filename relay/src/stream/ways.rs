@@ -2,7 +2,7 @@
 
 use tandem_protocol::{Flags, Point, Record, limits};
 
-use super::{Entry, Key, Position, PushedKey, Start, Stream, StreamError};
+use super::{BOOKKEEPING, Entry, Key, Position, PushedKey, Start, Stream, StreamError, owned};
 
 impl Stream {
     /// Takes a part of a key. The key of a segment whose start is still to come is kept for it.
@@ -15,10 +15,10 @@ impl Stream {
         let begun = self.arriving.take_if(|key| (key.epoch, key.segment) == (epoch, segment));
         let mut key = begun.unwrap_or_else(|| Key { epoch, segment, parts: Vec::new(), bytes: 0 });
         key.bytes += record.bytes.len();
-        if key.bytes > limits::ASSEMBLED_MAX {
+        if key.bytes + key.parts.len() * BOOKKEEPING > limits::ASSEMBLED_MAX {
             return Err(StreamError::KeySize);
         }
-        key.parts.push(record.bytes.clone());
+        key.parts.push(owned(&record.bytes));
         if record.header.flags.contains(Flags::MORE) {
             self.arriving = Some(key);
             return Ok(PushedKey::Part);
@@ -40,6 +40,10 @@ impl Stream {
         let of = |start: &Start| start.segment == key.segment;
         let at = self.starts.iter().rposition(of).filter(|_| self.epoch == Some(key.epoch));
         let Some(at) = at else { return Some(key) };
+        if self.starts.iter().skip(at + 1).any(|newer| newer.key.is_some()) {
+            // Nobody enters by this one any more.
+            return None;
+        }
         self.key_bytes = Some(key.bytes);
         // Who enters does so by the newest.
         for older in self.starts.iter_mut().take(at) {
@@ -88,6 +92,11 @@ impl Stream {
     /// Whether a key has begun to come, or its start is still to.
     pub fn key_is_arriving(&self) -> bool {
         self.arriving.is_some() || self.early.is_some()
+    }
+
+    /// Bytes that have come of a key that is not whole.
+    pub fn key_bytes_arriving(&self) -> usize {
+        self.arriving.as_ref().map_or(0, |key| key.bytes)
     }
 
     /// About how large a key is: as the last one, else as the first picture was.

@@ -52,9 +52,22 @@ impl Relay {
         Self::start_logging(&["--log", "warn"], Stdio::inherit(), arguments).await
     }
 
+    /// Starts one after these words in a shell, which set limits.
+    pub async fn start_in(shell: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("{shell}\nexec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_tandem-relay")]);
+        Self::run(command, &["--log", "warn"], Stdio::inherit(), arguments).await
+    }
+
     /// Starts one whose log goes elsewhere.
     pub async fn start_logging(log: &[&str], stderr: Stdio, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tandem-relay"))
+        let command = Command::new(env!("CARGO_BIN_EXE_tandem-relay"));
+        Self::run(command, log, stderr, arguments).await
+    }
+
+    async fn run(mut command: Command, log: &[&str], stderr: Stdio, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(["serve", "--dev", "--json"])
             .args(log)
             .stderr(stderr)
@@ -266,6 +279,14 @@ impl Socket {
     /// Sends a message as it is; a connection that is closed already takes nothing.
     pub async fn raw(&mut self, message: Message) {
         let _ = self.stream.send(message).await;
+    }
+
+    /// Sends a control message, if the connection still takes it.
+    pub async fn try_say(&mut self, message: control::Message) -> Result<(), Box<dyn std::error::Error>> {
+        let mut record = Some(control_record(0, message));
+        let mut bytes = BytesMut::new();
+        while self.outgoing.fragment(limits::FRAGMENT_MAX, |_, _| record.take(), &mut bytes).is_some() {}
+        Ok(self.stream.send(Message::Binary(bytes.freeze())).await?)
     }
 
     /// The next control message, or how the connection was closed.

@@ -43,7 +43,7 @@ impl Desk {
         let name = format!("person {}", self.minted);
         let claims = Claims {
             aud: "tandem".into(),
-            tenant: "acme".into(),
+            tenant: "Tandem".into(),
             sid: session.into(),
             sub: name.clone(),
             name,
@@ -53,6 +53,7 @@ impl Desk {
             past: self.shows_past,
             nbf: now,
             exp: now + 60,
+            end: None,
             jti: format!("token {}", self.minted),
         };
         Join::Token(encode(&TokenHeader::new(Algorithm::EdDSA), &claims, &self.key).unwrap())

@@ -166,6 +166,8 @@ impl Model {
             role,
             permitted: Rights::of(&[Right::View, Right::Control]),
             shows_past: role == Role::Lead && self.shows_past,
+            ends: None,
+            token: String::new(),
         };
         let told = Arc::new(Told::default());
         let seat = self.session.attach(sender, who, join, told.clone(), self.now);
