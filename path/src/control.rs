@@ -265,7 +265,7 @@ impl Control {
             Phase::Look { .. } => self.look > LOOK,
             _ => false,
         };
-        if growing && self.round.samples >= 4 && self.queue_shows() {
+        if growing && self.round.samples >= 4 && self.has_queue() {
             self.look = LOOK;
             // A burst that overran a short buffer delivered little, but has shown the narrowest link.
             if let (Phase::Startup { .. }, Some(narrowest)) = (self.phase, self.delivery.narrowest()) {
@@ -288,8 +288,9 @@ impl Control {
         self.round = Round { began: Some(now), ends: self.delivery.delivered(), ..Round::default() };
     }
 
-    /// Whether all of the last few acknowledgements came late, by more than what is sent at once explains.
-    fn queue_shows(&self) -> bool {
+    /// Whether something waits on the path now: all of the last few acknowledgements came late, by more than what is sent at once
+    /// explains.
+    pub fn has_queue(&self) -> bool {
         let round_trip = self.rtt_min().unwrap_or_default();
         let explained = match self.phase {
             Phase::Startup { .. } => AHEAD.max(round_trip / 8).min(Duration::from_millis(15)),

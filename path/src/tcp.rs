@@ -24,8 +24,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Share of packets sent again that means random loss, and the least of them.
 const LOSSY: f64 = 0.002;
 const LOSSY_PACKETS: u32 = 3;
-/// How often the path of a socket that loses packets is looked at from the start.
-const START_EVERY: Duration = Duration::from_secs(2);
+/// How long nothing is lost on a path that has become a good one.
+const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Shortest and longest wait before a full socket is looked at again.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(8);
@@ -71,9 +71,16 @@ pub struct Bound {
     looked: Option<Instant>,
     state: State,
     known: bool,
-    lossy: bool,
-    /// When the path of a lossy socket was last looked at from the start.
-    started: Option<Instant>,
+    losses: Losses,
+}
+
+/// Whether packets are lost for no good reason.
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    /// They are: when the last one was.
+    random: Option<Instant>,
+    /// Segments sent again, and all that were sent, before those that are judged.
+    before: (u32, u32),
 }
 
 /// What a socket says of itself.
@@ -94,6 +101,8 @@ struct Sample {
     segments: u32,
     /// How long ago an acknowledgement came, in ticks of the kernel's.
     heard: Duration,
+    /// The kernel's shortest round trip; zero: unknown.
+    round_trip_min: Duration,
 }
 
 impl Bound {
@@ -111,8 +120,7 @@ impl Bound {
             looked: None,
             state: State::default(),
             known: false,
-            lossy: false,
-            started: None,
+            losses: Losses::default(),
         }
     }
 
@@ -120,27 +128,21 @@ impl Bound {
     pub fn look(&mut self, socket: &SockRef<'_>, now: Instant) -> State {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Ok(sample) = linux::sample(socket) {
-            self.take(sample, now);
-            if self.changes_to_bbr(sample) {
-                // Not everybody may.
-                if socket.set_tcp_congestion(b"bbr").is_ok() {
-                    self.start_again(now);
-                }
-            }
-            if self.started.is_some_and(|started| now >= started + START_EVERY) {
-                self.start_again(now);
+            let lost = self.take(sample, now);
+            let queue = self.control.has_queue();
+            // Not everybody may change it.
+            if self.congestion == Congestion::Delay
+                && let Some(lossy) = self.losses.judge(sample, lost, queue, now)
+                && socket.set_tcp_congestion(if lossy { b"bbr" } else { b"cubic" }).is_ok()
+                && lossy
+            {
+                self.control.start_again();
             }
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = socket;
         self.bucket.fill(self.state.pace, now);
         self.state
-    }
-
-    /// Looks for more from the start: small looks show nothing where every tenth round trip waits for a lost packet.
-    fn start_again(&mut self, now: Instant) {
-        self.started = Some(now);
-        self.control.start_again();
     }
 
     /// Whether more than what is urgent may be written.
@@ -178,14 +180,15 @@ impl Bound {
         self.state
     }
 
-    fn take(&mut self, sample: Sample, now: Instant) {
+    /// Takes a look in, and tells how many segments were sent again since the last one.
+    fn take(&mut self, sample: Sample, now: Instant) -> u32 {
         let accepted = sample.acknowledged + sample.held;
         // Segments are as long as what was written at once: the kernel counts them, not their bytes.
         let segment = sample.held.saturating_sub(sample.unsent) / u64::from(sample.under_way.max(1));
-        let delivered = sample.acknowledged + u64::from(sample.beyond) * segment;
+        let beyond = sample.acknowledged + u64::from(sample.beyond) * segment;
         if !self.known {
             // Handshakes came before us.
-            (self.accepted, self.delivered) = (accepted, delivered);
+            (self.accepted, self.delivered) = (accepted, sample.acknowledged);
             self.retransmitted = sample.retransmitted;
             self.known = true;
         }
@@ -193,6 +196,7 @@ impl Bound {
         let heard = now.checked_sub(sample.heard).unwrap_or(now).max(self.looked.unwrap_or(now));
         let heard = if self.looked.is_some_and(|looked| now < looked + LOOK_MAX) { now } else { heard };
         self.looked = Some(now);
+        let delivered = sample.acknowledged.max(beyond.min(self.arrived_by(heard, sample.round_trip_min)));
         self.forgive_black_out(delivered, now);
         self.delivered(delivered.clamp(self.delivered, self.accepted), heard);
         if accepted > self.accepted {
@@ -204,12 +208,22 @@ impl Bound {
         if again > 0 {
             self.retransmitted = sample.retransmitted;
         }
-        if again > 0 && self.delivered >= self.forgiven {
+        let counts = again > 0 && self.delivered >= self.forgiven;
+        if counts {
             self.control.lost(u64::from(again) * segment.min(SEGMENT.into()), false, now);
         }
         let held = self.accepted - self.delivered;
         let unsent = sample.unsent.min(held);
         self.state = State { unsent, in_flight: held - unsent, ..self.control.state() };
+        if counts { again } else { 0 }
+    }
+
+    /// What can have been delivered and heard of by then. How many bytes beyond a gap have arrived is reckoned, and to take some for
+    /// delivered before they can have been would make a round trip that there is not, and a queue of all that come after.
+    fn arrived_by(&self, heard: Instant, round_trip_min: Duration) -> u64 {
+        let sent_by = |at: Option<Instant>| at.is_none_or(|at| at + round_trip_min <= heard);
+        let sent = self.log.partition_point(|&(_, at)| sent_by(at));
+        sent.checked_sub(1).map_or(self.delivered, |newest| self.log[newest].0)
     }
 
     /// When something is delivered again after a black-out: what was lost in it says nothing of the path.
@@ -242,14 +256,28 @@ impl Bound {
         self.delivered = delivered;
         self.control.acknowledged(self.accepted - delivered, now);
     }
+}
 
-    /// Whether so much is lost without a queue that a congestion control that looks at losses would stand in the way.
-    fn changes_to_bbr(&mut self, sample: Sample) -> bool {
-        let lossy = sample.retransmitted >= LOSSY_PACKETS
-            && f64::from(sample.retransmitted) > LOSSY * f64::from(sample.segments);
-        let changes = lossy && !self.lossy && self.congestion == Congestion::Delay;
-        self.lossy |= lossy;
-        changes
+impl Losses {
+    /// Whether random loss, which a congestion control that looks at losses would take for congestion, has begun (`true`) or ended.
+    /// So many segments were sent again since the last time. `queue`: something waits on the path.
+    fn judge(&mut self, sample: Sample, lost: u32, queue: bool, now: Instant) -> Option<bool> {
+        if let Some(last) = &mut self.random {
+            if lost > 0 {
+                *last = now;
+            } else if now >= *last + GOOD_FOR {
+                *self = Self { random: None, before: (sample.retransmitted, sample.segments) };
+                return Some(false);
+            }
+            return None;
+        }
+        let again = sample.retransmitted.saturating_sub(self.before.0);
+        let sent = sample.segments.saturating_sub(self.before.1);
+        let often = again >= LOSSY_PACKETS && f64::from(again) > LOSSY * f64::from(sent);
+        // Later ones have arrived, so it was no black-out, and sooner than behind a full buffer.
+        let alone = lost > 0 && lost < LOSSY_PACKETS && sample.beyond > 0 && !queue;
+        self.random = (often || alone).then_some(now);
+        self.random.map(|_| true)
     }
 }
 
@@ -290,7 +318,7 @@ mod linux {
         segments_out: u32,
         _segments_in: u32,
         unsent: u32,
-        _round_trip_min: u32,
+        round_trip_min: u32,
     }
 
     pub(super) fn sample(socket: &SockRef<'_>) -> io::Result<Sample> {
@@ -323,6 +351,10 @@ mod linux {
             retransmitted: info.retransmitted,
             segments: info.segments_out,
             heard: Duration::from_millis(info.heard_ms_ago.into()),
+            round_trip_min: match info.round_trip_min {
+                u32::MAX => Duration::ZERO,
+                us => Duration::from_micros(us.into()),
+            },
         })
     }
 
@@ -405,12 +437,41 @@ mod tests {
     }
 
     #[test]
-    fn random_loss_changes_the_kernels_control_once() {
-        let mut bound = Bound::new(Congestion::Delay);
-        let lossy = Sample { retransmitted: 5, segments: 500, ..Sample::default() };
-        assert!(!bound.changes_to_bbr(Sample { retransmitted: 2, segments: 100, ..Sample::default() }));
-        assert!(bound.changes_to_bbr(lossy));
-        assert!(!bound.changes_to_bbr(lossy));
-        assert!(!Bound::new(Congestion::Cubic).changes_to_bbr(lossy));
+    fn what_arrived_beyond_a_gap_makes_no_round_trip_that_there_is_not() {
+        let mut bound = Bound::new(Congestion::default());
+        let mut now = Instant::now();
+        let path = Duration::from_millis(100);
+        let sample = |acknowledged, held| Sample { round_trip_min: path, ..given(acknowledged, held) };
+        bound.take(sample(0, 0), now);
+        let mut given_bytes = 0;
+        for _ in 0..10 {
+            // A hundred small segments, then after a while ten large ones.
+            bound.take(Sample { under_way: 100, ..sample(given_bytes, 10_000) }, now);
+            let later = now + path * 9 / 10;
+            bound.take(Sample { under_way: 110, ..sample(given_bytes, 24_000) }, later);
+            // All small ones but the first have arrived, which are fewer bytes than as many segments on average.
+            now += path + Duration::from_millis(1);
+            bound.take(Sample { under_way: 110, beyond: 99, ..sample(given_bytes, 24_000) }, now);
+            assert!(bound.state().rtt_min >= path, "{:?}", bound.state().rtt_min);
+            given_bytes += 24_000;
+            now += path;
+            bound.take(sample(given_bytes, 0), now);
+        }
+    }
+
+    #[test]
+    fn random_loss_is_told_from_congestion_and_ends() {
+        let now = Instant::now();
+        let mut losses = Losses::default();
+        let one = Sample { retransmitted: 1, segments: 100, beyond: 4, ..Sample::default() };
+        assert_eq!(losses.judge(one, 1, true, now), None, "a queue says that it was congestion");
+        assert_eq!(losses.judge(Sample { beyond: 0, ..one }, 1, false, now), None, "a black-out");
+        assert_eq!(losses.judge(one, 1, false, now), Some(true));
+        assert_eq!(losses.judge(one, 1, false, now + GOOD_FOR / 2), None);
+        assert_eq!(losses.judge(one, 0, false, now + GOOD_FOR), None);
+        assert_eq!(losses.judge(one, 0, false, now + GOOD_FOR * 2), Some(false));
+        assert_eq!(losses.judge(one, 0, true, now + GOOD_FOR * 2), None);
+        let often = Sample { retransmitted: 5, segments: 500, ..one };
+        assert_eq!(losses.judge(often, 1, true, now + GOOD_FOR * 2), Some(true));
     }
 }
