@@ -32,6 +32,8 @@ const LOOK_MAX: Duration = Duration::from_millis(8);
 /// Bytes of a message that it does not know of: the WebSocket's frame, the TLS record, and the headers of TCP and IP, which the
 /// rate that a socket tells leaves out, about.
 const MESSAGE_OVERHEAD: usize = 60;
+/// Time of the path's rate that may wait in the kernel to be sent.
+const UNSENT: Duration = Duration::from_millis(5);
 /// Largest piece before the path's rate is known.
 const FIRST_PIECE: usize = 4096;
 
@@ -147,9 +149,12 @@ impl Bound {
 
     /// Whether more than what is urgent may be written.
     pub fn is_open(&self) -> bool {
+        let State { window, in_flight, unsent, rate, pace, .. } = self.state;
+        // Where the kernel's own window is what holds us back, nothing is gained by what waits for it, and its wait would count as the
+        // path's.
+        let unsent_max = (rate * UNSENT.as_secs_f64()).max(2.0 * f64::from(SEGMENT));
         !self.known
-            || (self.bucket.is_open(self.state.pace)
-                && self.state.in_flight + self.state.unsent < self.state.window)
+            || (self.bucket.is_open(pace) && in_flight + unsent < window && (unsent as f64) < unsent_max)
     }
 
     /// When to look again, if it is not open.
