@@ -53,6 +53,8 @@ pub struct Control {
     delivery: Delivery,
     round: Round,
     phase: Phase,
+    /// Start-up has not ended yet, nor anything been lost by it.
+    fresh: bool,
     /// Rounds in a row with a queue that stood.
     standing: u8,
     /// Rounds in a row that took long although next to nothing was under way.
@@ -115,6 +117,7 @@ impl Control {
             delivery: Delivery::new(below.into()),
             round: Round::default(),
             phase: Phase::Startup { best: 0.0, flat: 0 },
+            fresh: true,
             standing: 0,
             long: 0,
             drains: 0,
@@ -184,6 +187,7 @@ impl Control {
             self.delivery.rates.set(rate, now);
             self.delivery.forget_acks();
             self.phase = Phase::Startup { best: rate, flat: 0 };
+            self.fresh = false;
             self.round = Round { began: Some(now), ends: self.delivery.delivered(), ..Round::default() };
         }
     }
@@ -272,7 +276,7 @@ impl Control {
                 let rate = self.rate();
                 self.delivery.rates.set(rate.max((0.9 * narrowest).min(4.0 * rate)), now);
             }
-            self.phase = Phase::Drain { empty: false };
+            (self.phase, self.fresh) = (Phase::Drain { empty: false }, false);
             self.next_round(now);
         } else if over || late {
             self.end_of_round(elapsed, now);
@@ -340,6 +344,7 @@ impl Control {
             Phase::Startup { best, flat } => {
                 let rate = self.rate();
                 let flat = if rate >= 1.2 * best { 0 } else { flat + u8::from(full) };
+                self.fresh &= flat < 3;
                 self.phase =
                     if flat >= 3 { Phase::Cruise } else { Phase::Startup { best: best.max(rate), flat } };
             }
@@ -387,7 +392,7 @@ impl Control {
         self.standing = 0;
         self.look = LOOK;
         self.delivery.rates.set(rate.min(self.rate()), now);
-        self.phase = Phase::Drain { empty: false };
+        (self.phase, self.fresh) = (Phase::Drain { empty: false }, false);
     }
 
     /// Whether so much waits that one round is enough to believe it.

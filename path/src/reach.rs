@@ -13,7 +13,7 @@ use crate::windowed::Max;
 
 /// Time of the rate that may be under way beyond two round trips.
 pub const SLACK: Duration = Duration::from_millis(100);
-/// Bytes that may be under way before anything is known, and always.
+/// Bytes that may be under way until so many have been, and always.
 const INITIAL: u64 = 32 << 10;
 const FLOOR: u64 = 4 << 10;
 /// How long a rate is believed, while newer ones come.
@@ -37,6 +37,8 @@ pub struct Reach {
     arrived: u64,
     log: VecDeque<Sending>,
     rates: Max,
+    /// As much as was allowed has been asked of the way, so that its rate is known rather than ours.
+    tried: bool,
     shortest: Option<Shortest>,
     latest: Option<Duration>,
 }
@@ -98,6 +100,7 @@ impl Reach {
         self.latest = Some(took);
         self.shorter(took, sending.at, now);
         let rate = (total - sending.arrived) as f64 / took.as_secs_f64();
+        self.tried |= sending.full;
         if sending.full || rate > self.rates.get() {
             self.rates.add(rate, now, RATE_LIFE);
         }
@@ -141,7 +144,7 @@ impl Reach {
             Some(_) => shortest.time.mul_f64(MEASURED_AT),
             None => 2 * shortest.time + SLACK,
         };
-        ((rate * time.as_secs_f64()) as u64).max(FLOOR)
+        ((rate * time.as_secs_f64()) as u64).max(if self.tried { FLOOR } else { INITIAL })
     }
 
     /// Bytes a second that have arrived; 0: unknown.

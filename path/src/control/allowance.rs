@@ -9,8 +9,11 @@ use crate::bucket;
 const CRUISE: f64 = 0.96;
 /// Most of the rate that is given up for what waits.
 const GIVE_WAY_MAX: f64 = 0.15;
-/// Packets in the first window.
+/// Packets in the first window (RFC 6928), and where round trips are long: so many that what is asked for is a rate that nearly every
+/// path has, bytes a second.
 const INITIAL_PACKETS: f64 = 10.0;
+const INITIAL_PACKETS_MAX: f64 = 32.0;
+const INITIAL_RATE: f64 = 2e6 / 8.0;
 /// Packets that the window always has room for.
 pub(super) const PACKETS_MIN: f64 = 2.0;
 
@@ -30,7 +33,7 @@ impl Control {
             Phase::Startup { .. } => {
                 let narrowest = self.delivery.narrowest().unwrap_or(f64::INFINITY);
                 let most = narrowest * (round_trip + AHEAD + LOOK).as_secs_f64() + 2.0 * least;
-                (self.growth() * held).min(most).max(held)
+                (self.growth() * held).min(most).max(held).max(self.initial(round_trip))
             }
             Phase::Drain { .. } => 0.75 * of(round_trip),
             Phase::Cruise => held,
@@ -43,7 +46,7 @@ impl Control {
     /// as the window allows.
     pub fn pace(&self) -> Option<f64> {
         let rate = Some(self.rate()).filter(|&rate| rate > 0.0)?;
-        self.rtt_min()?;
+        let round_trip = self.rtt_min()?;
         let gain = match self.phase {
             Phase::Startup { .. } => self.growth() + 0.4,
             Phase::Drain { empty: false } => 0.5,
@@ -52,8 +55,17 @@ impl Control {
             Phase::Look { seen: false, .. } => 1.0 + self.look_share().min(1.0),
             Phase::Look { seen: true, .. } => 1.0,
         };
-        let payload = (bucket::piece(gain * rate) as f64).min(self.packet);
-        Some(gain * rate * payload / (payload + self.overhead))
+        // The first window leaves within a part of a round trip.
+        let first = self.initial(round_trip) / (0.8 * round_trip.as_secs_f64()).max(1e-3);
+        let pace = (gain * rate).max(first);
+        let payload = (bucket::piece(pace) as f64).min(self.packet);
+        Some(pace * payload / (payload + self.overhead))
+    }
+
+    /// The first window, while nothing has shown the path's rate: until then what was asked for was little, and not all it has.
+    fn initial(&self, round_trip: Duration) -> f64 {
+        let packets = INITIAL_RATE * round_trip.as_secs_f64() / self.packet;
+        if self.fresh { packets.clamp(INITIAL_PACKETS, INITIAL_PACKETS_MAX) * self.packet } else { 0.0 }
     }
 
     /// A packet that carries one piece at this rate.
