@@ -277,8 +277,9 @@ impl Pacer {
     /// Bytes that may have been sent here and not have left the relay.
     fn window(&self) -> f64 {
         let Some(lag) = self.lag.filter(|_| self.rate > 0.0) else { return self.boost * INITIAL as f64 };
-        // What waits for a lost packet on the way there comes late, and then all at once.
-        let needed = self.rate * (lag + 2 * self.varies + self.every + STANDING).as_secs_f64();
+        // What waits for a lost packet on the way there comes late, and then all at once. So many times the variation as in a
+        // transport's time-out (RFC 6298).
+        let needed = self.rate * (lag + 4 * self.varies + self.every + STANDING).as_secs_f64();
         (self.boost * needed).max(FLOOR)
     }
 

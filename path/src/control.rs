@@ -269,6 +269,7 @@ impl Control {
             Phase::Look { .. } => self.look > LOOK,
             _ => false,
         };
+        let looks = self.phase == Phase::Cruise && self.may_look(now);
         if growing && self.round.samples >= 4 && self.has_queue() {
             self.look = LOOK;
             // A burst that overran a short buffer delivered little, but has shown the narrowest link.
@@ -281,7 +282,9 @@ impl Control {
         } else if over || late {
             self.end_of_round(elapsed, now);
             self.next_round(now);
-        } else if self.phase == Phase::Cruise && self.may_look(now) {
+        }
+        // At a low rate every acknowledgement ends a round.
+        if looks && self.phase == Phase::Cruise {
             self.looked_at = Some(now);
             self.phase = Phase::Look { seen: false, before: self.rate() };
             self.next_round(now);
@@ -350,7 +353,8 @@ impl Control {
             }
             Phase::Drain { empty: true } if stands && delivery < 0.65 * self.rate() && self.drains < 2 => {
                 self.drains += 1;
-                self.slow_down(delivery, now);
+                // Over a few packets a rate is a guess.
+                self.slow_down(delivery.max(0.5 * self.rate()), now);
             }
             Phase::Drain { empty: true } => self.drained(quickest, now),
             Phase::Drain { empty: false } => {}

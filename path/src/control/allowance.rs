@@ -13,7 +13,7 @@ const GIVE_WAY_MAX: f64 = 0.15;
 /// path has, bytes a second.
 const INITIAL_PACKETS: f64 = 10.0;
 const INITIAL_PACKETS_MAX: f64 = 32.0;
-const INITIAL_RATE: f64 = 2e6 / 8.0;
+const INITIAL_RATE: f64 = 1e6 / 8.0;
 /// Packets that the window always has room for.
 pub(super) const PACKETS_MIN: f64 = 2.0;
 
