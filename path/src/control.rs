@@ -69,6 +69,9 @@ pub struct Control {
     /// How often start-up has ended by losses, and whether it goes on after the drain that follows.
     early_losses: u8,
     starts_again: bool,
+    /// Up to this rate start-up asks for less at once: it asked for three times what it knew, so if that was too much, the path
+    /// carries less than this.
+    careful_below: f64,
     /// Since when nothing was acknowledged, while something is under way.
     silent_since: Option<Instant>,
     /// When the path was back after a black-out. What was sent before says nothing of it.
@@ -124,6 +127,7 @@ impl Control {
             rate_before: 0.0,
             early_losses: 0,
             starts_again: false,
+            careful_below: 0.0,
             look: LOOK,
             looked_at: None,
             silent_since: None,
@@ -187,7 +191,7 @@ impl Control {
             self.delivery.rates.set(rate, now);
             self.delivery.forget_acks();
             self.phase = Phase::Startup { best: rate, flat: 0 };
-            self.fresh = false;
+            (self.fresh, self.careful_below) = (false, 0.0);
             self.round = Round { began: Some(now), ends: self.delivery.delivered(), ..Round::default() };
         }
     }
@@ -414,10 +418,11 @@ impl Control {
     fn drained(&mut self, quickest: Option<Duration>, now: Instant) {
         (self.standing, self.drains) = (0, 0);
         self.looked_at = Some(now);
-        self.phase = match std::mem::take(&mut self.starts_again) {
-            true => Phase::Startup { best: self.rate(), flat: 0 },
-            false => Phase::Cruise,
-        };
+        self.phase = Phase::Cruise;
+        if std::mem::take(&mut self.starts_again) {
+            self.careful_below = 2.5 * self.rate();
+            self.phase = Phase::Startup { best: self.rate(), flat: 0 };
+        }
         let Some(quickest) = quickest else { return };
         let packets = Duration::from_secs_f64(3.0 * self.packet / self.rate_before.max(self.packet));
         let ours = 2 * AHEAD + LOOK + packets + self.rtt_min().unwrap_or_default() / 16;

@@ -84,10 +84,14 @@ impl Control {
     }
 
     /// By how much a round of start-up asks for more: what is sent now is heard of two rounds later, so doubling takes more than
-    /// twice; and more still where a train has shown that there is room.
+    /// twice; and more still where a train has shown that there is room. Near where that has overrun a buffer, less.
     fn growth(&self) -> f64 {
         let room = self.delivery.narrowest().is_some_and(|narrowest| narrowest > 5.0 * self.rate());
-        if room { 4.0 } else { 2.6 }
+        match room {
+            true => 4.0,
+            false if self.rate() < self.careful_below => 1.5,
+            false => 2.6,
+        }
     }
 
     /// The part of the rate that a look asks for beyond it.
