@@ -7,8 +7,8 @@ use crate::lane::{LaneKind, Priority};
 
 /// Bytes of others that one byte of bulk waits for, at most: a tenth is bulk's.
 const BULK_WAITS: u64 = 9;
-/// Bytes of others that one byte of a key waits for, at most: a quarter is theirs.
-const KEY_WAITS: u64 = 3;
+/// Bytes of others that one byte of a key waits for, at most: a tenth is theirs.
+const KEY_WAITS: u64 = 9;
 
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ mod tests {
         };
         assert_eq!(send(lanes(true, false, false), 1000), [1000, 0, 0]);
         let [_, key, bulk] = send(lanes(true, true, true), 1000);
-        assert!((235..=260).contains(&key) && (95..=105).contains(&bulk), "{key} {bulk}");
+        assert!((90..=105).contains(&key) && (95..=105).contains(&bulk), "{key} {bulk}");
         let [_, key, bulk] = send(lanes(false, true, true), 1000);
         assert!(key >= 890 && bulk >= 95, "{key} {bulk}");
         assert_eq!(send(lanes(false, false, true), 10), [0, 0, 10]);
