@@ -247,7 +247,6 @@ fn the_numbers_in_its_sentences_are_the_code() {
         format!("*but not what is older than {}*", s(limits::INPUT_AGE_MAX)),
         format!("at most {} a second, at least {} while", limits::FEEDBACK_MAX, limits::FEEDBACK_MIN),
         format!("acknowledges anything for {} is closed with `stalled`", s(limits::STALLED_TIME)),
-        format!("after {} min `OFFLINE`", limits::GRACE.as_secs() / 60),
         format!(
             "({} while active, {} while waiting)",
             s(limits::HEARTBEAT_ACTIVE),

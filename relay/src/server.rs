@@ -161,7 +161,7 @@ impl Server {
         &self.certificates
     }
 
-    /// Serves until it is out of service: `stop` begins that, or a request on the private listener ([`drain`](crate::drain)).
+    /// Serves until it is out of service: `stop` begins that, or a request on the private listener ([`drain`]).
     pub async fn run(self, stop: CancellationToken) {
         // Everything is open until nobody needs it any more.
         let halt = CancellationToken::new();
