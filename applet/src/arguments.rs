@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Every pixel exact at any time: what moves is not sent as video.
     #[arg(long)]
     pub no_video: bool,
+    /// Which colours to send: fewer make very slow lines usable.
+    #[arg(long, value_enum, default_value = "all")]
+    pub colours: Colours,
     /// How much memory a screen that is watched may take.
     #[arg(long, value_enum, default_value = "auto")]
     pub memory: Memory,
@@ -66,6 +69,27 @@ pub(crate) struct Arguments {
     /// What to log on stderr: a level, or per module (tracing's filter).
     #[arg(long, env = "TANDEM_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// Which colours are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colours {
+    /// As they are.
+    All,
+    /// 256.
+    Eight,
+    /// Sixteen greys.
+    Grey,
+}
+
+impl From<Colours> for tandem_codec::Colours {
+    fn from(colours: Colours) -> Self {
+        match colours {
+            Colours::All => Self::All,
+            Colours::Eight => Self::Eight,
+            Colours::Grey => Self::Grey,
+        }
+    }
 }
 
 /// How much memory a watched screen may take, here and at whoever watches.

@@ -14,6 +14,7 @@ use tandem_applet::session::{self, Outcome, Settings};
 use tandem_applet::state::{Saved, Store};
 use tandem_capture::Halves;
 use tandem_client::{Join, Target};
+use tandem_codec::{EncoderOptions, Size};
 use tandem_protocol::Close;
 use tandem_protocol::message::Rights;
 use tokio::signal::unix::{SignalKind, signal};
@@ -127,7 +128,12 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
         // There is no desktop to show a window on.
         headless: arguments.headless || arguments.source == Source::Pattern,
         video: !arguments.no_video,
-        low_memory_up_to: arguments.memory.low_up_to(),
+        look: EncoderOptions {
+            colours: arguments.colours.into(),
+            low_memory_up_to: arguments.memory.low_up_to(),
+            video: true,
+            ..EncoderOptions::new(Size::default())
+        },
         display: arguments.display.clone(),
     })
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use tandem_capture::{CaptureError, Event, Layout, Rotation, ScreenSource, Waker};
 use tandem_client::{Handle, Outgoing};
+use tandem_codec::EncoderOptions;
 use tandem_protocol::message::{self, Want, types};
 use tandem_protocol::{DisplayId, LaneKey, LaneKind};
 
@@ -50,19 +51,19 @@ pub struct Screens {
 }
 
 impl Screens {
-    /// Starts the thread; `told` is called on it. Displays of at most `low_memory_up_to` pixels are sent with little memory.
+    /// Starts the thread; `told` is called on it. Every display is encoded with these options, `look`, at its own size.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(
         source: Box<dyn ScreenSource>,
         handle: Handle,
-        low_memory_up_to: usize,
+        look: EncoderOptions,
         mut told: impl FnMut(Told) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (orders, given) = std::sync::mpsc::channel();
         let waker = source.waker();
-        let mut looking = Looking::new(source, handle, low_memory_up_to);
+        let mut looking = Looking::new(source, handle, look);
         let thread = std::thread::Builder::new().name("screen".into()).spawn(move || {
             if let Err(error) = looking.run(&given, &mut told) {
                 told(Told::Failed(error));
@@ -105,12 +106,12 @@ struct Looking {
     jobs: Jobs,
     watching: bool,
     video: bool,
-    low_memory_up_to: usize,
+    look: EncoderOptions,
     pointer: Option<(DisplayId, i32, i32)>,
 }
 
 impl Looking {
-    fn new(source: Box<dyn ScreenSource>, handle: Handle, low_memory_up_to: usize) -> Self {
+    fn new(source: Box<dyn ScreenSource>, handle: Handle, look: EncoderOptions) -> Self {
         let layout = source.layout();
         let jobs = Jobs::new(handle.clone(), source.waker());
         Self {
@@ -121,7 +122,7 @@ impl Looking {
             jobs,
             watching: false,
             video: false,
-            low_memory_up_to,
+            look,
             pointer: None,
         }
     }
@@ -173,8 +174,8 @@ impl Looking {
         let display = u16::try_from(want.display).ok().map(DisplayId);
         let Some(id) = display.filter(|&id| self.layout.display(id).is_some()) else { return };
         let generation = self.layout.generation;
-        let (video, low_memory_up_to) = (self.video, self.low_memory_up_to);
-        let new = || Display::new(id, generation, video, low_memory_up_to);
+        let (video, look) = (self.video, self.look);
+        let new = || Display::new(id, generation, video, look);
         let display = self.displays.entry(id).or_insert_with(new);
         display.want(want, &self.jobs);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use prost::Message;
 use tandem_capture::Halves;
 use tandem_client::{Event, Events, Handle, Join, Options, Outgoing, Target, Transport};
+use tandem_codec::EncoderOptions;
 use tandem_protocol::message::{self, Capabilities, EndReason, Right, Rights, control, types};
 use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -40,8 +41,8 @@ pub struct Settings {
     pub headless: bool,
     /// What moves may go as video.
     pub video: bool,
-    /// Displays of at most so many pixels are sent with little memory.
-    pub low_memory_up_to: usize,
+    /// How screens are encoded. Sizes and layouts are theirs.
+    pub look: EncoderOptions,
     /// The X display of the windows.
     pub display: Option<String>,
 }
@@ -98,9 +99,8 @@ pub async fn run(
     let (handle, events) = tandem_client::start(options);
     let (said, hears) = unbounded_channel();
     let (tell, told) = unbounded_channel();
-    let low_memory_up_to = settings.low_memory_up_to;
-    let screens =
-        Screens::start(source, handle.clone(), low_memory_up_to, move |news| drop(tell.send(news)))?;
+    let look = settings.look;
+    let screens = Screens::start(source, handle.clone(), look, move |news| drop(tell.send(news)))?;
     let windows = match settings.headless {
         true => None,
         false => Some(Windows::start(settings.display, said)?),

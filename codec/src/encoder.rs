@@ -17,8 +17,11 @@ use crate::slice::{self, Order, Trust};
 use crate::stream::History;
 use crate::video::Plane;
 
+mod colours;
 mod options;
 
+pub use self::colours::Colours;
+use self::colours::Reduced;
 pub use self::options::EncoderOptions;
 
 /// What the caller knows about a picture.
@@ -38,7 +41,8 @@ pub struct Hints<'a> {
 pub struct Update {
     /// The body of a start or update record, as it goes on the wire. May be longer than one record may carry.
     pub body: Vec<u8>,
-    /// Whether subscribers that apply it show exactly the picture given (as far as damage was named rightly). Never with video.
+    /// Whether subscribers that apply it show exactly the picture given, in the colours that are sent (as far as damage was named
+    /// rightly). Never with video.
     pub complete: bool,
     /// Set if this is the start of a segment: what it builds on. [`Base::Black`] goes without `from`.
     pub start: Option<Base>,
@@ -57,6 +61,7 @@ pub struct Encoder {
     motion: Motion,
     video: Plane,
     trust: Trust,
+    reduced: Option<Reduced>,
     /// Counts calls of [`Encoder::encode`].
     now: u64,
 }
@@ -100,6 +105,7 @@ impl Encoder {
             motion: Motion::default(),
             video: Plane::new(options.video, options.size),
             trust: Trust::NONE,
+            reduced: Reduced::new(options.colours, options.size),
             now: 0,
             options,
         })
@@ -118,6 +124,7 @@ impl Encoder {
             motion: Motion::default(),
             video: self.video.fork(),
             trust: Trust::NONE,
+            reduced: self.reduced.clone(),
             now: self.now,
         }
     }
@@ -281,6 +288,10 @@ impl Encoder {
         self.now += 1;
         let mut body = Vec::new();
         let start = self.begin(&mut body)?;
+        let picture = match &mut self.reduced {
+            None => picture,
+            Some(reduced) => reduced.take(picture, self.owed.spans()),
+        };
         let Segment::Running(streams) = &mut self.segment else { unreachable!("begin leaves it running") };
         if start.is_some() {
             self.video.restart();
@@ -303,7 +314,7 @@ impl Encoder {
             return Ok(None);
         }
         self.trust = self.trust.carry();
-        let mut writer = Writer::new(streams);
+        let mut writer = Writer::new(streams, self.options.colours == Colours::Grey);
         copies.iter().try_for_each(|&copy| writer.copy(copy))?;
         let video = self.video.write(&mut writer, picture, &mut self.shadow, budget)?;
         let spent = writer.flush()?;

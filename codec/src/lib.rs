@@ -57,7 +57,7 @@ mod wide;
 mod wire;
 
 pub use decoder::{Decoder, DecoderLimits, PixelOrder, VideoPicture};
-pub use encoder::{Encoder, EncoderOptions, Hints, Update};
+pub use encoder::{Colours, Encoder, EncoderOptions, Hints, Update};
 pub use error::{DecodeError, EncodeError, StreamError};
 pub use key::KeyJob;
 pub use lossless::Pixels;

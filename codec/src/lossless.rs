@@ -6,7 +6,7 @@ use crate::edge;
 use crate::error::StreamError;
 use crate::picture::{Copy, PACKED, PIXEL, Picture, PictureRef, Rect, pack_row};
 use crate::stream::{Compressor, History, Settings};
-use crate::wire::{Edge, LENGTH_LEN, Patch, SegmentHeader, Video};
+use crate::wire::{Coarse, Edge, LENGTH_LEN, Patch, SegmentHeader, Video};
 
 /// Level of the median-edge stream: residuals of photographs gain nothing from searching longer.
 const EDGE_LEVEL: i32 = 3;
@@ -88,15 +88,18 @@ impl Streams {
 /// One update on its way through the streams.
 pub(crate) struct Writer<'a> {
     streams: &'a mut Streams,
+    /// Strips are a byte a pixel.
+    grey: bool,
     pixels: Pixels,
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(streams: &'a mut Streams) -> Self {
+    /// With `grey` pictures must have greys only.
+    pub(crate) fn new(streams: &'a mut Streams, grey: bool) -> Self {
         streams.buffers.plain.clear();
         streams.buffers.edge.clear();
         streams.buffers.video.clear();
-        Self { streams, pixels: Pixels::default() }
+        Self { streams, grey, pixels: Pixels::default() }
     }
 
     /// Writes a copy. Copies come before everything else.
@@ -152,6 +155,11 @@ impl<'a> Writer<'a> {
 
     fn strip(&mut self, picture: PictureRef<'_>, rect: Rect) -> Result<(), StreamError> {
         self.pixels.plain += rect.pixels() as u64;
+        if self.grey {
+            return self.plain(Patch::Coarse(Coarse { rect, scale_log: 0, grey: true }), |out, _| {
+                rect.rows().for_each(|y| out.extend(picture.row(y)[rect.span(PIXEL)].iter().step_by(PIXEL)));
+            });
+        }
         self.plain(Patch::Strip(rect), |out, _| {
             rect.rows().for_each(|y| pack_row(&picture.row(y)[rect.span(PIXEL)], out));
         })
@@ -247,7 +255,7 @@ pub(crate) fn write_whole(
     boxes: &[Rect],
     body: &mut Vec<u8>,
 ) -> Result<(), StreamError> {
-    Writer::new(&mut streams).boxes(picture, boxes, &mut Known::All)?;
+    Writer::new(&mut streams, false).boxes(picture, boxes, &mut Known::All)?;
     let Buffers { mut plain, mut edge, .. } = streams.buffers;
     streams.plain.end(&mut plain)?;
     if let Some(stream) = streams.edge {

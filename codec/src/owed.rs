@@ -98,6 +98,16 @@ impl Owed {
         self.cells.iter().flatten().all(|&since| since == 0)
     }
 
+    /// What is owed, and what lies between: a stretch of each band of which anything is.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = Rect> {
+        let bands = (0..).step_by(usize::from(BAND)).zip(self.cells.chunks(self.columns));
+        bands.filter_map(|(y, cells)| {
+            let span = marked_span(cells, self.size)?;
+            let (x, w) = (span.start / PIXEL, span.len() / PIXEL);
+            Some(Rect { x: x as u16, y, w: w as u16, h: BAND.min(self.size.h - y) })
+        })
+    }
+
     /// Compares what is owed and drops what turns out equal. The regions come from the top down, from left to right.
     pub(crate) fn compare(&mut self, picture: PictureRef<'_>, shadow: &Picture) -> Vec<Region> {
         let mut regions = Vec::new();

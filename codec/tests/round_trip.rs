@@ -6,7 +6,7 @@ mod common;
 
 use common::{Content, Publisher, Sent, Subscriber, colours, draw, scroll, size};
 use proptest::prelude::*;
-use tandem_codec::{EncoderOptions, Hints, Picture, Rect};
+use tandem_codec::{Base, Colours, Decoder, DecoderLimits, EncoderOptions, Hints, Picture, PixelOrder, Rect};
 use tandem_protocol::ScreenKind;
 
 #[derive(Clone, Debug)]
@@ -146,6 +146,34 @@ fn a_budget_cuts_updates_and_the_rest_follows_without_being_named_again() {
     assert!(updates >= plain / (64 << 10), "noise doesn't shrink: {updates}");
     assert!(bytes.iter().all(|&len| len < 66 << 10), "{bytes:?}");
     assert!(!publisher.encoder.is_behind());
+}
+
+#[test]
+fn fewer_colours_are_exact_in_themselves_and_cost_less() {
+    let size = size(640, 480);
+    let mut bytes = Vec::new();
+    for colours in [Colours::All, Colours::Eight, Colours::Grey] {
+        let mut picture = Picture::black(size);
+        let mut publisher = Publisher::new(EncoderOptions { colours, ..EncoderOptions::new(size) });
+        let mut decoder = Decoder::new(DecoderLimits::default(), PixelOrder::Rgba);
+        draw(&mut picture, size.rect(), Content::Smooth, 3);
+        draw(&mut picture, Rect { x: 9, y: 100, w: 500, h: 300 }, Content::Blocks, 4);
+        for (budget, content) in [(3000, Content::Noise), (usize::MAX, Content::Blocks)] {
+            draw(&mut picture, Rect { x: 50, y: 60, w: 99, h: 77 }, content, 5);
+            while !publisher.send(picture.borrow(), &Hints::default(), budget) {}
+        }
+        for sent in &publisher.lane {
+            match sent.kind {
+                ScreenKind::Start { .. } => decoder.start(Base::Black, &sent.body).unwrap(),
+                _ => decoder.update(&sent.body).unwrap(),
+            };
+        }
+        let expected = common::colours(picture.bytes()).into_iter().map(|pixel| colours.reduced(pixel));
+        let shown = decoder.picture().chunks(4).map(|pixel| [pixel[2], pixel[1], pixel[0]]);
+        assert!(shown.eq(expected), "{colours:?}");
+        bytes.push(publisher.lane.iter().map(|sent| sent.body.len()).sum::<usize>());
+    }
+    assert!(bytes[0] > bytes[1] && bytes[1] > bytes[2], "{bytes:?}");
 }
 
 /// Bytes that an update may have above its budget: one small piece of noise, and what begins a segment.

@@ -35,14 +35,9 @@ pub(super) struct Display {
 }
 
 impl Display {
-    pub(super) fn new(id: DisplayId, layout_generation: u32, video: bool, low_memory_up_to: usize) -> Self {
+    pub(super) fn new(id: DisplayId, layout_generation: u32, video: bool, look: EncoderOptions) -> Self {
         // Pictures say their size.
-        let options = EncoderOptions {
-            layout_generation,
-            video: true,
-            low_memory_up_to,
-            ..EncoderOptions::new(Size::default())
-        };
+        let options = EncoderOptions { layout_generation, ..look };
         let mut renditions = Renditions::new(options);
         renditions.set_video(video);
         let frames = Default::default();

@@ -1,5 +1,6 @@
 //! What an encoder is made for.
 
+use super::Colours;
 use crate::WINDOW_LOG_MAX;
 use crate::error::EncodeError;
 use crate::picture::Size;
@@ -30,6 +31,8 @@ pub struct EncoderOptions {
     /// Pictures of at most so many pixels are coded as with [`EncoderOptions::low_memory`], whatever the options say: on a small
     /// screen in an old computer, memory is worth more than some bytes.
     pub low_memory_up_to: usize,
+    /// Which colours are sent: fewer make very slow lines usable.
+    pub colours: Colours,
     /// What moves like video may go as H.264, where this build has an encoder of it.
     pub video: bool,
 }
@@ -45,6 +48,7 @@ impl EncoderOptions {
             level: 7,
             low_memory: false,
             low_memory_up_to: 0,
+            colours: Colours::All,
             video: false,
         }
     }

@@ -85,7 +85,7 @@ mod tests {
             edge_window_log: 0,
         };
         let mut streams = Streams::new(&header, 7, History::default()).expect("memory");
-        let mut writer = Writer::new(&mut streams);
+        let mut writer = Writer::new(&mut streams, false);
         writer.boxes(picture.borrow(), &[SIZE.rect()], &mut Known::All).expect("memory");
         writer.flush().expect("memory")
     }
