@@ -118,6 +118,8 @@ struct SessionView {
     created_at: String,
     code_expires_at: String,
     customer_online: bool,
+    /// How often somebody else tried its code: who expects nobody else should wonder.
+    code_failures: u32,
 }
 
 impl SessionView {
@@ -129,6 +131,7 @@ impl SessionView {
             created_at: rfc3339(session.created),
             code_expires_at: rfc3339(session.code_expires),
             customer_online: session.customer_online,
+            code_failures: session.failures,
         }
     }
 }

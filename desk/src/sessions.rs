@@ -50,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) code_expires: SystemTime,
     pub(crate) customer_online: bool,
     used_by: Option<AttemptId>,
+    /// How often somebody else tried the code after it was used or over.
+    pub(crate) failures: u32,
     /// Of before a restart: forgotten then, unless somebody comes back.
     awaited_until: Option<SystemTime>,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Sessions {
 
 /// How long an expired code is remembered, so that its customer is told so.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// After so many failures a code burns.
+const FAILURES_MAX: u32 = 5;
 /// Sessions at most.
 const SESSIONS_MAX: usize = 100_000;
 
@@ -91,6 +95,7 @@ impl Sessions {
             code_expires: now + self.code_life,
             customer_online: false,
             used_by: None,
+            failures: 0,
             awaited_until: None,
         };
         self.by_id.insert(id, session);
@@ -106,13 +111,22 @@ impl Sessions {
     ) -> Result<SessionId, CodeError> {
         let id = *self.by_code.get(&code).ok_or(CodeError::Unknown)?;
         let session = self.by_id.get_mut(&id).ok_or(CodeError::Unknown)?;
-        match session.used_by {
+        let error = match session.used_by {
             Some(by) if by == attempt => return Ok(id),
-            Some(_) => return Err(CodeError::Used),
-            None if now >= session.code_expires => return Err(CodeError::Expired),
-            None => session.used_by = Some(attempt),
+            Some(_) => CodeError::Used,
+            None if now >= session.code_expires => CodeError::Expired,
+            None => {
+                session.used_by = Some(attempt);
+                return Ok(id);
+            }
+        };
+        session.failures += 1;
+        if session.failures >= FAILURES_MAX {
+            // From now on nobody can tell that there ever was such a code.
+            session.code = None;
+            self.by_code.remove(&code);
         }
-        Ok(id)
+        Err(error)
     }
 
     /// A session that this desk did not make, because it is older than the desk's memory, is taken in without a code. Whether
@@ -140,6 +154,7 @@ impl Sessions {
             code_expires: now,
             customer_online,
             used_by: None,
+            failures: 0,
             awaited_until: None,
         });
         session.awaited_until = None;
@@ -212,6 +227,7 @@ impl Sessions {
                 code_expires: saved::time(one.code_expires),
                 customer_online: false,
                 used_by,
+                failures: 0,
                 awaited_until: begun.then_some(awaited_until),
             };
             if let Some(code) = code {
@@ -242,6 +258,21 @@ mod tests {
         assert_eq!(sessions.redeem(late, one, now + LIFE), Err(CodeError::Expired));
         let unknown = (0..).find_map(|n| Code::from_number(n).filter(|c| *c != code && *c != late)).unwrap();
         assert_eq!(sessions.redeem(unknown, one, now), Err(CodeError::Unknown));
+    }
+
+    #[test]
+    fn a_code_that_others_try_is_noticed_and_burns() {
+        let mut sessions = Sessions::new(LIFE);
+        let now = SystemTime::UNIX_EPOCH;
+        let (id, code) = sessions.create(now).unwrap();
+        let customer = AttemptId([0; 16]);
+        assert_eq!(sessions.redeem(code, customer, now), Ok(id));
+        for n in 1..=5u8 {
+            assert_eq!(sessions.redeem(code, AttemptId([n; 16]), now), Err(CodeError::Used));
+            assert_eq!(sessions.by_id[&id].failures, u32::from(n));
+        }
+        assert_eq!(sessions.redeem(code, AttemptId([9; 16]), now), Err(CodeError::Unknown));
+        assert!(sessions.contains(id), "its session goes on");
     }
 
     #[test]
