@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use tandem_capture::pattern;
-use tandem_client::{Fingerprint, Transport};
+use tandem_client::{Fingerprint, Proxy, Transport};
 use tandem_protocol::Code;
 
 const EXITS: &str = "\
@@ -42,6 +42,10 @@ pub(crate) struct Arguments {
     /// Over which binding to reach the relay.
     #[arg(long, default_value = "auto")]
     pub transport: Binding,
+    /// Reach the relay through this HTTP proxy, like http://user:password@proxy.example:3128, over WebSocket. Otherwise
+    /// HTTPS_PROXY, ALL_PROXY and NO_PROXY count, but never for a relay on this computer.
+    #[arg(long)]
+    pub proxy: Option<Proxy>,
     /// No windows: what would be asked is refused.
     #[arg(long)]
     pub headless: bool,
@@ -177,9 +181,13 @@ mod tests {
         assert_eq!(arguments.code.map(|code| code.to_string()).as_deref(), Some("042917"));
         assert_eq!(arguments.pattern().size, (640, 480));
         assert!(parse("x --resume").is_ok());
-        for bad in
-            ["x", "x --relay https://r.example", "x --relay u --code 12345", "x --resume --pattern-size 1x1"]
-        {
+        for bad in [
+            "x",
+            "x --resume --proxy ftp://proxy.example",
+            "x --relay https://r.example",
+            "x --relay u --code 12345",
+            "x --resume --pattern-size 1x1",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -13,14 +13,14 @@ use tandem_applet::policy;
 use tandem_applet::session::{self, Outcome, Settings};
 use tandem_applet::state::{Saved, Store};
 use tandem_capture::Halves;
-use tandem_client::{Join, Target};
+use tandem_client::{Join, Proxies, Target};
 use tandem_codec::{EncoderOptions, Size};
 use tandem_protocol::Close;
 use tandem_protocol::message::Rights;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use arguments::{Arguments, Source};
+use arguments::{Arguments, Binding, Source};
 
 /// The code is not (any more) one of a session.
 const EXIT_CODE: u8 = 3;
@@ -117,6 +117,7 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
     });
     Ok(Settings {
         transport: arguments.transport.into(),
+        proxies: proxies(arguments)?,
         join: match ticket {
             Some(ticket) => Join::Ticket(ticket.into()),
             None => Join::Code(saved.code.parse()?),
@@ -136,6 +137,18 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
         },
         display: arguments.display.clone(),
     })
+}
+
+fn proxies(arguments: &Arguments) -> anyhow::Result<Proxies> {
+    if arguments.transport == Binding::Quic {
+        anyhow::ensure!(arguments.proxy.is_none(), "--transport quic does not go through a proxy");
+        return Ok(Proxies::none());
+    }
+    match &arguments.proxy {
+        Some(proxy) => Ok(Proxies::always(proxy.clone())),
+        None => Proxies::from_environment(|name| std::env::var(name).ok())
+            .map_err(|(name, error)| anyhow::anyhow!("{name}: {error}")),
+    }
 }
 
 fn open_store(arguments: &Arguments) -> Option<Store> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use tandem_capture::Halves;
-use tandem_client::{Event, Events, Handle, Join, Options, Outgoing, Target, Transport};
+use tandem_client::{Event, Events, Handle, Join, Options, Outgoing, Proxies, Target, Transport};
 use tandem_codec::EncoderOptions;
 use tandem_protocol::message::{self, Capabilities, EndReason, Right, Rights, control, types};
 use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
@@ -29,6 +29,8 @@ pub struct Settings {
     pub target: Target,
     /// Over which binding.
     pub transport: Transport,
+    /// Through which proxy.
+    pub proxies: Proxies,
     /// The code, or the ticket of an earlier run.
     pub join: Join,
     /// What is written down for a restart: relay, code and earlier grants; the ticket comes with the connection.
@@ -86,6 +88,7 @@ pub async fn run(
     let agent = concat!("tandem-applet ", env!("CARGO_PKG_VERSION"));
     let options = Options {
         transport: settings.transport,
+        proxies: settings.proxies,
         capabilities: Capabilities {
             codecs: tandem_codec::VERSIONS.map(u32::from).to_vec(),
             ..Capabilities::default()

@@ -5,7 +5,7 @@
 //! watches one reports what it [`applied`](Handle::applied). Whoever sends files waits for [`Handle::ready`] where
 //! [`Handle::send`] says that a lane is full.
 //!
-//! - [`target`], `tls`, `route`: whom to reach, whom to believe; `race`, `link`, `quic`, `websocket`: how;
+//! - [`target`], `tls`, `route`, [`proxy`]: whom to reach, whom to believe, through what; `race`, `link`, `quic`, `websocket`: how;
 //! - `outbox`: what waits, what is kept for a resume, and how lanes share our own end of the path; `acks`: what is acknowledged
 //!   and when; `backoff`;
 //! - [`pacer`]: how much screen the path takes. Pure, like the three before it.
@@ -19,6 +19,7 @@ mod handle;
 mod link;
 mod outbox;
 pub mod pacer;
+pub mod proxy;
 mod quic;
 mod race;
 mod route;
@@ -38,6 +39,7 @@ use tokio::sync::mpsc;
 pub use event::{Connected, Event};
 pub use handle::{Events, Handle};
 pub use outbox::{Outgoing, SendError, Sent};
+pub use proxy::{Proxies, Proxy, ProxyError};
 pub use tandem_path::Congestion;
 pub use target::{Fingerprint, Target, TargetError};
 pub use tls::config as tls_config;
@@ -62,6 +64,8 @@ pub struct Options {
     pub began: Instant,
     /// Program and version, for the operator's log.
     pub agent: String,
+    /// Through which proxy. Where there is one, everything goes through it, over a WebSocket, unless only QUIC is allowed.
+    pub proxies: Proxies,
     /// How a connection finds out what its path takes. Another one than the default is for comparing.
     pub congestion: Congestion,
 }
@@ -77,6 +81,7 @@ impl Options {
             epoch: rand::random(),
             began: Instant::now(),
             agent: agent.into(),
+            proxies: Proxies::none(),
             congestion: Congestion::default(),
         }
     }

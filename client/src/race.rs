@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::link::{Link, Lost};
+use crate::proxy::Proxy;
 use crate::target::Target;
 use crate::{Binding, Options, Transport, quic, websocket};
 
@@ -57,12 +58,14 @@ impl From<Lost> for Failure {
 /// Joins over the binding that answers first.
 pub(crate) async fn join(options: &Options, target: &Target, hello: &Bytes) -> Result<Joined, Failure> {
     let Options { transport, congestion, .. } = *options;
+    let proxy = options.proxies.towards(target).cloned();
     let (gate, _) = watch::channel(Gate::Open);
     let mut runners = JoinSet::new();
     let start = |runners: &mut JoinSet<_>, binding| {
-        runners.spawn(run(binding, target.clone(), congestion, hello.clone(), gate.clone()));
+        let way = Way { target: target.clone(), proxy: proxy.clone(), congestion };
+        runners.spawn(run(binding, way, hello.clone(), gate.clone()));
     };
-    let mut websocket_waits = transport == Transport::Auto && target.is_secure();
+    let mut websocket_waits = transport == Transport::Auto && target.is_secure() && proxy.is_none();
     if websocket_waits || transport == Transport::Quic {
         start(&mut runners, Binding::Quic);
     } else {
@@ -108,18 +111,22 @@ fn worse(one: Option<Failure>, other: Failure) -> Failure {
     one.filter(|one| one.lost.close.is_some()).unwrap_or(other)
 }
 
-async fn run(
-    binding: Binding,
+/// How a relay is reached, whatever the binding.
+struct Way {
     target: Target,
+    proxy: Option<Proxy>,
     congestion: Congestion,
-    hello: Bytes,
-    gate: watch::Sender<Gate>,
-) -> Result<Joined, Failure> {
+}
+
+async fn run(binding: Binding, way: Way, hello: Bytes, gate: watch::Sender<Gate>) -> Result<Joined, Failure> {
     let mut over = gate.subscribe();
+    let Way { target, proxy, congestion } = way;
     let connecting = async {
         Ok::<_, Lost>(match binding {
             Binding::Quic => Link::Quic(Box::new(quic::connect(&target, congestion).await?)),
-            Binding::WebSocket => Link::WebSocket(Box::new(websocket::connect(&target, congestion).await?)),
+            Binding::WebSocket => {
+                Link::WebSocket(Box::new(websocket::connect(&target, proxy.as_ref(), congestion).await?))
+            }
         })
     };
     let mut link = tokio::select! {

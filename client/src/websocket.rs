@@ -32,6 +32,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::link::{Heard, Lost, Source};
 use crate::outbox::Command;
+use crate::proxy::{self, Proxy};
 use crate::target::Target;
 use crate::tls;
 
@@ -68,10 +69,19 @@ impl std::fmt::Debug for WebSocketLink {
     }
 }
 
-/// Connects to one of the target's addresses.
-pub(crate) async fn connect(target: &Target, congestion: Congestion) -> Result<WebSocketLink, Lost> {
-    let addresses = target.addresses().await.map_err(Lost::path)?;
-    let tcp = TcpStream::connect(&addresses[..]).await.map_err(Lost::path)?;
+/// Connects to one of the target's addresses, or through a proxy, which finds them itself.
+pub(crate) async fn connect(
+    target: &Target,
+    proxy: Option<&Proxy>,
+    congestion: Congestion,
+) -> Result<WebSocketLink, Lost> {
+    let tcp = match proxy {
+        Some(proxy) => proxy::connect(proxy, target).await?,
+        None => {
+            let addresses = target.addresses().await.map_err(Lost::path)?;
+            TcpStream::connect(&addresses[..]).await.map_err(Lost::path)?
+        }
+    };
     tcp::prepare(&SockRef::from(&tcp), congestion);
     let asked = SockRef::from(&tcp).try_clone().map_err(Lost::path)?;
     let stream: Box<dyn Bytestream> = if target.is_secure() {

@@ -56,13 +56,15 @@ pub fn router(public: Public, desk: Router) -> Router {
         .layer(middleware::from_fn(security_headers))
 }
 
-async fn well_known(State(public): State<Public>) -> Json<WellKnown> {
-    Json(WellKnown {
+async fn well_known(State(public): State<Public>) -> impl IntoResponse {
+    let known = Json(WellKnown {
         versions: vec![limits::VERSION],
         quic_port: public.quic_port,
         path: limits::CONNECT_PATH.into(),
         certificate_hashes: public.certificates.hash().iter().map(|hash| STANDARD.encode(hash)).collect(),
-    })
+    });
+    // For consoles that another relay has served, which left service and named this one.
+    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], known)
 }
 
 async fn connect(

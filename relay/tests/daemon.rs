@@ -24,10 +24,13 @@ async fn it_says_how_to_connect_and_what_it_counts() {
     assert_eq!(known["quic_port"], port);
     assert_eq!(known["certificate_hashes"].as_array().unwrap().len(), 1);
     assert!(head.contains("content-security-policy: default-src 'self'"));
+    assert!(head.contains("access-control-allow-origin: *"), "for consoles of other relays: {head}");
     let operations = relay.ready["operations"].as_str().unwrap().trim_start_matches("http://").to_owned();
     assert_eq!(http(&operations, "GET", "/healthz", "", "").await.1, "ok\n");
     assert_eq!(http(&operations, "GET", "/readyz", "", "").await.1, "ready\n");
     assert_eq!(relay.metric("tandem_relay_sessions").await, 0.0);
+    let (head, _) = http(&relay.address(), "GET", "/api/v1/me", "", "").await;
+    assert!(!head.contains("access-control"), "{head}");
     // What is private is not on the public port.
     let (head, _) = http(&relay.address(), "GET", "/metrics", "", "").await;
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");

@@ -99,6 +99,7 @@ impl Relay {
     }
 
     /// A token of a technician of the first session.
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) fn token(&self) -> Join {
         Join::Token(field(
             &self.http("POST", &format!("/api/v1/sessions/{}/token", self.session), ""),
@@ -115,6 +116,7 @@ impl Relay {
         Target::new(&self.url, vec![self.fingerprint.parse().expect("a fingerprint")]).expect("an address")
     }
 
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) fn join(&self, transport: Transport, join: Join) -> Client {
         let options = Options { transport, ..Options::new(self.target(), join, "test") };
         Client::new(options)
@@ -130,6 +132,7 @@ impl Drop for Relay {
 
 /// Both ends of a client, with words for waiting.
 pub(crate) struct Client {
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) handle: Handle,
     pub(crate) events: Events,
 }
