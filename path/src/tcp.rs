@@ -7,6 +7,10 @@
 //!
 //! Systems other than Linux do not tell enough; there only the kernel's own bound on unsent bytes holds.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+mod losses;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -17,15 +21,12 @@ use crate::control::Control;
 use crate::quic::Congestion;
 use crate::state::State;
 
+use losses::Losses;
+
 /// Unsent bytes at which the kernel asks for more.
 pub const NOTSENT: u32 = 16 << 10;
 /// Longest time between two tries to send again what was not acknowledged: after a black-out the next is never far.
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// Share of packets sent again that means random loss, and the least of them.
-const LOSSY: f64 = 0.002;
-const LOSSY_PACKETS: u32 = 3;
-/// How long nothing is lost on a path that has become a good one.
-const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Shortest and longest wait before a full socket is looked at again.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(8);
@@ -74,15 +75,6 @@ pub struct Bound {
     state: State,
     known: bool,
     losses: Losses,
-}
-
-/// Whether packets are lost for no good reason.
-#[derive(Clone, Copy, Debug, Default)]
-struct Losses {
-    /// They are: when the last one was.
-    random: Option<Instant>,
-    /// Segments sent again, and all that were sent, before those that are judged.
-    before: (u32, u32),
 }
 
 /// What a socket says of itself.
@@ -263,121 +255,8 @@ impl Bound {
     }
 }
 
-impl Losses {
-    /// Whether random loss, which a congestion control that looks at losses would take for congestion, has begun (`true`) or ended.
-    /// So many segments were sent again since the last time. `queue`: something waits on the path.
-    fn judge(&mut self, sample: Sample, lost: u32, queue: bool, now: Instant) -> Option<bool> {
-        if let Some(last) = &mut self.random {
-            if lost > 0 {
-                *last = now;
-            } else if now >= *last + GOOD_FOR {
-                *self = Self { random: None, before: (sample.retransmitted, sample.segments) };
-                return Some(false);
-            }
-            return None;
-        }
-        let again = sample.retransmitted.saturating_sub(self.before.0);
-        let sent = sample.segments.saturating_sub(self.before.1);
-        let often = again >= LOSSY_PACKETS && f64::from(again) > LOSSY * f64::from(sent);
-        // Later ones have arrived, so it was no black-out, and sooner than behind a full buffer.
-        let alone = lost > 0 && lost < LOSSY_PACKETS && sample.beyond > 0 && !queue;
-        self.random = (often || alone).then_some(now);
-        self.random.map(|_| true)
-    }
-}
-
 /// Bytes of a segment, about.
 const SEGMENT: u16 = 1448;
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod linux {
-    //! The two questions that only Linux answers.
-
-    use std::io;
-    use std::mem::{MaybeUninit, size_of};
-    use std::os::fd::AsRawFd as _;
-    use std::time::Duration;
-
-    use socket2::SockRef;
-
-    use super::Sample;
-
-    /// `TCP_RTO_MAX_MS` (linux/tcp.h, since Linux 6.15), which libc does not have yet.
-    const TCP_RTO_MAX_MS: libc::c_int = 44;
-
-    /// The first part of `struct tcp_info` (linux/tcp.h, since Linux 4.6), which libc has without its end.
-    #[repr(C)]
-    struct Info {
-        _state_to_flags: [u8; 8],
-        _rto_ato: [u32; 2],
-        _segment_sizes: [u32; 2],
-        under_way: u32,
-        beyond: u32,
-        _lost_to_last_received: [u32; 6],
-        heard_ms_ago: u32,
-        _path_to_receive_space: [u32; 10],
-        retransmitted: u32,
-        _pacing: [u64; 2],
-        acknowledged: u64,
-        _received: u64,
-        segments_out: u32,
-        _segments_in: u32,
-        unsent: u32,
-        round_trip_min: u32,
-    }
-
-    pub(super) fn sample(socket: &SockRef<'_>) -> io::Result<Sample> {
-        let fd = socket.as_raw_fd();
-        let mut info = MaybeUninit::<Info>::zeroed();
-        let mut len = size_of::<Info>() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `len` bytes, the size of `info`, and says how many in `len`.
-        let answer = unsafe {
-            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
-        };
-        if answer != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if (len as usize) < size_of::<Info>() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // SAFETY: it is zeroed or written by the kernel, and any bytes are an `Info`.
-        let info = unsafe { info.assume_init() };
-        let mut held: libc::c_int = 0;
-        // SAFETY: this request writes one int.
-        if unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut held) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Sample {
-            acknowledged: info.acknowledged,
-            held: u64::try_from(held).unwrap_or(0),
-            unsent: info.unsent.into(),
-            under_way: info.under_way,
-            beyond: info.beyond,
-            retransmitted: info.retransmitted,
-            segments: info.segments_out,
-            heard: Duration::from_millis(info.heard_ms_ago.into()),
-            round_trip_min: match info.round_trip_min {
-                u32::MAX => Duration::ZERO,
-                us => Duration::from_micros(us.into()),
-            },
-        })
-    }
-
-    pub(super) fn set_retry_max(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
-        let ms = libc::c_int::try_from(time.as_millis()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the option's value is an int, and its size is given.
-        let answer = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                TCP_RTO_MAX_MS,
-                (&raw const ms).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -462,21 +341,5 @@ mod tests {
             now += path;
             bound.take(sample(given_bytes, 0), now);
         }
-    }
-
-    #[test]
-    fn random_loss_is_told_from_congestion_and_ends() {
-        let now = Instant::now();
-        let mut losses = Losses::default();
-        let one = Sample { retransmitted: 1, segments: 100, beyond: 4, ..Sample::default() };
-        assert_eq!(losses.judge(one, 1, true, now), None, "a queue says that it was congestion");
-        assert_eq!(losses.judge(Sample { beyond: 0, ..one }, 1, false, now), None, "a black-out");
-        assert_eq!(losses.judge(one, 1, false, now), Some(true));
-        assert_eq!(losses.judge(one, 1, false, now + GOOD_FOR / 2), None);
-        assert_eq!(losses.judge(one, 0, false, now + GOOD_FOR), None);
-        assert_eq!(losses.judge(one, 0, false, now + GOOD_FOR * 2), Some(false));
-        assert_eq!(losses.judge(one, 0, true, now + GOOD_FOR * 2), None);
-        let often = Sample { retransmitted: 5, segments: 500, ..one };
-        assert_eq!(losses.judge(often, 1, true, now + GOOD_FOR * 2), Some(true));
     }
 }
