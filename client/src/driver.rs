@@ -263,7 +263,7 @@ impl Driver {
                     (timers.heard, timers.asked) = (now, false);
                     self.heard(heard, &mut link, &mut timers, now)?;
                 }
-                self.on_time(&mut timers, now)
+                self.on_time(&link, &mut timers, now)
             });
             if let Err(lost) = result {
                 let close = self.shared.leaving().or(lost.close).unwrap_or(Close::SILENT);
@@ -307,9 +307,10 @@ impl Driver {
         others.into_iter().flatten().fold(timers.silent(), Instant::min)
     }
 
-    fn on_time(&mut self, timers: &mut Timers, now: Instant) -> Result<(), Lost> {
+    fn on_time(&mut self, link: &Link, timers: &mut Timers, now: Instant) -> Result<(), Lost> {
         if timers.ask().is_some_and(|ask| now >= ask) {
             timers.asked = true;
+            link.rebind();
             let time_us = self.shared.outbox.lock().time_us(now);
             self.say(control::Message::Ping(message::Ping { id: 0, time_us }), now)?;
         }

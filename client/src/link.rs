@@ -94,6 +94,13 @@ impl Link {
         }
     }
 
+    /// Nothing has been heard for a while: tries whether that is the way back to us.
+    pub(crate) fn rebind(&self) {
+        if let Self::Quic(link) = self {
+            link.rebind();
+        }
+    }
+
     /// Says farewell, and waits for that to leave.
     pub(crate) async fn close(self, close: Close, reason: &str) {
         let reason = tandem_protocol::close::reason(reason);

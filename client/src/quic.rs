@@ -279,6 +279,16 @@ impl QuicLink {
         State { rate, rtt_min: rtt, window: path.cwnd, ..State::default() }
     }
 
+    /// Goes on from another port, and from the address that this computer has now: what lies between may have forgotten the
+    /// old one. The connection stays what it is.
+    pub(crate) fn rebind(&self) {
+        let Ok(local) = self.endpoint.local_addr() else { return };
+        let fresh = std::net::UdpSocket::bind(SocketAddr::new(local.ip(), 0));
+        if let Err(error) = fresh.and_then(|socket| self.endpoint.rebind(socket)) {
+            tracing::debug!(%error, "no other port");
+        }
+    }
+
     pub(crate) fn received(&self, lane: LaneKey) -> u64 {
         self.received.get(&lane).map_or(0, |received| received.load(Ordering::Relaxed))
     }

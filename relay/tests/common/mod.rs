@@ -8,6 +8,7 @@
     reason = "a vocabulary of tests: each scenario uses a part of it, and fails by panicking"
 )]
 
+pub mod nat;
 pub mod people;
 pub mod scrape;
 

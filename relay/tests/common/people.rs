@@ -7,11 +7,14 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header as TokenHeader, encode};
+use prost::Message as _;
 use tandem_client::{Binding, Event, Events, Handle, Join, Options, Outgoing, SendError, Target, Transport};
 use tandem_codec::{
     Base, Encoder, EncoderOptions, Hints, Outcome, Picture, PixelOrder, Size, Viewer, ViewerLimits,
 };
-use tandem_protocol::message::{Grants, Right, Rights, Visible, Want, control, types};
+use tandem_protocol::message::{
+    Display, DisplayLayout, Grants, Held, Right, Rights, Visible, Want, control, types,
+};
 use tandem_protocol::token::{Claims, TokenRight, TokenRole};
 use tandem_protocol::{
     Close, DisplayId, Flags, LaneKey, LaneKind, Point, Record, Rendition, ScreenKind, Sender,
@@ -142,6 +145,8 @@ pub struct Customer {
     /// The number of the next key press, and how many numbers were left out.
     pub pressed: u32,
     pub missing: u32,
+    /// The keys that are held, as was said last, and how often that was.
+    pub held: (Vec<u32>, u32),
     /// An update was made that could not be sent.
     broken: bool,
     pub handle: Handle,
@@ -167,6 +172,7 @@ impl Customer {
             past: Past::default(),
             pressed: 0,
             missing: 0,
+            held: (Vec::new(), 0),
             broken: false,
             handle,
             events,
@@ -263,12 +269,25 @@ impl Customer {
         }
     }
 
+    /// Says which displays there are: one, in this generation.
+    pub fn lay_out(&self, generation: u32) {
+        let display =
+            Display { width: SIZE.w.into(), height: SIZE.h.into(), primary: true, ..Default::default() };
+        let layout = DisplayLayout { generation, displays: vec![display] };
+        let lane = LaneKey::plain(LaneKind::Peer, Sender::RELAY);
+        self.handle.send(lane, Outgoing::latest(types::DISPLAY_LAYOUT, &layout.encode_to_vec())).unwrap();
+    }
+
     fn press(&mut self, lane: LaneKey, record: &Record) {
+        self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
+        if record.header.record_type == types::HELD {
+            self.held = (Held::decode(record.body()).unwrap().usages, self.held.1 + 1);
+            return;
+        }
         let number = u32::from_le_bytes(record.body().try_into().unwrap());
         assert!(number >= self.pressed, "press {number} after {} was to come", self.pressed);
         self.missing += number - self.pressed;
         self.pressed = number + 1;
-        self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
     }
 
     /// Something small changes on the screen.
@@ -288,6 +307,12 @@ pub struct Watcher {
     pub past: Past,
     /// Keys that were pressed.
     pub typed: u32,
+    /// Keys that are held down. Where there are any, they are told whenever the way to the customer is a new one.
+    pub holds: Vec<u32>,
+    /// The rights of everybody who does not publish, as the relay told them last.
+    pub rights: Vec<Vec<i32>>,
+    /// The generations of the customer's displays, in the order in which they came.
+    pub layouts: Vec<u32>,
     pub handle: Handle,
     pub events: Events,
     pub viewer: Viewer,
@@ -303,7 +328,18 @@ impl Watcher {
     pub fn start(options: Options) -> Self {
         let (handle, events) = tandem_client::start(options);
         let viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
-        Self { past: Past::default(), typed: 0, handle, events, viewer, keys: 0, updates: 0 }
+        Self {
+            past: Past::default(),
+            typed: 0,
+            holds: Vec::new(),
+            rights: Vec::new(),
+            layouts: Vec::new(),
+            handle,
+            events,
+            viewer,
+            keys: 0,
+            updates: 0,
+        }
     }
 
     pub fn on(&mut self, event: Event) {
@@ -312,6 +348,16 @@ impl Watcher {
             Event::Connected(_) => {
                 let visible = Visible { display: 0, visible: true, focused: true };
                 self.handle.control(control::Message::Visible(visible)).unwrap();
+                self.restate();
+            }
+            Event::Reopened { .. } => self.restate(),
+            Event::Control(control::Message::Roster(roster)) => {
+                let others = roster.participants.into_iter().filter(|who| !who.publisher);
+                self.rights = others.map(|who| who.rights).collect();
+            }
+            Event::Record { lane, record } if lane.kind == LaneKind::Peer => {
+                assert_eq!(record.header.record_type, types::DISPLAY_LAYOUT);
+                self.layouts.push(DisplayLayout::decode(record.body()).unwrap().generation);
             }
             Event::LaneOpened(lane) if lane.kind == LaneKind::Key => {
                 self.viewer.key_lane_opened(lane.rendition);
@@ -329,6 +375,15 @@ impl Watcher {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Says which keys are held.
+    fn restate(&self) {
+        if !self.holds.is_empty() {
+            let held = Held { usages: self.holds.clone(), ..Default::default() }.encode_to_vec();
+            let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
+            self.handle.send(lane, Outgoing::message(types::HELD, &held)).unwrap();
         }
     }
 
