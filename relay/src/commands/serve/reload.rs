@@ -24,8 +24,9 @@ pub(super) struct Reload {
     /// What the relay runs with.
     applied: File,
     tls: Tls,
-    /// The files when they were last read.
+    /// The files when they were last read, and when they were last looked at.
     stamps: Vec<Option<Stamp>>,
+    seen: Vec<Option<Stamp>>,
 }
 
 /// Enough of a file to see that it is another one; of what a symbolic link leads to.
@@ -39,14 +40,18 @@ struct Stamp {
 
 impl Reload {
     pub(super) fn new(settings: Settings, certificates: Arc<Certificates>, applied: File, tls: Tls) -> Self {
-        let mut reload = Self { settings, certificates, applied, tls, stamps: Vec::new() };
+        let mut reload = Self { settings, certificates, applied, tls, stamps: Vec::new(), seen: Vec::new() };
         reload.stamps = reload.look();
+        reload.seen = reload.stamps.clone();
         reload
     }
 
-    /// Reads everything again if a file has changed.
+    /// To be called from time to time: reads everything again if a file has changed, and is the same as at the last look. What
+    /// is only half written is left until it is whole.
     pub(super) fn if_changed(&mut self) {
-        if self.look() != self.stamps {
+        let look = self.look();
+        let rests = look == std::mem::replace(&mut self.seen, look.clone());
+        if rests && look != self.stamps {
             self.now();
         }
     }
@@ -61,6 +66,7 @@ impl Reload {
             Err(error) => warn!(error = format!("{error:#}"), "keeping the last good certificate"),
         }
         self.stamps = self.look();
+        self.seen = self.stamps.clone();
         service::ready();
     }
 
