@@ -3,7 +3,8 @@
 //!
 //! The kernel's own congestion control goes on underneath, as a second bound. CUBIC stands still less than BBR as long as nothing
 //! is lost (BBR sends next to nothing for 200 ms every ten seconds), and takes random loss for congestion; so a connection
-//! begins with the one and changes to the other when it loses packets, where the system allows that.
+//! begins with the one, changes to the other when it loses packets without a queue, and back when it has lost none for a
+//! minute, where the system allows that.
 //!
 //! Systems other than Linux do not tell enough; there only the kernel's own bound on unsent bytes holds.
 
