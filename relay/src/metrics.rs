@@ -48,6 +48,8 @@ pub struct Metrics {
     pub pairing_seconds: Histogram,
     /// Seconds from when a subscriber may see a display and wants it to its word that it shows it.
     pub join_to_picture_seconds: Histogram,
+    /// 1 while the relay is leaving service.
+    pub draining: Gauge,
     /// Connections that are not admitted yet, or never ask to be.
     pub unadmitted: Gauge,
     /// Keys of segments, whole.
@@ -147,6 +149,7 @@ impl Metrics {
                 "tandem_relay_join_to_picture_seconds",
                 "From when a watcher may see a display and wants it to its word that it shows it.",
             ),
+            draining: gauge("tandem_relay_draining", "1 while the relay is leaving service."),
             unadmitted: gauge(
                 "tandem_relay_unadmitted_connections",
                 "Connections that are not admitted to a session, HTTP requests included.",

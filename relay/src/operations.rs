@@ -38,6 +38,7 @@ async fn metrics(State(operations): State<Operations>) -> Response {
     if let Some(validity) = operations.certificates.validity() {
         operations.relay.metrics().certificate_expires(validity.until);
     }
+    operations.relay.metrics().draining.set(f64::from(u8::from(operations.relay.drain().is_on())));
     aside(move || {
         let text = operations.relay.metrics().render();
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

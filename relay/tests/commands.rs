@@ -9,6 +9,7 @@ use std::process::Command;
 use common::{Relay, Socket, config};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
+use tandem_protocol::Close;
 use tandem_protocol::message::{control, hello::Join};
 
 /// Exit code, stdout and stderr.
@@ -61,6 +62,27 @@ async fn a_relay_that_is_not_there_is_said_so() {
         assert_eq!(code, 1);
         assert!(text.contains(&operations) && text.contains("no relay answers"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_relay_is_taken_out_of_service_and_its_end_awaited() {
+    let mut relay = Relay::start(&[]).await;
+    let mut customer = Socket::join(&relay, Join::Code(relay.code())).await;
+    assert!(matches!(customer.next().await, Ok(control::Message::Welcome(_))));
+    let operations = operations(&relay);
+    // The customer has nowhere to go and stays: a minute is enough to see that.
+    let (code, said, _) = run_beside(&["drain", "--deadline", "60", "--operations", &operations]).await;
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "leaving service: 1 sessions, 1 connections, for at most 60 s more\n")
+    );
+    assert_eq!(relay.metric("tandem_relay_draining").await, 1.0);
+    // Now it has a second.
+    let (code, said, _) =
+        run_beside(&["drain", "--deadline", "1", "--wait", "20", "--operations", &operations]).await;
+    assert!(code == 0 && said.ends_with("the relay has ended\n"), "{code}: {said}");
+    assert_eq!(customer.closed().await.map(|(close, _)| close), Some(Close::GOING_AWAY));
+    assert!(relay.wait().await.success());
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn report(relay: &Relay, runtime: Handle, stopped: &mpsc::Receiver<()>) {
 }
 
 fn status_line(relay: &Relay) -> String {
-    format!("{} sessions, {} connections", relay.session_count(), relay.metrics().connections_now())
+    let leaving = if relay.drain().is_on() { "leaving service: " } else { "" };
+    format!("{leaving}{} sessions, {} connections", relay.session_count(), relay.metrics().connections_now())
 }
 
 /// Whether the relay gets on: its workers, and its sessions, each of which is visited twice a second under its lock.
