@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn the_journal_is_told_how_urgent_a_line_is_and_not_when_it_was() {
         let paper = Paper::default();
-        let lines = fmt::layer().with_writer(paper.clone()).event_format(journal());
+        let lines = fmt::layer().with_ansi(false).with_writer(paper.clone()).event_format(journal());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             tracing::warn!(left = 3, "no room");
             tracing::info_span!("client", address = 1).in_scope(|| tracing::info!("joined"));
