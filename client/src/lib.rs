@@ -25,6 +25,7 @@ mod race;
 mod route;
 pub mod target;
 mod tls;
+mod udp;
 mod websocket;
 
 use std::fmt;

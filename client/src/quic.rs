@@ -31,7 +31,7 @@ use tokio::time::Sleep;
 use crate::link::{Heard, Lost, Source};
 use crate::outbox::Command;
 use crate::target::Target;
-use crate::tls;
+use crate::{tls, udp};
 
 /// Bytes that quinn may hold, acknowledged out of order or not at all: where a packet was lost, what comes after it is held too.
 const WINDOW_MAX: u64 = 8 << 20;
@@ -127,7 +127,7 @@ async fn connect_to(
 ) -> Result<QuicLink, Lost> {
     let local: SocketAddr =
         if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" }.parse().map_err(Lost::path)?;
-    let endpoint = Endpoint::client(local).map_err(Lost::path)?;
+    let endpoint = udp::endpoint(local).map_err(Lost::path)?;
     let connecting =
         endpoint.connect_with(config.clone(), address, &target.server_name()).map_err(Lost::path)?;
     let connection = connecting.await.map_err(lost)?;
