@@ -154,6 +154,7 @@ impl Acting {
                 ) => {
                     tracing::debug!("input that this computer has no key or place for");
                 }
+                Err(error @ CaptureError::NotNow { .. }) => tracing::debug!(%error),
                 // The screen's thread says what happened to the screen.
                 Err(error) => tracing::warn!(%error, "input could not be done"),
             }

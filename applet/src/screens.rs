@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use tandem_capture::{CaptureError, Event, Layout, Rotation, ScreenSource, Waker};
+use tandem_capture::{Access, CaptureError, Event, Layout, Rotation, ScreenSource, Waker};
 use tandem_client::{Handle, Outgoing};
 use tandem_codec::EncoderOptions;
 use tandem_protocol::message::{self, Want, types};
@@ -102,6 +102,7 @@ struct Looking {
     source: Box<dyn ScreenSource>,
     handle: Handle,
     layout: Layout,
+    access: Access,
     displays: BTreeMap<DisplayId, Display>,
     jobs: Jobs,
     watching: bool,
@@ -118,6 +119,7 @@ impl Looking {
             source,
             handle,
             layout,
+            access: Access::default(),
             displays: BTreeMap::new(),
             jobs,
             watching: false,
@@ -182,6 +184,13 @@ impl Looking {
 
     fn event(&mut self, event: Event, told: &mut impl FnMut(Told)) {
         match event {
+            Event::Access(access) => {
+                if self.access != access {
+                    tracing::info!(?access, "whether the desktop can be seen and used has changed");
+                    self.access = access;
+                    self.send_layout();
+                }
+            }
             Event::Damage { display } => {
                 if let Some(display) = self.displays.get_mut(&display) {
                     display.changed();
@@ -242,8 +251,16 @@ impl Looking {
             rotation: Rotation::degrees(display.rotation),
             primary: display.primary,
         });
-        let layout =
-            message::DisplayLayout { generation: self.layout.generation, displays: displays.collect() };
+        let access = match self.access {
+            Access::Open => message::ScreenAccess::Open,
+            Access::Secure => message::ScreenAccess::Secure,
+            Access::Away => message::ScreenAccess::Away,
+        };
+        let layout = message::DisplayLayout {
+            generation: self.layout.generation,
+            displays: displays.collect(),
+            access: access.into(),
+        };
         self.slot(LaneKind::Peer, types::DISPLAY_LAYOUT, &layout);
     }
 

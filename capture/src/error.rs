@@ -75,6 +75,13 @@ pub enum CaptureError {
     /// The displays changed while one was read. An [`crate::Event::Layout`] follows.
     #[error("the displays changed meanwhile")]
     LayoutChanged,
+    /// The system takes no input from programs just now, since it shows a screen of its own. An [`crate::Event::Access`] says
+    /// so.
+    #[error("the system takes no input now: {reason}")]
+    NotNow {
+        /// Its answer.
+        reason: String,
+    },
     /// The keyboard has no key for this.
     #[error("no key of this computer's keyboard corresponds to usage {usage:#x}")]
     NoSuchKey {

@@ -1,19 +1,27 @@
 //! The screen, the cursor and the input of this computer, behind two traits: [`ScreenSource`] sees and [`Injector`] acts.
 //!
-//! Each platform is one folder that meets the traits: `x11` today; docs/platforms.md says what each of the others asks
+//! Each platform is one folder that meets the traits: `x11` and `windows`; docs/platforms.md says what each of the others asks
 //! for. [`pattern`] is a display that no platform is needed for. Nothing here knows of records, codecs or consent: the
 //! caller decides when to look, what to inject and who may.
 //!
 //! Both halves block and belong on threads of their own; a [`Waker`] interrupts a waiting [`ScreenSource`].
 
+#[cfg(any(windows, test))]
+mod compare;
 pub mod cursor;
 mod error;
 pub mod held;
 pub mod hid;
 pub mod input;
 pub mod layout;
+#[cfg(any(windows, test))]
+mod masks;
 pub mod pattern;
+#[cfg(any(windows, test))]
+mod scan;
 pub mod source;
+#[cfg(windows)]
+pub mod windows;
 #[cfg(all(unix, not(target_os = "macos")))]
 pub mod x11;
 
@@ -22,7 +30,7 @@ pub use error::CaptureError;
 pub use held::{HeldKeys, Holdable};
 pub use input::Injector;
 pub use layout::{Display, Layout, Rect, Rotation};
-pub use source::{Event, Frame, Locks, ScreenSource, Waker};
+pub use source::{Access, Event, Frame, Locks, ScreenSource, Waker};
 
 /// The two halves of a computer's screen: what sees it and what acts on it.
 pub type Halves = (Box<dyn ScreenSource>, Box<dyn Injector>);
@@ -37,7 +45,13 @@ pub fn open(display: Option<&str>) -> Result<Halves, CaptureError> {
         let (screen, injector) = x11::open(display)?;
         Ok((Box::new(screen), Box::new(injector)))
     }
-    #[cfg(not(all(unix, not(target_os = "macos"))))]
+    #[cfg(windows)]
+    {
+        let _ = display;
+        let (screen, injector) = windows::open(true)?;
+        Ok((Box::new(screen), Box::new(injector)))
+    }
+    #[cfg(not(any(windows, all(unix, not(target_os = "macos")))))]
     {
         let _ = display;
         Err(CaptureError::Platform)

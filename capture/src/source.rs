@@ -77,6 +77,8 @@ impl fmt::Debug for Frame<'_> {
 /// What happened on a screen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// Whether the person's desktop can be seen and used changed. Without a word it can.
+    Access(Access),
     /// The pointer is here now, or on no display.
     CursorMoved {
         /// The display on which it is, and the pixel its hot spot points at.
@@ -93,6 +95,19 @@ pub enum Event {
     Layout(Layout),
     /// A lock key was turned on or off.
     Locks(Locks),
+}
+
+/// Whether the person's desktop can be seen and used. None of these is an error: it comes and goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody is connected to it: a remote desktop was left, or another person uses the computer now.
+    Away,
+    /// It can.
+    #[default]
+    Open,
+    /// The system shows a screen of its own that no program may see or use: to sign in, locked, or with a question about
+    /// elevation.
+    Secure,
 }
 
 /// The lock keys of a keyboard.

@@ -103,6 +103,9 @@ export const de: Catalogue = {
     retrying: "Neuer Versuch …",
     retryNow: "Jetzt versuchen",
     customerAway: "Die Verbindung des Kunden ist abgerissen. Das Bild ist vielleicht nicht aktuell.",
+    screenSecure:
+      "Der Computer des Kunden zeigt einen geschützten Bildschirm (Anmeldung, Sperre oder Rückfrage des Systems). Nur der Kunde sieht und bedient ihn.",
+    screenAway: "Am Computer des Kunden ist gerade niemand angemeldet oder ein anderer Benutzer.",
     controlPending: "Warten auf die Erlaubnis des Kunden zu steuern …",
     controlDeclined: "Der Kunde hat die Steuerung nicht erlaubt.",
     noVideo:

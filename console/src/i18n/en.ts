@@ -136,6 +136,9 @@ export const en = {
     retrying: "Trying now…",
     retryNow: "Try now",
     customerAway: "The customer's connection was lost. The picture may be out of date.",
+    screenSecure:
+      "The customer's computer shows a protected screen (sign-in, lock, or a question of the system). Only the customer sees and uses it.",
+    screenAway: "Nobody, or another person, is signed in at the customer's computer now.",
     controlPending: "Waiting for the customer to allow control…",
     controlDeclined: "The customer did not allow control.",
     noVideo: "This browser cannot decode H.264. Videos on the customer's screen come as still pictures, fewer of them.",

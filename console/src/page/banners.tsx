@@ -1,7 +1,7 @@
 // What the technician has to know while the screen is shown: interruptions, what became of input, and open questions.
 import { useEffect, useState } from "preact/hooks";
 import { type Dropped, NOTHING_DROPPED } from "../core/dropped";
-import { Right } from "../core/rights";
+import { Right, ScreenAccess } from "../core/rights";
 import type { SessionView } from "../core/session";
 import { text } from "../i18n";
 import type { Act } from "../view/messages";
@@ -22,6 +22,7 @@ export function Banners({ view, hasVideo, act }: BannersProps) {
   const { connection, rights, isCustomerOnline, isAsking, isDeclined } = view;
   const canView = rights.includes(Right.VIEW);
   const lacksControl = canView && !rights.includes(Right.CONTROL) && view.permitted.includes(Right.CONTROL);
+  const access = isCustomerOnline ? view.layout?.access : undefined;
   const isReconnecting = connection.phase === "reconnecting";
   return (
     <div class="banners" role="status">
@@ -31,6 +32,8 @@ export function Banners({ view, hasVideo, act }: BannersProps) {
         </p>
       )}
       {!isReconnecting && canView && !isCustomerOnline && <p class="banner warn">{text.banner.customerAway}</p>}
+      {canView && access === ScreenAccess.SECURE && <p class="banner warn">{text.banner.screenSecure}</p>}
+      {canView && access === ScreenAccess.AWAY && <p class="banner warn">{text.banner.screenAway}</p>}
       {lacksControl && isAsking && <p class="banner">{text.banner.controlPending}</p>}
       {lacksControl && isDeclined && <p class="banner">{text.banner.controlDeclined}</p>}
       {canView && !hasVideo && !isVideoRead && (
