@@ -34,10 +34,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub resume: bool,
     /// What to show.
-    #[arg(long, default_value = "x11")]
+    #[arg(long, default_value = "screen")]
     pub source: Source,
     /// The X display, like :0, if not the usual one.
-    #[arg(long)]
+    #[arg(long, hide = cfg!(windows))]
     pub display: Option<String>,
     /// Over which binding to reach the relay.
     #[arg(long, default_value = "auto")]
@@ -61,6 +61,9 @@ pub(crate) struct Arguments {
     /// Try out, with a relay on this computer: everything is allowed without asking.
     #[arg(long)]
     pub dev: bool,
+    /// Remove this program's own file when it ends.
+    #[arg(long)]
+    pub remove_program: bool,
     /// Where to keep what resumes the session after a crash.
     #[arg(long, env = "TANDEM_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -134,8 +137,12 @@ impl Arguments {
 /// What to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Source {
-    /// The screen of an X display.
-    X11,
+    /// This computer's screen.
+    #[value(alias = "x11")]
+    Screen,
+    /// This computer's screen, read in the way that works everywhere and costs more.
+    #[cfg(windows)]
+    Gdi,
     /// A moving picture that needs no display.
     Pattern,
 }

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use tandem_protocol::Sender;
+
+use crate::platform;
 
 /// Bytes of a participant's place in the file: number, epoch, next record, 8 bytes each.
 const PLACE: usize = 24;
@@ -37,11 +38,12 @@ impl Journal {
     /// When the file cannot be opened or read.
     pub fn open(path: &Path, resumes: bool) -> io::Result<Self> {
         let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(!resumes).mode(0o600).open(path)?;
+        let options = options.read(true).write(true).create(true).truncate(!resumes);
+        let file = platform::private(options).open(path)?;
         let mut bytes = vec![0; PLACE * PLACES_MAX];
         let mut len = 0;
         while len < bytes.len() {
-            match file.read_at(&mut bytes[len..], len as u64)? {
+            match platform::read_at(&file, &mut bytes[len..], len as u64)? {
                 0 => break,
                 read => len += read,
             }
@@ -68,7 +70,7 @@ impl Journal {
         (done.epoch, done.next_seq) = (epoch, seq + 1);
         if let Some(file) = self.file.as_ref().filter(|_| done.place < PLACES_MAX) {
             let words = [u64::from(who.0), epoch, seq + 1].map(u64::to_le_bytes).concat();
-            if let Err(error) = file.write_all_at(&words, (done.place * PLACE) as u64) {
+            if let Err(error) = platform::write_all_at(file, &words, (done.place * PLACE) as u64) {
                 tracing::warn!(%error, "the journal of input cannot be written");
                 self.file = None;
             }

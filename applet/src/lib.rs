@@ -4,9 +4,9 @@
 //!   video. Plain state, no I/O;
 //! - [`screens`], [`hands`], [`windows`]: a thread each, for what blocks;
 //! - [`session`] joins them with the connection; [`state`] and [`journal`] bring a killed program back; [`policy`] is the
-//!   administrator's word; [`prompt`] draws the windows.
-#![forbid(unsafe_code)]
-#![cfg(all(unix, not(target_os = "macos")))]
+//!   administrator's word; [`prompt`] draws the windows; [`platform`] is what else differs between systems.
+#![deny(unsafe_code)]
+#![cfg(any(windows, all(unix, not(target_os = "macos"))))]
 
 pub mod audience;
 pub mod consent;
@@ -14,6 +14,7 @@ pub mod gate;
 pub mod hands;
 pub mod journal;
 pub mod pace;
+pub mod platform;
 pub mod policy;
 pub mod prompt;
 pub mod screens;

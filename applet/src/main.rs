@@ -1,5 +1,7 @@
 //! `tandem-applet`: arguments, logging, signals and exit codes; everything else is in the library.
 #![forbid(unsafe_code)]
+// No console window beside the program's own.
+#![cfg_attr(windows, windows_subsystem = "windows")]
 
 mod arguments;
 
@@ -9,19 +11,20 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
-use tandem_applet::policy;
 use tandem_applet::session::{self, Outcome, Settings};
 use tandem_applet::state::{Saved, Store};
+use tandem_applet::{platform, policy};
 use tandem_capture::Halves;
 use tandem_client::{Join, Proxies, Target};
 use tandem_codec::{EncoderOptions, Size};
 use tandem_protocol::Close;
 use tandem_protocol::message::Rights;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Binding, Source};
 
+/// The arguments are wrong, as clap has it.
+const EXIT_ARGUMENTS: u8 = 2;
 /// The code is not (any more) one of a session.
 const EXIT_CODE: u8 = 3;
 /// The relay refused for another reason, or the session was lost for good.
@@ -30,15 +33,29 @@ const EXIT_REFUSED: u8 = 4;
 const EXIT_SCREEN: u8 = 5;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    platform::attach_console();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if platform::is_mute() => {
+            platform::tell(&error.to_string());
+            return ExitCode::from(EXIT_ARGUMENTS);
+        }
+        Err(error) => error.exit(),
+    };
     let code = start_log(&arguments.log).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(run(&arguments))
     });
-    code.unwrap_or_else(|error| {
-        eprintln!("tandem-applet: {error:#}");
+    let code = code.unwrap_or_else(|error| {
+        platform::tell(&format!("tandem-applet: {error:#}"));
         ExitCode::FAILURE
-    })
+    });
+    if arguments.remove_program
+        && let Err(error) = self_replace::self_delete()
+    {
+        tracing::warn!(%error, "this program's file could not be removed");
+    }
+    code
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
@@ -56,20 +73,26 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let halves = match open_screen(arguments) {
             Ok(halves) => halves,
             Err(error) => {
-                eprintln!("tandem-applet: {error}");
+                platform::tell(&format!("tandem-applet: {error}"));
                 return Ok(ExitCode::from(EXIT_SCREEN));
             }
         };
         let resumed = session.ticket.is_some();
         let settings = settings(arguments, session, store.clone())?;
-        let outcome = session::run(settings, halves, stopped()?).await?;
+        let outcome = session::run(settings, halves, platform::stopped()?).await?;
         if let Some(store) = &store {
             store.delete();
         }
         let stale = matches!(outcome, Outcome::Closed(Close::TICKET_INVALID | Close::TICKET_EXPIRED, _));
         match &arguments.code {
             Some(_) if resumed && stale => session = Begin::of(arguments, None)?,
-            _ => return Ok(farewell(&outcome)),
+            _ => {
+                // Only the usual directory is ours to take away.
+                if let (Some(store), None) = (store, &arguments.state_dir) {
+                    store.vacate();
+                }
+                return Ok(farewell(&outcome));
+            }
         }
     }
 }
@@ -166,24 +189,17 @@ fn open_store(arguments: &Arguments) -> Option<Store> {
 
 fn open_screen(arguments: &Arguments) -> Result<Halves, tandem_capture::CaptureError> {
     match arguments.source {
-        Source::X11 => tandem_capture::open(arguments.display.as_deref()),
+        Source::Screen => tandem_capture::open(arguments.display.as_deref()),
+        #[cfg(windows)]
+        Source::Gdi => {
+            let (screen, injector) = tandem_capture::windows::open(false)?;
+            Ok((Box::new(screen), Box::new(injector)))
+        }
         Source::Pattern => {
             let (screen, injector) = tandem_capture::pattern::open(arguments.pattern());
             Ok((Box::new(screen), Box::new(injector)))
         }
     }
-}
-
-/// Ends when the program is asked to.
-fn stopped() -> std::io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 /// Tells the customer how it ended.
@@ -192,7 +208,7 @@ fn farewell(outcome: &Outcome) -> ExitCode {
         Outcome::Screen(reason) => (format!("The screen cannot be shown any more: {reason}"), EXIT_SCREEN),
         Outcome::Closed(close, reason) => closed(*close, reason),
     };
-    eprintln!("{text}");
+    platform::tell(&text);
     ExitCode::from(code)
 }
 

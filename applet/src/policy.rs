@@ -1,37 +1,29 @@
 //! Who may be let in without asking: nobody, but on the test pattern, on a developer's own relay, or where the computer's
-//! administrator has said so in a file that only the administrator can change.
-
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+//! administrator has said so where only administrators can (see [`platform::POLICY`]).
 
 use serde::Deserialize;
 use tandem_protocol::message::{Right, Rights};
 use tandem_protocol::token::TokenRight;
 
 use crate::consent::SUPPORTED;
+use crate::platform::{self, POLICY};
 
-/// Where the administrator writes.
-pub const PATH: &str = "/etc/tandem/applet-policy.toml";
-
-/// The file.
+/// What the administrator says.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct Policy {
     /// Rights that are granted without a prompt.
     automatic_consent: Vec<TokenRight>,
 }
 
-/// Why a policy file is not followed.
+/// Why a policy is not followed.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// It cannot be read.
-    #[error("{PATH}: {0}")]
+    /// It cannot be read, or others than the administrator could have written it.
+    #[error("{POLICY}: {0}")]
     Io(#[from] std::io::Error),
-    /// Others than the administrator could have written it.
-    #[error("{PATH} and its directory must belong to root and be writable by root alone")]
-    Owner,
     /// Not a policy.
-    #[error("{PATH}: {0}")]
+    #[error("{POLICY}: {0}")]
     Syntax(#[from] toml::de::Error),
 }
 
@@ -40,23 +32,15 @@ pub enum PolicyError {
 /// # Errors
 /// [`PolicyError`]: there is a policy that cannot be followed. Then nothing is granted without a prompt.
 pub fn automatic(pattern: bool, dev_on_loopback: bool) -> Result<Rights, PolicyError> {
-    if pattern || dev_on_loopback { Ok(Rights::of(SUPPORTED)) } else { read(Path::new(PATH), 0) }
+    if pattern || dev_on_loopback {
+        return Ok(Rights::of(SUPPORTED));
+    }
+    platform::policy()?.map_or(Ok(Rights::NONE), |text| parse(&text))
 }
 
-/// The policy in a file that only `owner` can change, and nothing when there is none.
-fn read(path: &Path, owner: u32) -> Result<Rights, PolicyError> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Rights::NONE),
-        text => text?,
-    };
-    for place in [Some(path), path.parent()].into_iter().flatten() {
-        let metadata = std::fs::symlink_metadata(place)?;
-        if metadata.uid() != owner || metadata.mode() & 0o022 != 0 || metadata.is_symlink() {
-            return Err(PolicyError::Owner);
-        }
-    }
-    let file: File = toml::from_str(&text)?;
-    let rights: Vec<Right> = file.automatic_consent.into_iter().map(right).collect();
+fn parse(text: &str) -> Result<Rights, PolicyError> {
+    let policy: Policy = toml::from_str(text)?;
+    let rights: Vec<Right> = policy.automatic_consent.into_iter().map(right).collect();
     Ok(Rights::of(&rights))
 }
 
@@ -75,28 +59,14 @@ fn right(right: TokenRight) -> Right {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn only_a_file_that_nobody_else_can_change_is_followed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("policy.toml");
-        let me = std::fs::metadata(folder.path()).expect("metadata").uid();
-        let mode = |path: &Path, mode| {
-            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("permissions");
-        };
-        assert_eq!(read(&path, me).expect("none"), Rights::NONE);
-        std::fs::write(&path, "automatic_consent = [\"view\", \"control\"]").expect("written");
-        mode(&path, 0o644);
-        assert_eq!(read(&path, me).expect("good"), Rights::of(&[Right::View, Right::Control]));
-        assert!(matches!(read(&path, me + 1), Err(PolicyError::Owner)));
-        mode(&path, 0o664);
-        assert!(matches!(read(&path, me), Err(PolicyError::Owner)));
-        mode(&path, 0o600);
-        mode(folder.path(), 0o777);
-        assert!(matches!(read(&path, me), Err(PolicyError::Owner)));
-        mode(folder.path(), 0o700);
-        std::fs::write(&path, "automatic_consent = [\"everything\"]").expect("written");
-        assert!(matches!(read(&path, me), Err(PolicyError::Syntax(_))));
+    fn a_policy_names_rights_and_nothing_else() {
+        let rights = parse("automatic_consent = [\"view\", \"control\"]").expect("good");
+        assert_eq!(rights, Rights::of(&[Right::View, Right::Control]));
+        assert_eq!(parse("").expect("good"), Rights::NONE);
+        for bad in ["automatic_consent = [\"everything\"]", "automatic = []"] {
+            assert!(matches!(parse(bad), Err(PolicyError::Syntax(_))), "{bad}");
+        }
     }
 }

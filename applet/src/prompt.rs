@@ -7,17 +7,22 @@
 //! window. Events that another program sends to the window are ignored; the caller injects no input while a prompt is
 //! open.
 //!
-//! Each window has a connection to the display and a thread of its own. Fonts are loaded only while text is drawn.
+//! Each window has a thread of its own, and where there is such a thing a connection to the display. Fonts are loaded only while text is drawn.
 
 mod canvas;
 mod consent;
+mod names;
 mod status;
 mod strings;
-mod text;
 mod window;
+#[cfg(windows)]
+mod windows;
+#[cfg(not(windows))]
+mod x11;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,9 +30,9 @@ use tandem_capture::{CaptureError, Waker};
 use tandem_protocol::limits::CONSENT_TIME;
 
 use self::consent::Consent;
+pub use self::names::clean;
 pub use self::status::{Status, StatusAction, StatusWindow};
-pub use self::strings::{LANGUAGES, Permission, language_of_environment};
-pub use self::text::clean;
+pub use self::strings::{LANGUAGES, Permission};
 use self::window::{Happened, Window};
 
 /// Why a window cannot be shown.
@@ -42,7 +47,7 @@ pub enum PromptError {
     NoFont,
     /// The display refused a request or is gone.
     #[error("the display failed: {0}")]
-    X(String),
+    Failed(String),
     /// The thread of the window could not be started.
     #[error("no thread for the window: {0}")]
     Thread(#[from] std::io::Error),
@@ -121,27 +126,19 @@ impl Prompt {
         request: &PromptRequest,
         answered: impl FnOnce(Answer) + Send + 'static,
     ) -> Result<Self, PromptError> {
-        let mut window = Window::open(request.display.as_deref())?;
-        let mut consent = Consent::new(request, &window)?;
-        window.show(
-            consent.size(),
-            window::Place::Centre,
-            strings::of(request.language.as_deref()).title,
-            true,
-        )?;
-        let first = consent.paint(&window, request.timeout)?;
-        window.paint(first)?;
-        let (allow, refuse) = consent.buttons();
-        let (allow, refuse) = (window.area(allow), window.area(refuse));
-        let (dismissed, waker) = (Arc::new(AtomicBool::new(false)), window.waker());
-        let flag = Arc::clone(&dismissed);
-        let thread = thread::Builder::new().name("consent-prompt".into()).spawn(move || {
-            let answer = ask(&mut window, &mut consent, &flag).unwrap_or_else(|error| {
+        let dismissed = Arc::new(AtomicBool::new(false));
+        let (request, flag) = (request.clone(), Arc::clone(&dismissed));
+        let (thread, (waker, allow, refuse)) = opened("consent-prompt", move |ready| {
+            let (mut window, mut consent) = open(&request)?;
+            let (allow, refuse) = consent.buttons();
+            ready((window.waker(), window.area(allow), window.area(refuse)));
+            let answer = ask(&mut window, &mut consent, &request, &flag).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the consent prompt failed, which refuses");
                 Answer::Dismissed
             });
             drop((window, consent));
             answered(answer);
+            Ok(())
         })?;
         Ok(Self { dismissed, waker, thread: Some(thread), allow, refuse })
     }
@@ -175,8 +172,48 @@ impl Drop for Prompt {
     }
 }
 
+/// Starts a thread that opens a window, and waits until the window is there (`ready` is called) or cannot be: a window belongs to
+/// the thread that opens it.
+fn opened<T: Send + 'static>(
+    name: &str,
+    serve: impl FnOnce(Box<dyn FnOnce(T)>) -> Result<(), PromptError> + Send + 'static,
+) -> Result<(JoinHandle<()>, T), PromptError> {
+    let (tell, told) = channel();
+    let thread = thread::Builder::new().name(name.into()).spawn(move || {
+        let failed = tell.clone();
+        // Whoever asked for the window waits for one of the two.
+        let ready = Box::new(move |there| drop(tell.send(Ok(there))));
+        if let Err(error) = serve(ready) {
+            let _ = failed.send(Err(error));
+        }
+    })?;
+    let opened = told.recv().unwrap_or_else(|_| Err(PromptError::Failed("its thread panicked".to_owned())));
+    match opened {
+        Ok(there) => Ok((thread, there)),
+        Err(error) => {
+            let _ = thread.join();
+            Err(error)
+        }
+    }
+}
+
+fn open(request: &PromptRequest) -> Result<(Window, Consent), PromptError> {
+    let mut window = Window::open(request.display.as_deref())?;
+    let mut consent = Consent::new(request, &window)?;
+    let title = strings::of(request.language.as_deref()).title;
+    window.show(consent.size(), window::Place::Centre, title, true)?;
+    let first = consent.paint(&window, request.timeout)?;
+    window.paint(first)?;
+    Ok((window, consent))
+}
+
 /// Waits for the answer, a second of the countdown after the other.
-fn ask(window: &mut Window, consent: &mut Consent, dismissed: &AtomicBool) -> Result<Answer, PromptError> {
+fn ask(
+    window: &mut Window,
+    consent: &mut Consent,
+    request: &PromptRequest,
+    dismissed: &AtomicBool,
+) -> Result<Answer, PromptError> {
     let opened = Instant::now();
     loop {
         let elapsed = opened.elapsed();
@@ -189,6 +226,11 @@ fn ask(window: &mut Window, consent: &mut Consent, dismissed: &AtomicBool) -> Re
         for happened in window.happened()? {
             match happened {
                 Happened::Closed => return Ok(Answer::Dismissed),
+                Happened::Rescaled => {
+                    *consent = Consent::new(request, window)?;
+                    let (place, size) = (window.place(), consent.size());
+                    window.reshape(place.x, place.y, size)?;
+                }
                 other => {
                     if let Some(answer) = consent.take(&other, elapsed) {
                         return Ok(answer);

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +13,7 @@ use tandem_protocol::Sender;
 use tandem_protocol::message::Rights;
 
 use crate::journal::Journal;
+use crate::platform;
 
 /// The file's name in the state directory.
 const NAME: &str = "session.json";
@@ -99,17 +99,13 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        platform::create_private_directory(directory)?;
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// The directory that the environment suggests: it ends with the login where there is a run-time directory, else it is
-    /// kept in the home.
+    /// The directory that the environment suggests, for this system's users.
     pub fn usual(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        absolute("XDG_RUNTIME_DIR")
-            .map(|path| path.join("tandem"))
-            .or_else(|| absolute("HOME").map(|path| path.join(".local/state/tandem")))
+        platform::state_directory(|name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute()))
     }
 
     fn path(&self) -> PathBuf {
@@ -134,10 +130,11 @@ impl Store {
     /// When the directory cannot be written.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
         let fresh = self.directory.join(format!("{NAME}.{}", std::process::id()));
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = platform::private(options.write(true).create(true).truncate(true)).open(&fresh)?;
         file.write_all(&serde_json::to_vec(saved)?)?;
         file.sync_all()?;
+        drop(file);
         std::fs::rename(&fresh, self.path())
     }
 
@@ -160,9 +157,15 @@ impl Store {
             }
         }
     }
+
+    /// Takes the directory away too if nothing is in it.
+    pub fn vacate(self) {
+        // Somebody else's file in it, or no right to: it stays.
+        let _ = std::fs::remove_dir(self.directory);
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -37,6 +37,7 @@ impl Stencil {
     }
 
     /// Covers a pixel at least so much; outside nothing happens.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows draws all of it itself"))]
     pub(super) fn cover(&mut self, x: i32, y: i32, coverage: u8) {
         if (0..self.width).contains(&x) && (0..self.height).contains(&y) {
             let pixel = &mut self.coverage[(y * self.width + x) as usize];

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::canvas::{Canvas, Colour, Rect, Stencil};
+use super::names::clean;
 use super::strings::{self, Strings, filled};
-use super::text::{Style, Writer, clean};
-use super::window::{Happened, Key, Window};
+use super::window::{Happened, Key, Style, Window, Writer};
 use super::{Answer, PromptError, PromptRequest};
 
 const PAPER: Colour = 0xff_ffff;
@@ -152,6 +152,7 @@ impl Consent {
             Happened::Key(Key::Cancel) if settled => return Some(Answer::Refuse),
             Happened::Key(_) => {}
             Happened::Closed => return Some(Answer::Dismissed),
+            Happened::Rescaled => {}
         }
         None
     }

@@ -2,16 +2,16 @@
 //! it. It lies at the top of the primary monitor, above everything, and can be dragged elsewhere.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use tandem_capture::Waker;
 
 use super::canvas::{Canvas, Colour, Rect, Stencil};
 use super::consent::darker;
+use super::names::clean;
 use super::strings::{self, Permission, Strings, filled};
-use super::text::{Style, clean};
-use super::window::{Happened, Place, Window};
-use super::{Area, PromptError};
+use super::window::{Happened, Place, Style, Window};
+use super::{Area, PromptError, opened};
 
 const PAPER: Colour = 0x1d_2733;
 const INK: Colour = 0xff_ffff;
@@ -73,16 +73,15 @@ impl StatusWindow {
         status: &Status,
         acted: impl FnMut(StatusAction) + Send + 'static,
     ) -> Result<Self, PromptError> {
-        let mut window = Window::open(display)?;
-        let mut bar = Bar::new(status, &window)?;
-        window.show(bar.size(), Place::Top, strings::of(status.language.as_deref()).title, false)?;
-        window.paint(bar.paint())?;
         let (orders, given) = channel();
-        let waker = window.waker();
-        let thread = thread::Builder::new().name("status-window".into()).spawn(move || {
-            if let Err(error) = serve(&mut window, &mut bar, &given, acted) {
+        let (display, status) = (display.map(str::to_owned), status.clone());
+        let (thread, waker) = opened("status-window", move |ready| {
+            let (mut window, mut bar) = open(display.as_deref(), &status)?;
+            ready(window.waker());
+            if let Err(error) = serve(&mut window, &mut bar, status, &given, acted) {
                 tracing::warn!(%error, "the status window failed");
             }
+            Ok(())
         })?;
         Ok(Self { orders, waker, thread: Some(thread) })
     }
@@ -110,7 +109,7 @@ impl Drop for StatusWindow {
     fn drop(&mut self) {
         self.order(Order::Close);
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != thread::current().id()
+            && thread.thread().id() != std::thread::current().id()
         {
             // A panic there was reported there.
             let _ = thread.join();
@@ -118,9 +117,18 @@ impl Drop for StatusWindow {
     }
 }
 
+fn open(display: Option<&str>, status: &Status) -> Result<(Window, Bar), PromptError> {
+    let mut window = Window::open(display)?;
+    let bar = Bar::new(status, &window)?;
+    window.show(bar.size(), Place::Top, strings::of(status.language.as_deref()).title, false)?;
+    window.paint(bar.paint())?;
+    Ok((window, bar))
+}
+
 fn serve(
     window: &mut Window,
     bar: &mut Bar,
+    mut status: Status,
     orders: &Receiver<Order>,
     mut acted: impl FnMut(StatusAction),
 ) -> Result<(), PromptError> {
@@ -128,11 +136,9 @@ fn serve(
         while let Ok(order) = orders.try_recv() {
             match order {
                 Order::Close => return Ok(()),
-                Order::Say(status) => {
-                    *bar = Bar::new(&status, window)?;
-                    // Its middle stays where it was.
-                    let (place, (width, height)) = (window.place(), bar.size());
-                    window.reshape(place.x + (place.width - width) / 2, place.y, (width, height))?;
+                Order::Say(news) => {
+                    status = news;
+                    say(window, bar, &status)?;
                 }
                 Order::Where(answer) => {
                     // Only now it is there: a click that comes before would be another place of the window.
@@ -146,6 +152,7 @@ fn serve(
         for happened in window.happened()? {
             match happened {
                 Happened::Closed => return Ok(()),
+                Happened::Rescaled => say(window, bar, &status)?,
                 other => match bar.take(&other, window.place()) {
                     Some(Meant::Act(action)) => acted(action),
                     Some(Meant::Move(x, y)) => window.reshape(x, y, bar.size())?,
@@ -156,6 +163,14 @@ fn serve(
         window.paint(bar.paint())?;
         window.wait(None)?;
     }
+}
+
+/// Says this from now on.
+fn say(window: &mut Window, bar: &mut Bar, status: &Status) -> Result<(), PromptError> {
+    *bar = Bar::new(status, window)?;
+    // Its middle stays where it was.
+    let (place, (width, height)) = (window.place(), bar.size());
+    window.reshape(place.x + (place.width - width) / 2, place.y, (width, height))
 }
 
 /// The status without its window.
@@ -243,7 +258,7 @@ impl Bar {
                     return (at(place) == Some(index)).then(|| Meant::Act(self.buttons[index].action));
                 }
             }
-            Happened::Key(_) | Happened::Closed => {}
+            Happened::Key(_) | Happened::Closed | Happened::Rescaled => {}
         }
         None
     }

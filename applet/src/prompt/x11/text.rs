@@ -9,20 +9,14 @@ use x11rb::protocol::xproto::{
 };
 use x11rb::rust_connection::RustConnection;
 
-use super::PromptError;
-use super::canvas::Stencil;
 use super::window::x;
-
-/// How large, in logical pixels, and how strong.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
-    pub(super) size: f32,
-    pub(super) bold: bool,
-}
+use crate::prompt::PromptError;
+use crate::prompt::canvas::Stencil;
+use crate::prompt::window::Style;
 
 /// Writes text. Loading the fonts takes some megabytes and tens of milliseconds: drop it when nothing is to be written.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(in crate::prompt) struct Writer {
     scale: f32,
     fonts: Fonts,
 }
@@ -33,34 +27,9 @@ enum Fonts {
     Display { font: Font, metrics: Box<QueryFontReply> },
 }
 
-/// Names of people and organisations are cut here.
-const NAME_LENGTH: usize = 60;
-
-/// A name as it can safely be shown: without control characters and marks that reorder or hide text, without runs of
-/// blanks, and not too long.
-pub fn clean(name: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-    };
-    // A few times the length is enough to find the words, however long the name.
-    let shown: String = name
-        .chars()
-        .take(NAME_LENGTH * 4)
-        .map(|c| if c.is_whitespace() { ' ' } else { c })
-        .filter(|c| !hidden(*c))
-        .collect();
-    let words = shown.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    if words.chars().count() <= NAME_LENGTH {
-        return words;
-    }
-    words.chars().take(NAME_LENGTH - 1).chain(['…']).collect()
-}
-
 impl Writer {
     /// Loads the fonts. `scale` is how many pixels a logical pixel has.
-    pub(super) fn new(conn: &RustConnection, scale: f32) -> Result<Self, PromptError> {
+    pub(in crate::prompt) fn new(conn: &RustConnection, scale: f32) -> Result<Self, PromptError> {
         let mut files = Database::new();
         files.load_system_fonts();
         if files.is_empty() {
@@ -78,7 +47,7 @@ impl Writer {
     }
 
     /// Uses a font of the display: small and plain, but always there.
-    pub(super) fn of_display(conn: &RustConnection, scale: f32) -> Result<Self, PromptError> {
+    pub(in crate::prompt) fn of_display(conn: &RustConnection, scale: f32) -> Result<Self, PromptError> {
         let font = x(conn.generate_id())?;
         const NAMES: [&str; 3] = ["-misc-fixed-medium-r-normal--15-*-iso10646-1", "9x15", "fixed"];
         let opened =
@@ -89,7 +58,7 @@ impl Writer {
     }
 
     /// The text in lines of at most `width` pixels.
-    pub(super) fn write(
+    pub(in crate::prompt) fn write(
         &mut self,
         conn: &RustConnection,
         root: XWindow,
@@ -196,26 +165,7 @@ fn wrapped(text: &str, most: usize) -> Vec<Vec<Char2b>> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn a_clean_name_is_short_visible_and_stays_as_it_is(name in any::<String>()) {
-            let cleaned = clean(&name);
-            prop_assert!(cleaned.chars().count() <= NAME_LENGTH);
-            prop_assert!(!cleaned.chars().any(char::is_control));
-            prop_assert_eq!(clean(&cleaned), cleaned);
-        }
-    }
-
-    #[test]
-    fn marks_that_reorder_text_are_taken_out() {
-        assert_eq!(clean("  Anna\u{202e}\n\n Berger\u{200b} "), "Anna Berger");
-        assert_eq!(clean("محمد"), "محمد");
-        assert_eq!(clean(&"x".repeat(1000)).chars().count(), NAME_LENGTH);
-    }
 
     #[test]
     fn lines_break_between_words() {
