@@ -19,13 +19,14 @@ WASM_INPUTS := $(shell find codec/src codec/wasm protocol/src -type f \( -name '
 CONSOLE_INPUTS := $(shell find console protocol/proto -type f -not -path '*/node_modules/*' -not -path 'console/dist/*' \
 	-not -path 'console/src/gen/*' -not -path 'console/e2e/*' -not -name '*.wasm' -not -name '*.log' 2>/dev/null)
 
-.PHONY: help demo test check fix bench bench-browser deb doc fuzz console wasm clean
-.PHONY: setup-bench setup-bench-browser setup-build setup-check setup-console setup-deb setup-demo setup-fuzz setup-test setup-wasm
+.PHONY: help demo test check windows fix bench bench-browser deb doc fuzz console wasm clean
+.PHONY: setup-bench setup-bench-browser setup-build setup-check setup-console setup-deb setup-demo setup-fuzz setup-test setup-wasm setup-windows
 
 help:
 	@echo 'make demo      relay, customer and console on this machine (CHECK=1: checks itself and ends)'
 	@echo 'make test      unit, integration, browser and documentation tests'
 	@echo 'make check     format, lints, documentation, dependencies, crates that stay pure, scripts, units, alerts'
+	@echo 'make windows   the customer program for Windows, and its tests under wine'
 	@echo 'make fix       formats, and applies what the linters can fix'
 	@echo 'make bench     50 pairs at a relay, and one across impaired links; instructions of the codec (docs/performance.md)'
 	@echo 'make bench-browser TRACE=FILE   how long the console takes to decode and draw a recorded screen, in Chromium'
@@ -47,8 +48,9 @@ setup-demo: SETUP := build wasm console display $(if $(CHECK),browser)
 setup-fuzz: SETUP := build
 setup-test: SETUP := build wasm console display browser link package
 setup-wasm: SETUP := wasm
+setup-windows: SETUP := build wasm console display cross wine
 
-setup-bench setup-bench-browser setup-build setup-check setup-console setup-deb setup-demo setup-fuzz setup-test setup-wasm:
+setup-bench setup-bench-browser setup-build setup-check setup-console setup-deb setup-demo setup-fuzz setup-test setup-wasm setup-windows:
 	@$(STEP) 'set-up: $(strip $(SETUP))' scripts/setup $(SETUP)
 
 # --- What people run ---------------------------------------------------------------------------------------------------
@@ -83,6 +85,16 @@ check: setup-check console
 	@$(STEP) 'check: alerts and dashboard' scripts/check-monitoring
 	@$(STEP) 'check: get cargo-deny' scripts/get-cargo-deny $(CARGO_DENY_VERSION)
 	@$(STEP) 'check: dependencies' cargo deny --log-level error check bans licenses sources
+
+# The tests drive the relay in target/debug, and are built as `make test` builds them.
+windows: export TANDEM_WINDOWS_PROGRAM = $(CURDIR)/target/windows/tandem-applet.exe
+windows: export TANDEM_WINE_PREFIX = $(CURDIR)/target/windows/prefix
+windows: setup-windows console
+	@$(STEP) 'windows: build' scripts/build-windows
+	@$(STEP) 'windows: lints' scripts/build-windows lint
+	@$(STEP) 'windows: a Windows of wine' scripts/wine-prefix $(TANDEM_WINE_PREFIX)
+	@$(STEP) 'windows: build the tests' cargo build --locked --workspace --bins --tests
+	@$(STEP) 'windows: the main job under wine' cargo test --locked --workspace --test wine -- --ignored --test-threads=1
 
 fix: console/node_modules/.package-lock.json
 	@$(STEP) 'fix: lints' cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged

@@ -1,0 +1,198 @@
+//! A Windows of wine's on a display of its own, with a hand at it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use x11rb::connection::Connection;
+use x11rb::protocol::xproto::{
+    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ConnectionExt as _, ImageFormat, MOTION_NOTIFY_EVENT, Window,
+};
+use x11rb::protocol::xtest::ConnectionExt as _;
+use x11rb::rust_connection::RustConnection;
+use x11rb::wrapper::ConnectionExt as _;
+
+/// The size of wine's desktop (scripts/wine-prefix), and of the display.
+pub(crate) const SIZE: (u16, u16) = (1024, 768);
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits until something is there.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "no {what} in time");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// The display and the Windows on it, both ended when dropped.
+pub(crate) struct Desk {
+    xvfb: Child,
+    display: String,
+    prefix: PathBuf,
+    x: RustConnection,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let prefix = PathBuf::from(variable("TANDEM_WINE_PREFIX"));
+        let mut xvfb = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-screen", "0"])
+            .arg(format!("{}x{}x24", SIZE.0, SIZE.1))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("these tests need Xvfb: apt-get install xvfb");
+        let mut number = String::new();
+        let out = xvfb.stdout.take().expect("stdout is piped");
+        BufReader::new(out).read_line(&mut number).expect("Xvfb says its number");
+        let display = format!(":{}", number.trim());
+        let x = RustConnection::connect(Some(&display)).expect("Xvfb answers").0;
+        Self { xvfb, display, prefix, x }
+    }
+
+    /// A program with wine's environment.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("WINEPREFIX", &self.prefix)
+            .env("DISPLAY", &self.display)
+            .env("HOME", self.prefix.join("home"))
+            .env("WINEDEBUG", "-all")
+            .env("WINEDLLOVERRIDES", "mscoree=;mshtml=")
+            // The language follows Windows' regional setting, which wine takes from here.
+            .env("LC_ALL", "C.UTF-8");
+        command
+    }
+
+    /// A program of Windows'.
+    pub(crate) fn windows(&self, program: &str) -> Command {
+        let mut command = self.command("wine");
+        command.arg(program);
+        command
+    }
+
+    /// A path of drive C as Linux has it.
+    pub(crate) fn drive_c(&self, path: &str) -> PathBuf {
+        self.prefix.join("drive_c").join(path)
+    }
+
+    /// Every file in the users' folders.
+    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
+        collect(&self.drive_c("users"), &mut files);
+        files
+    }
+
+    /// The pixels of the whole display, B, G, R, unused.
+    pub(crate) fn pixels(&self) -> Vec<u8> {
+        let root = self.x.setup().roots[0].root;
+        let image = self.x.get_image(ImageFormat::Z_PIXMAP, root, 0, 0, SIZE.0, SIZE.1, !0).expect("sent");
+        image.reply().expect("an answer").data
+    }
+
+    /// The middle of all pixels of a colour (`0xRRGGBB`), if there are at least so many.
+    pub(crate) fn middle_of(&self, colour: u32, at_least: usize) -> Option<(i32, i32)> {
+        let [blue, green, red, _] = colour.to_le_bytes();
+        let pixels = self.pixels();
+        let alike = |pixel: &[u8; 4]| pixel[..3] == [blue, green, red];
+        let places: Vec<usize> = pixels
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, pixel)| alike(pixel))
+            .map(|(at, _)| at)
+            .collect();
+        let mean = |sum: usize| i32::try_from(sum / places.len()).expect("within a screen");
+        let width = usize::from(SIZE.0);
+        (places.len() >= at_least.max(1)).then(|| {
+            (mean(places.iter().map(|at| at % width).sum()), mean(places.iter().map(|at| at / width).sum()))
+        })
+    }
+
+    /// The middle of the window whose title contains this.
+    pub(crate) fn window(&self, title: &str) -> Option<(i32, i32)> {
+        let root = self.x.setup().roots[0].root;
+        let id = self.find(root, title)?;
+        let geometry = self.x.get_geometry(id).ok()?.reply().ok()?;
+        let place = self.x.translate_coordinates(id, root, 0, 0).ok()?.reply().ok()?;
+        Some((
+            i32::from(place.dst_x) + i32::from(geometry.width) / 2,
+            i32::from(place.dst_y) + i32::from(geometry.height) / 2,
+        ))
+    }
+
+    fn find(&self, window: Window, title: &str) -> Option<Window> {
+        let atom = |name: &str| Some(self.x.intern_atom(false, name.as_bytes()).ok()?.reply().ok()?.atom);
+        let name = self.x.get_property(false, window, atom("_NET_WM_NAME")?, atom("UTF8_STRING")?, 0, 256);
+        let name = name.ok()?.reply().ok().map(|reply| reply.value).unwrap_or_default();
+        if String::from_utf8_lossy(&name).contains(title) {
+            return Some(window);
+        }
+        let children = self.x.query_tree(window).ok()?.reply().ok()?.children;
+        children.into_iter().find_map(|child| self.find(child, title))
+    }
+
+    /// Clicks with the person's own mouse.
+    pub(crate) fn click(&self, (x, y): (i32, i32)) {
+        let root = self.x.setup().roots[0].root;
+        let fake = |kind, detail, window| {
+            let sent =
+                self.x.xtest_fake_input(kind, detail, x11rb::CURRENT_TIME, window, x as i16, y as i16, 0);
+            sent.expect("sent").check().expect("done");
+        };
+        fake(MOTION_NOTIFY_EVENT, 0, root);
+        fake(BUTTON_PRESS_EVENT, 1, x11rb::NONE);
+        fake(BUTTON_RELEASE_EVENT, 1, x11rb::NONE);
+        self.x.sync().expect("an answer");
+    }
+
+    /// The processes of this Windows that run a program.
+    pub(crate) fn processes(&self, program: &str) -> Vec<String> {
+        let ours = |path: &Path| {
+            let environment = fs::read(path.join("environ")).ok()?;
+            let wanted = format!("WINEPREFIX={}", self.prefix.display());
+            environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()).then_some(())?;
+            let line = fs::read(path.join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(program).then_some(line)
+        };
+        let entries = fs::read_dir("/proc").expect("Linux has it");
+        entries.flatten().filter_map(|entry| ours(&entry.path())).collect()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // All programs of this Windows, and no other's.
+        let _ = self.command("wineserver").arg("--kill").status();
+        let _ = self.command("wineserver").arg("--wait").status();
+        let _ = self.xvfb.kill();
+        let _ = self.xvfb.wait();
+    }
+}
+
+fn collect(folder: &Path, files: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.is_symlink() {
+            collect(&path, files);
+        }
+        files.insert(path);
+    }
+}
+
+/// A setting of `make windows`.
+pub(crate) fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: these tests are run by `make windows`"))
+}
