@@ -165,8 +165,9 @@ fn key(usage: u32, down: bool) -> Result<INPUT, CaptureError> {
     Ok(match scan(usage).ok_or(CaptureError::NoSuchKey { usage })? {
         Scan::Plain(code) => keyboard(virtual_key(code.into()), code.into(), KEYEVENTF_SCANCODE | up),
         Scan::Extended(code) => {
-            let code = 0xe000 | u16::from(code);
-            keyboard(virtual_key(code), code, KEYEVENTF_SCANCODE | KEYEVENTF_EXTENDEDKEY | up)
+            // An input has room for eight bits; the flag stands for the prefix.
+            let virtual_key = virtual_key(0xe000 | u16::from(code));
+            keyboard(virtual_key, code.into(), KEYEVENTF_SCANCODE | KEYEVENTF_EXTENDEDKEY | up)
         }
         Scan::Pause => keyboard(VK_PAUSE, 0, up),
     })
