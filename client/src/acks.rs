@@ -1,10 +1,18 @@
-//! When to acknowledge what. Screens: bytes as they arrive and updates as the program applies them, at most every 8 ms.
-//! Input: what has been injected, at most every 20 ms, at once when it was quiet before.
+//! When to acknowledge what. Screens: updates as the program applies them, and bytes as they arrive, a little later so that it can
+//! say what came of them too; at most every 8 ms. Input: what has been injected, ten times a second: what is not acknowledged is only
+//! kept for a resume.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tandem_protocol::{LaneKey, LaneKind, Point, Record, message};
+
+/// Least time between two acknowledgements of a screen.
+const SCREEN_EVERY: Duration = Duration::from_millis(8);
+/// How long bytes wait for what the program makes of them.
+const SETTLES: Duration = Duration::from_millis(4);
+/// How long input waits for more.
+const INPUT_EVERY: Duration = Duration::from_millis(100);
 
 /// Acknowledgements that are due, by lane.
 #[derive(Debug, Default)]
@@ -20,7 +28,7 @@ struct Lane {
     applied: Option<Point>,
     drawn_seq: u64,
     arrived: Option<Instant>,
-    /// There is news since then.
+    /// There is news, to be told then.
     news: Option<Instant>,
     sent: Option<Instant>,
 }
@@ -43,7 +51,7 @@ impl Acks {
         if lane.received_bytes != received {
             lane.received_bytes = received;
             lane.arrived = Some(now);
-            lane.news.get_or_insert(now);
+            lane.news.get_or_insert(now + SETTLES);
         }
     }
 
@@ -68,7 +76,7 @@ impl Acks {
         let lane = self.lanes.entry(key).or_default();
         lane.applied = Some(point);
         lane.drawn_seq = drawn_seq;
-        lane.news.get_or_insert(now);
+        lane.news = Some(now);
     }
 
     /// The program has done what input before `next_seq` asked for.
@@ -76,7 +84,7 @@ impl Acks {
         let lane = self.lanes.entry(key).or_default();
         lane.epoch = epoch;
         lane.next_seq = next_seq;
-        lane.news.get_or_insert(now);
+        lane.news.get_or_insert(now + INPUT_EVERY);
     }
 
     /// What the program shows, a point for every display: `Hello.showing`.
@@ -102,7 +110,7 @@ impl Acks {
 
 impl Lane {
     fn due(&self, key: LaneKey) -> Option<Instant> {
-        let every = Duration::from_millis(if key.kind == LaneKind::Input { 20 } else { 8 });
+        let every = if key.kind == LaneKind::Input { INPUT_EVERY } else { SCREEN_EVERY };
         self.news.map(|news| self.sent.map_or(news, |sent| news.max(sent + every)))
     }
 
@@ -128,25 +136,37 @@ mod tests {
     use tandem_protocol::{DisplayId, Rendition, Sender};
 
     #[test]
-    fn the_first_goes_at_once_and_the_next_no_sooner_than_its_interval() {
+    fn a_screen_is_acknowledged_once_for_what_came_and_what_became_of_it() {
         let (mut acks, start) = (Acks::default(), Instant::now());
-        let screen = LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::LIVE, Sender(1));
-        let input = LaneKey::plain(LaneKind::Input, Sender(2));
-        for (key, interval) in [(screen, 8), (input, 20)] {
-            let report = |acks: &mut Acks, n: u64, now| match key.kind {
-                LaneKind::Input => acks.processed(key, 7, n, now),
-                _ => acks.bytes(key, n, now),
-            };
-            report(&mut acks, 1, start);
-            assert_eq!(acks.due(), Some(start));
-            assert_eq!(acks.take(start).len(), 1);
-            assert_eq!(acks.due(), None, "nothing is owed");
-            report(&mut acks, 2, start + Duration::from_millis(1));
-            let due = start + Duration::from_millis(interval);
-            assert_eq!(acks.due(), Some(due));
-            assert!(acks.take(start + Duration::from_millis(2)).is_empty());
-            assert_eq!(acks.take(due).len(), 1);
+        let at = |ms| start + Duration::from_millis(ms);
+        let key = LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::LIVE, Sender(1));
+        let point = Point { rendition: Rendition::LIVE, segment: 1, seq: 9 };
+        acks.bytes(key, 1000, at(0));
+        assert_eq!(acks.due(), Some(at(4)));
+        acks.applied(key, point, 9, at(1));
+        assert_eq!(acks.due(), Some(at(1)));
+        let told = acks.take(at(1));
+        assert_eq!((told.len(), told[0].received_bytes, told[0].applied), (1, 1000, Some(point.into())));
+        assert_eq!(acks.due(), None, "nothing is owed");
+        // Bytes alone are told too, but not so soon after.
+        acks.bytes(key, 2000, at(2));
+        assert_eq!(acks.due(), Some(at(9)));
+        assert!(acks.take(at(8)).is_empty());
+        assert_eq!(acks.take(at(9)).len(), 1);
+    }
+
+    #[test]
+    fn input_is_acknowledged_together() {
+        let (mut acks, start) = (Acks::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let key = LaneKey::plain(LaneKind::Input, Sender(2));
+        for n in 1..=5 {
+            acks.processed(key, 7, n, at(n * 15));
         }
+        assert_eq!(acks.due(), Some(at(115)));
+        let told = acks.take(at(115));
+        assert_eq!((told.len(), told[0].received_next_seq), (1, 5));
+        assert_eq!(acks.due(), None, "nothing is owed");
     }
 
     #[test]

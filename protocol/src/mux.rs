@@ -161,6 +161,11 @@ impl Outgoing {
         self.lanes.iter().any(|lane| lane.id == id && !lane.record.is_empty())
     }
 
+    /// Whether a record of a lane that is less urgent than `last` is half sent.
+    pub fn is_inside_beyond(&self, last: Priority) -> bool {
+        self.lanes.iter().any(|lane| lane.priority > last && !lane.record.is_empty())
+    }
+
     /// Appends the most urgent fragment that may go now, with at most `payload_max` bytes (at least
     /// [`limits::FRAGMENT_MIN`] are used), and says whose it was. `next` hands out a lane's next record. `None`: nothing
     /// may go.

@@ -6,7 +6,7 @@ mod signals;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tandem_protocol::message::{Control, Hello, control};
@@ -132,7 +132,7 @@ impl Connection {
     /// A [`Breach`].
     pub async fn record(&self, lane: LaneInstance, record: &Record) -> Result<(), Breach> {
         loop {
-            let room = self.signals.room();
+            let room = self.signals.until_room();
             tokio::pin!(room);
             room.as_mut().enable();
             match self.offer(lane, record)? {
@@ -142,7 +142,7 @@ impl Connection {
         }
     }
 
-    /// Hands in a record if its receiver has room. To be tried again after [`Signals::room`].
+    /// Hands in a record if its receiver has room. To be tried again after [`Signals::until_room`].
     ///
     /// # Errors
     /// A [`Breach`].
@@ -183,14 +183,11 @@ impl Connection {
 
     /// Lanes that were opened towards the client, or given up, since the last call.
     pub fn take_changes(&self) -> Changes {
+        if !self.signals.take_lanes() {
+            return Changes::default();
+        }
         let mut session = self.place.shared.session.lock();
         session.outbox(self.place.seat).map(Outbox::take_changes).unwrap_or_default()
-    }
-
-    /// Whether a lane was given up.
-    pub fn is_given_up(&self, slot: Slot) -> bool {
-        let mut session = self.place.shared.session.lock();
-        session.outbox(self.place.seat).is_none_or(|outbox| outbox.key(slot).is_none())
     }
 
     /// Queues a control message for the client.
@@ -201,8 +198,13 @@ impl Connection {
         }
     }
 
+    /// Whether a lane that is less urgent than this has something for its writer.
+    pub fn has_beyond(&self, last: Priority) -> bool {
+        self.place.shared.session.lock().has_beyond(self.place.seat, last)
+    }
+
     /// How urgent a lane towards the client is now; `None` when it was given up. Its writer is woken, and
-    /// [`Signals::changed`] told, when that may have changed.
+    /// [`Signals::take_focus`] says so, when that may have changed.
     pub fn priority(&self, slot: Slot) -> Option<Priority> {
         self.place.shared.session.lock().priority(self.place.seat, slot)
     }
@@ -212,14 +214,20 @@ impl Connection {
         self.place.shared.session.lock().is_focused(self.place.seat.sender, display)
     }
 
-    /// Waits until something is due, and does it.
-    pub async fn deadline(&self) {
-        let deadline = self.place.shared.session.lock().deadline(self.place.seat);
-        match deadline {
-            None => std::future::pending().await,
-            Some(deadline) => {
-                tokio::time::sleep_until(deadline.into()).await;
-                self.place.shared.session.lock().tick(Instant::now());
+    /// Does what is due, for ever.
+    pub async fn keep_time(&self) {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        loop {
+            let deadline = self.place.shared.session.lock().deadline(self.place.seat);
+            if let Some(deadline) = deadline {
+                timer.as_mut().reset(deadline.into());
+            }
+            tokio::select! {
+                () = &mut timer, if deadline.is_some() => {
+                    self.place.shared.session.lock().due(Instant::now());
+                }
+                () = self.signals.deadline.notified() => {}
             }
         }
     }

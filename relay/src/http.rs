@@ -30,6 +30,9 @@ use crate::transport::websocket;
 #[allow_missing = true]
 struct Console;
 
+/// Bytes that a WebSocket reads at once: what a connection that says nothing keeps.
+const READ_BUFFER: usize = 4 << 10;
+
 /// What the public port's handlers share.
 #[derive(Clone, Debug)]
 pub struct Public {
@@ -79,6 +82,8 @@ async fn connect(
         .max_frame_size(limits::MESSAGE_MAX)
         // Nothing stays in the library: what is written goes to the socket or waits in the session.
         .write_buffer_size(0)
+        // It is filled with zeros before each read.
+        .read_buffer_size(READ_BUFFER)
         .max_write_buffer_size(4 * limits::MESSAGE_MAX);
     if upgrade.selected_protocol().is_none() {
         let text = format!("this is a WebSocket of the subprotocol {}", limits::WEBSOCKET_PROTOCOL);

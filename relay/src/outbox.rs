@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tandem_path::{Reach, State};
 use tandem_protocol::message::{Control, control, types};
-use tandem_protocol::{Close, DisplayId, Flags, Header, LaneKey, LaneKind, Record, Sender};
+use tandem_protocol::{Close, Flags, Header, LaneKey, LaneKind, Priority, Record, Sender};
 
 use crate::metrics::{Dropped, Metrics, Stalled, Timed};
 
@@ -19,8 +19,14 @@ use crate::metrics::{Dropped, Metrics, Stalled, Timed};
 pub trait Wake: Send + Sync {
     /// There is something to take from this lane.
     fn lane(&self, slot: Slot);
-    /// Lanes were opened or given up, or the deadline moved.
-    fn changed(&self);
+    /// Lanes were opened or given up.
+    fn lanes(&self);
+    /// The client looks at other displays than before: lanes' priorities have changed.
+    fn focus(&self);
+    /// Something is due sooner than before.
+    fn deadline(&self);
+    /// There may be room again for records that found none.
+    fn room(&self);
     /// The connection must end.
     fn close(&self, close: Close, reason: &str);
     /// What the connection knows of its path to the client.
@@ -95,6 +101,13 @@ pub struct Changes {
     pub given_up: Vec<Slot>,
 }
 
+impl Changes {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.opened.is_empty() && self.given_up.is_empty()
+    }
+}
+
 /// What a lane has for its writer.
 #[derive(Debug)]
 pub enum Pull {
@@ -154,7 +167,7 @@ impl Outbox {
         self.next_slot += 1;
         self.lanes.insert(slot, OutLane::new(key, source));
         self.changes.opened.push((slot, key));
-        self.wake.changed();
+        self.wake.lanes();
         slot
     }
 
@@ -238,6 +251,15 @@ impl Outbox {
             Some(Source::Queue { bytes, .. }) => *bytes,
             _ => 0,
         }
+    }
+
+    /// Whether a lane that is less urgent than this has something for its writer. Of one that reads a rendition, `waits` says so.
+    pub(crate) fn has_beyond(&self, last: Priority, waits: impl Fn(LaneKey) -> bool) -> bool {
+        self.lanes.values().filter(|lane| lane.key.priority(true) > last).any(|lane| match &lane.source {
+            Source::Queue { records, .. } => !records.is_empty(),
+            // That the last record is written is news too.
+            Source::Screen => lane.written < lane.taken || waits(lane.key),
+        })
     }
 
     /// Bytes that wait in all queues.
@@ -333,8 +355,7 @@ impl Outbox {
             lane.count_unsent(&self.metrics);
             self.changes.opened.retain(|(opened, _)| *opened != slot);
             self.changes.given_up.push(slot);
-            self.wake.lane(slot);
-            self.wake.changed();
+            self.wake.lanes();
         }
     }
 
@@ -343,19 +364,19 @@ impl Outbox {
         self.wake.lane(slot);
     }
 
-    /// The client looks at another display: those who write the lanes of this one ask for their priority again.
-    pub(crate) fn priority_changed(&self, display: DisplayId) {
-        for (&slot, lane) in self.lanes.iter().filter(|(_, lane)| lane.key.kind.is_screen()) {
-            if lane.key.display == display {
-                self.wake.lane(slot);
-            }
-        }
-        self.wake.changed();
+    /// The client looks at another display: its lanes' priorities are asked for again.
+    pub(crate) fn priority_changed(&self) {
+        self.wake.focus();
     }
 
-    /// Wakes the connection's own task.
-    pub(crate) fn wake_changed(&self) {
-        self.wake.changed();
+    /// Something is due sooner than before.
+    pub(crate) fn deadline_moved(&self) {
+        self.wake.deadline();
+    }
+
+    /// There may be room again for what the client has sent.
+    pub(crate) fn has_room(&self) {
+        self.wake.room();
     }
 
     /// Ends the connection of a client that does not take what waits for it.

@@ -109,7 +109,7 @@ pub struct LaneInstance(pub u64);
 pub enum Taken {
     /// It was forwarded, held or dropped, and counted.
     Yes,
-    /// Its receiver has no room: hand it in again when [`Wake::changed`] of this connection was called.
+    /// Its receiver has no room: hand it in again when [`Wake::room`] of this connection was called.
     NoRoom,
 }
 

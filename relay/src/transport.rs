@@ -3,6 +3,7 @@
 pub(crate) mod https;
 pub(crate) mod listen;
 pub mod quic;
+mod side_by_side;
 pub mod tcp;
 pub(crate) mod udp;
 pub mod websocket;

@@ -1,10 +1,14 @@
 //! How the session wakes a connection's tasks.
 //!
 //! The session changes its data under its lock and signals; a task looks at the data and, if there is nothing to do, waits for
-//! the signal. No signal may fall between the two: [`Signals::any`] and [`Signals::changed`] keep one for who comes later,
-//! [`Signals::room`] has to be called before looking.
+//! the signal. No signal may fall between the two: [`Signals::any`] and [`Signals::deadline`] keep one for who comes later,
+//! [`Signals::until_room`] has to be called before looking.
+//!
+//! Each signal has one task that waits for it, and says as exactly as it can what there is to do: at thousands of records a second
+//! most of a relay's work is to wake up.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_path::{Gauge, State};
 use tandem_protocol::Close;
@@ -17,10 +21,14 @@ use crate::outbox::{Slot, Wake};
 /// How the session reaches a connection's tasks.
 #[derive(Debug, Default)]
 pub struct Signals {
-    /// Lanes were opened or given up, or a deadline moved.
-    pub changed: Notify,
-    /// There is something to take from some lane. Its one waiter is the connection's writer.
+    /// There is something for the connection's writer to do.
     pub any: Notify,
+    /// Lanes were opened or given up.
+    lanes: AtomicBool,
+    /// The client looks at other displays.
+    focus: AtomicBool,
+    /// The deadline has moved.
+    pub deadline: Notify,
     /// There may be room again for records that found none.
     room: Notify,
     closing: OnceLock<(Close, String)>,
@@ -31,8 +39,18 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Whether lanes were opened or given up since this was last asked. To be asked before looking.
+    pub fn take_lanes(&self) -> bool {
+        take(&self.lanes)
+    }
+
+    /// Whether lanes' priorities may have changed since this was last asked. To be asked before looking.
+    pub fn take_focus(&self) -> bool {
+        take(&self.focus)
+    }
+
     /// Ends when there may be room again for records that found none.
-    pub fn room(&self) -> Notified<'_> {
+    pub fn until_room(&self) -> Notified<'_> {
         self.room.notified()
     }
 
@@ -56,9 +74,21 @@ impl Wake for Signals {
         self.any.notify_one();
     }
 
-    fn changed(&self) {
-        self.changed.notify_one();
+    fn lanes(&self) {
+        self.lanes.store(true, Ordering::Release);
         self.any.notify_one();
+    }
+
+    fn focus(&self) {
+        self.focus.store(true, Ordering::Release);
+        self.any.notify_one();
+    }
+
+    fn deadline(&self) {
+        self.deadline.notify_one();
+    }
+
+    fn room(&self) {
         self.room.notify_waiters();
     }
 
@@ -69,6 +99,11 @@ impl Wake for Signals {
     fn path(&self) -> State {
         self.path.read()
     }
+}
+
+/// Takes a flag down. Most of the time it is not up, and then nothing is written.
+fn take(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Acquire)
 }
 
 /// Under shuttle, which runs the tasks in every order that it can think of: a task that is never woken is a deadlock, and fails.
@@ -151,7 +186,7 @@ mod tests {
                         for record in [first, first + 2] {
                             waiting.lock().unwrap().push_back(record);
                             // After the lock here, to leave room for more orders.
-                            if first == 0 { signals.lane(LANE) } else { signals.changed() }
+                            if first == 0 { signals.lane(LANE) } else { signals.lanes() }
                         }
                     })
                 });
@@ -185,7 +220,7 @@ mod tests {
                         future::block_on(async {
                             for record in 0..4 {
                                 loop {
-                                    let room = from.room();
+                                    let room = from.until_room();
                                     tokio::pin!(room);
                                     room.as_mut().enable();
                                     let taken = {
@@ -213,7 +248,7 @@ mod tests {
                         to.any.notified().await;
                         drain(&waiting, &mut written);
                         // As the session wakes senders when their receiver has taken something.
-                        from.changed();
+                        from.room();
                     }
                 });
                 sender.join().unwrap();

@@ -5,7 +5,10 @@ use super::*;
 struct Quiet;
 impl Wake for Quiet {
     fn lane(&self, _: Slot) {}
-    fn changed(&self) {}
+    fn lanes(&self) {}
+    fn focus(&self) {}
+    fn deadline(&self) {}
+    fn room(&self) {}
     fn close(&self, _: Close, _: &str) {}
     fn path(&self) -> State {
         State::default()
@@ -96,7 +99,10 @@ fn a_client_that_does_not_read_control_messages_is_closed_and_costs_no_more() {
     struct Told(std::sync::Mutex<Option<Close>>);
     impl Wake for Told {
         fn lane(&self, _: Slot) {}
-        fn changed(&self) {}
+        fn lanes(&self) {}
+        fn focus(&self) {}
+        fn deadline(&self) {}
+        fn room(&self) {}
         fn close(&self, close: Close, _: &str) {
             self.0.lock().unwrap().get_or_insert(close);
         }

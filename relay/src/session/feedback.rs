@@ -29,9 +29,10 @@ pub(super) struct FeedbackPace {
 }
 
 impl FeedbackPace {
-    /// There is news, to be told no sooner than `every` after the last. Whether that makes it due earlier than before.
-    fn news(&mut self, every: Duration, now: Instant) -> bool {
-        let due = self.sent.map_or(now, |sent| (sent + every).max(now));
+    /// There is news, to be told at `soonest` and no sooner than `every` after the last. Whether that makes it due earlier than
+    /// before.
+    fn news(&mut self, every: Duration, soonest: Instant) -> bool {
+        let due = self.sent.map_or(soonest, |sent| (sent + every).max(soonest));
         let sooner = self.due.is_none_or(|before| due < before);
         if sooner {
             self.due = Some(due);
@@ -149,14 +150,20 @@ impl Session {
         (rank != Rank::Watches).then_some(sender)
     }
 
-    /// Somebody who paces has acknowledged or taken something.
+    /// Somebody who paces has acknowledged or taken something. While more waits for it the publisher may wait for this; otherwise
+    /// what else happens to an update may be told with it.
     pub(super) fn feed_back(&mut self, id: DisplayId, rendition: Rendition, now: Instant) {
         let every = self.feedback_every(id, rendition);
         let Some(display) = self.displays.get_mut(&id) else { return };
-        if display.feedback[rendition].news(every, now) {
+        let paces = display.pacing[rendition].and_then(|sender| self.members.get(&sender)?.online());
+        let position = paces.and_then(|online| online.readers.get(&id)?.position(rendition));
+        let limits = position.is_some_and(|position| display.streams[rendition].queued(position) > 0);
+        let sooner = display.feedback[rendition].news(every, if limits { now } else { now + EVERY });
+        if display.feedback[rendition].due.is_some_and(|due| due <= now) {
+            self.write_feedback(id, rendition, now);
+        } else if sooner {
             self.wake_publisher();
         }
-        self.send_feedback(now);
     }
 
     /// Records have come: the publisher learns of it with the next news, or a little later.
@@ -237,7 +244,7 @@ impl Session {
     pub(super) fn wake_publisher(&self) {
         let publisher = self.publisher().and_then(|sender| self.members.get(&sender));
         if let Some(online) = publisher.and_then(Member::online) {
-            online.outbox.wake_changed();
+            online.outbox.deadline_moved();
         }
     }
 }

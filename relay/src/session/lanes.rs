@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Record, Sender, limits};
+use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Priority, Record, Sender, limits};
 
-use super::member::{self, Link};
+use super::member::{self, Link, Member};
 use super::{Breach, LaneInstance, Seat, Session, Taken};
 use crate::limits::TIGHT_QUEUE_MAX;
 use crate::metrics::{Dropped, Stalled};
@@ -198,6 +198,16 @@ impl Session {
         Taken::Yes
     }
 
+    /// Whether a lane that is less urgent than this has something for its writer.
+    pub fn has_beyond(&self, seat: Seat, last: Priority) -> bool {
+        let Some(online) = self.members.get(&seat.sender).and_then(Member::online) else { return false };
+        online.connection == seat.connection
+            && online.outbox.has_beyond(last, |key| {
+                let (display, reader) = (self.displays.get(&key.display), online.readers.get(&key.display));
+                display.zip(reader).is_some_and(|(display, reader)| reader.has_news(display, key.rendition))
+            })
+    }
+
     /// Takes the next record of a lane for its writer.
     pub fn pull(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
         let Some(online) = self.online(seat) else { return Pull::Reset };
@@ -232,7 +242,7 @@ impl Session {
         let to_publisher = self.is_publisher(receiver);
         for member in self.members.values().filter(|member| member.is_publisher() != to_publisher) {
             if let Some(online) = member.online() {
-                online.outbox.wake_changed();
+                online.outbox.has_room();
             }
         }
     }

@@ -30,7 +30,19 @@ impl Session {
         feedback.chain(self.upkeep_due).min()
     }
 
-    /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called at the deadline and a few times a second.
+    /// Does what was due at the deadline. While nothing waits for anybody that is next to nothing.
+    pub fn due(&mut self, now: Instant) {
+        if self.upkeep_due.is_some_and(|due| due <= now) {
+            if self.is_anything_waiting() {
+                self.upkeep(now);
+            } else {
+                self.upkeep_due = None;
+            }
+        }
+        self.send_feedback(now);
+    }
+
+    /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called a few times a second.
     pub fn tick(&mut self, now: Instant) {
         let heartbeat = self.heartbeat();
         for member in self.members.values_mut() {
@@ -114,7 +126,7 @@ impl Session {
             if let Link::Online(online) = &mut member.link {
                 online.outbox.control(control::Message::Roster(roster.clone()));
                 // Whoever waited for room at somebody who has left need not any more.
-                online.outbox.wake_changed();
+                online.outbox.has_room();
             }
         }
     }

@@ -111,6 +111,12 @@ impl Reader {
             self.position(self.target).is_none() && !self.is_waiting() && !paced && !self.will_cross(display);
     }
 
+    /// Whether its lane of this rendition may have something for its writer.
+    pub(super) fn has_news(&self, display: &Display, rendition: Rendition) -> bool {
+        let Place::Reading(of, position) = self.place else { return false };
+        of != self.target || (of == rendition && position.ordinal() < display.streams[of].head())
+    }
+
     /// Begins to read here. What it has missed of this rendition since it was last here.
     pub(super) fn enter(&mut self, rendition: Rendition, position: Position) -> Option<Skipped> {
         self.place = Place::Reading(rendition, position);

@@ -276,7 +276,7 @@ impl Session {
         let watch = Watch { visible: visible.visible, focused: visible.focused };
         let before = online.watching.insert(id, watch);
         if before.is_some_and(|before| before.focused != watch.focused) {
-            online.outbox.priority_changed(id);
+            online.outbox.priority_changed();
         }
         online.progress = now;
         self.sync_screens(seat.sender, now);

@@ -12,7 +12,10 @@ struct Told(Mutex<Option<Close>>);
 
 impl Wake for Told {
     fn lane(&self, _: Slot) {}
-    fn changed(&self) {}
+    fn lanes(&self) {}
+    fn focus(&self) {}
+    fn deadline(&self) {}
+    fn room(&self) {}
     fn close(&self, close: Close, _: &str) {
         self.0.lock().get_or_insert(close);
     }

@@ -36,9 +36,12 @@ impl Session {
         self.send_feedback(now);
         self.refresh_wants(now);
         self.end_stalled(now);
-        let busy =
-            ids.iter().any(|id| self.displays.get(id).is_some_and(|display| self.is_busy(*id, display)));
-        self.upkeep_due = busy.then_some(now + EVERY);
+        self.upkeep_due = self.is_anything_waiting().then_some(now + EVERY);
+    }
+
+    /// Whether somebody has something of some display to take, or somewhere to go.
+    pub(super) fn is_anything_waiting(&self) -> bool {
+        self.displays.iter().any(|(&id, display)| self.is_busy(id, display))
     }
 
     /// Whether somebody has something of this display to take, or somewhere to go.

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
 use self::writer::Writer;
-use super::{refusal_record, udp};
+use super::{refusal_record, side_by_side, udp};
 use crate::admission::{Refusal, Visitor};
 use crate::connection::{self, Connection, End};
 use crate::metrics::{Binding, Phase};
@@ -85,37 +85,23 @@ async fn admit(
 
 /// Runs an admitted connection: every task in it ends with it.
 async fn run(session: Session, connection: Arc<Connection>, (send, recv): Control, buffer: BytesMut) {
-    let span = tracing::Span::current();
     let mut tasks: JoinSet<Result<(), End>> = JoinSet::new();
-    tasks.spawn(read_control(connection.clone(), recv, buffer).instrument(span.clone()));
+    tasks.spawn(read_control(connection.clone(), recv, buffer).in_current_span());
     let mut writer = Writer::new(session.clone(), connection.clone(), send);
-    let signals = connection.signals.clone();
-    let end = loop {
-        tokio::select! {
-            // The session's word comes first: its reason is the one to give.
-            biased;
-            () = signals.stop.cancelled() => break None,
-            error = session.closed() => break Some(End::Transport(error.to_string())),
-            Some(done) = tasks.join_next() => match done {
-                Ok(Ok(())) => {}
-                Ok(Err(end)) => break Some(end),
-                Err(panic) => break Some(End::Breach(Breach { close: Close::INTERNAL, reason: panic.to_string() })),
-            },
-            () = signals.changed.notified() => writer.refocus(),
-            error = writer.write() => break Some(transport(error)),
-            () = connection.deadline() => {}
-            stream = session.accept_uni() => match stream {
-                Ok(stream) => {
-                    // Before its opening is read, since it may never come.
-                    if let Err(breach) = connection.paces.lane() {
-                        break Some(breach.into());
-                    }
-                    tasks.spawn(read_lane(connection.clone(), stream).instrument(span.clone()));
-                }
-                Err(error) => break Some(End::Transport(error.to_string())),
-            },
-        }
-    };
+    let end = side_by_side::first([
+        Box::pin(async {
+            connection.signals.stop.cancelled().await;
+            None
+        }),
+        Box::pin(async { Some(End::Transport(session.closed().await.to_string())) }),
+        Box::pin(async { Some(take_lanes(&session, &connection, &mut tasks).await) }),
+        Box::pin(async { Some(transport(writer.write().await)) }),
+        Box::pin(async {
+            connection.keep_time().await;
+            None
+        }),
+    ])
+    .await;
     let gone = matches!(end, Some(End::Transport(_)));
     let (close, reason) = connection.ended(end);
     tasks.shutdown().await;
@@ -131,6 +117,33 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
         let _ = tokio::time::timeout(LINGER, farewell).await;
     }
     session.close(close.number().into(), close::reason(&reason).as_bytes());
+}
+
+/// Takes the client's lanes, each read by a task of its own, until one of them breaks a rule or no more can come.
+async fn take_lanes(
+    session: &Session,
+    connection: &Arc<Connection>,
+    tasks: &mut JoinSet<Result<(), End>>,
+) -> End {
+    loop {
+        tokio::select! {
+            Some(done) = tasks.join_next() => match done {
+                Ok(Ok(())) => {}
+                Ok(Err(end)) => return end,
+                Err(panic) => return Breach { close: Close::INTERNAL, reason: panic.to_string() }.into(),
+            },
+            stream = session.accept_uni() => match stream {
+                Ok(stream) => {
+                    // Before its opening is read, since it may never come.
+                    if let Err(breach) = connection.paces.lane() {
+                        return breach.into();
+                    }
+                    tasks.spawn(read_lane(connection.clone(), stream).in_current_span());
+                }
+                Err(error) => return transport(error),
+            },
+        }
+    }
 }
 
 async fn read_control(

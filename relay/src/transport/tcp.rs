@@ -1,6 +1,6 @@
 //! A TCP connection that can be asked about its socket while HTTP and TLS own it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A handle on an accepted connection. The connection lives as long as any handle on it.
@@ -78,16 +78,25 @@ impl AsyncRead for Tcp {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
             }
             let room = buffer.remaining().min(allowance);
-            match self.0.stream.try_read(buffer.initialize_unfilled_to(room)) {
-                Ok(read) => {
+            // Less than there was room for is all that there is: to wait for more now saves asking once more only to be told so.
+            let mut read = None;
+            let asked = self.0.stream.try_io(Interest::READABLE, || {
+                let len = (&*self.socket()).read(buffer.initialize_unfilled_to(room))?;
+                read = Some(len);
+                if (1..room).contains(&len) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (read, asked) {
+                (Some(read), _) => {
                     if allowance != usize::MAX {
                         self.0.allowance.fetch_sub(read, Ordering::Relaxed);
                     }
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => {}
             }
         }
     }

@@ -2,11 +2,10 @@
 //!
 //! One task runs both directions side by side: while a write waits for a slow client, its input goes on being read. A piece of a
 //! few milliseconds of the path's rate is written at a time, and only while the socket holds no more than the path does ([`Bound`]);
-//! control, input and cursors go at once.
+//! control, input and cursors go at once, and nobody asks about the path for them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -20,8 +19,8 @@ use tandem_protocol::mux::{self, Event, Incoming, LaneId, MuxError, Outgoing, Si
 use tandem_protocol::{Close, LaneKey, Priority, Record, close, limits};
 use tracing::debug;
 
-use super::refusal_record;
 use super::tcp::Tcp;
+use super::{refusal_record, side_by_side};
 use crate::admission::{Refusal, Visitor};
 use crate::connection::{self, Connection, End, Pause};
 use crate::metrics::{Binding, Phase};
@@ -31,8 +30,12 @@ use crate::session::{Breach, LaneInstance, Taken};
 
 /// Cursors' priority: what is at least as urgent waits for no room.
 const URGENT: Priority = Priority(4);
+/// What a socket says of itself is believed for so long, unless something was written.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often the path is counted.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Memory for messages that a connection keeps which has nothing to write.
+const MESSAGE_KEPT: usize = 1024;
 /// How long a closing connection may take to hand over its last messages.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -121,8 +124,6 @@ async fn read_hello(
 struct Shared {
     connection: Connection,
     outgoing: Mutex<Lanes>,
-    /// The client may look at another display.
-    refocus: AtomicBool,
 }
 
 /// The lanes towards the client.
@@ -135,33 +136,25 @@ async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connecti
     let (sink, stream) = socket.split();
     let lanes =
         Lanes { mux: Outgoing::new(Side::Relay), slots: HashMap::from([(LaneId::CONTROL, Slot::CONTROL)]) };
-    let shared = Shared { connection, outgoing: Mutex::new(lanes), refocus: AtomicBool::new(false) };
-    let signals = shared.connection.signals.clone();
-    let mut writer = Writer { shared: &shared, sink, tcp, bound, noted: None };
-    let end = tokio::select! {
-        biased;
-        () = signals.stop.cancelled() => None,
-        end = read(&shared, stream, rest) => Some(end),
-        end = writer.write() => Some(end),
-        () = deadlines(&shared) => None,
-    };
+    let shared = Shared { connection, outgoing: Mutex::new(lanes) };
+    let mut writer = Writer::new(&shared, sink, tcp, bound);
+    let end = side_by_side::first([
+        Box::pin(async {
+            shared.connection.signals.stop.cancelled().await;
+            None
+        }),
+        Box::pin(async { Some(read(&shared, stream, rest).await) }),
+        Box::pin(async { Some(writer.write().await) }),
+        Box::pin(async {
+            shared.connection.keep_time().await;
+            None
+        }),
+    ])
+    .await;
     let gone = matches!(end, Some(End::Transport(_)));
     let (close, reason) = shared.connection.ended(end);
     if !gone {
         let _ = tokio::time::timeout(LINGER, writer.farewell(close, &reason)).await;
-    }
-}
-
-/// Does what is due, for ever.
-async fn deadlines(shared: &Shared) {
-    loop {
-        tokio::select! {
-            () = shared.connection.deadline() => {}
-            () = shared.connection.signals.changed.notified() => {
-                shared.refocus.store(true, Ordering::Relaxed);
-                shared.connection.signals.any.notify_one();
-            }
-        }
     }
 }
 
@@ -174,7 +167,7 @@ async fn read(shared: &Shared, mut stream: SplitStream<WebSocket>, rest: BytesMu
         }
         std::mem::take(&mut inbound.pause).wait().await;
         message = loop {
-            let room = shared.connection.signals.room();
+            let room = shared.connection.signals.until_room();
             tokio::pin!(room);
             room.as_mut().enable();
             if let Err(end) = inbound.try_again() {
@@ -327,35 +320,76 @@ struct Writer<'a> {
     sink: SplitSink<WebSocket, Message>,
     tcp: Tcp,
     bound: Bound,
+    /// When the socket was last asked.
+    looked: Option<Instant>,
+    /// The next message. Its memory is used again.
+    message: BytesMut,
     /// When the path was last counted.
     noted: Option<Instant>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(shared: &'a Shared, sink: SplitSink<WebSocket, Message>, tcp: Tcp, bound: Bound) -> Self {
+        Self { shared, sink, tcp, bound, looked: None, message: BytesMut::new(), noted: None }
+    }
+
     /// Writes what the session hands out, a piece at a time, each when the path has room for it.
     async fn write(&mut self) -> End {
         let signals = self.shared.connection.signals.clone();
         loop {
-            let now = Instant::now();
-            let path = self.bound.look(&self.tcp.socket(), now);
-            signals.path.set(path);
-            self.note(&path, now);
-            let open = self.bound.is_open();
-            let batch = self.batch(open);
-            if batch.is_empty() {
+            self.take_changes();
+            let mut opens_at = None;
+            let mut open = false;
+            self.put_together(URGENT);
+            if self.has_ordinary() {
+                let now = Instant::now();
+                if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK_EVERY) {
+                    self.look(now);
+                }
+                open = self.bound.is_open();
+                if open {
+                    self.put_together(Priority::LAST);
+                } else {
+                    opens_at = Some(self.bound.opens_at(now));
+                }
+            }
+            if self.message.is_empty() {
+                self.let_go();
                 tokio::select! {
                     () = signals.any.notified() => {}
-                    () = tokio::time::sleep_until(self.bound.opens_at(now).into()), if !open => {}
+                    () = until(opens_at), if opens_at.is_some() => {}
                 }
                 continue;
             }
+            let len = self.message.len();
             if open {
-                self.bound.wrote(batch.len());
+                self.bound.wrote(len);
             }
-            if let Err(error) = self.sink.send(Message::Binary(batch)).await {
+            if let Err(error) = self.sink.send(Message::Binary(self.message.split().freeze())).await {
                 return End::Transport(error.to_string());
             }
+            // When it was given away has to be known.
+            self.look(Instant::now());
         }
+    }
+
+    fn look(&mut self, now: Instant) {
+        self.looked = Some(now);
+        let path = self.bound.look(&self.tcp.socket(), now);
+        self.shared.connection.signals.path.set(path);
+        self.note(&path, now);
+    }
+
+    /// Keeps no more memory than a connection needs that says little.
+    fn let_go(&mut self) {
+        if self.message.capacity() > MESSAGE_KEPT {
+            self.message = BytesMut::new();
+        }
+    }
+
+    /// Whether anything waits that the path must have room for.
+    fn has_ordinary(&self) -> bool {
+        self.shared.outgoing.lock().mux.is_inside_beyond(URGENT) || self.shared.connection.has_beyond(URGENT)
     }
 
     /// Counts how the path is, about once a second.
@@ -371,18 +405,19 @@ impl Writer<'_> {
         }
     }
 
-    /// The most urgent fragments that may go now: a piece of all, or of what is urgent.
-    fn batch(&self, open: bool) -> Bytes {
+    /// Opens lanes that the session has opened, gives up those that it has given up, and asks for priorities that have changed.
+    fn take_changes(&mut self) {
         let connection = &self.shared.connection;
-        let mut lanes = self.shared.outgoing.lock();
-        let piece = self.bound.piece();
-        let last = if open { Priority::LAST } else { URGENT };
-        let mut batch = BytesMut::with_capacity(piece + mux::FRAGMENT_HEADER_LEN);
-        let Lanes { mux, slots } = &mut *lanes;
+        let focus = connection.signals.take_focus();
         let changes = connection.take_changes();
+        if !focus && changes.is_empty() {
+            return;
+        }
+        let mut lanes = self.shared.outgoing.lock();
+        let Lanes { mux, slots } = &mut *lanes;
         for slot in changes.given_up {
             if let Some(id) = slots.iter().find(|(_, of)| **of == slot).map(|(&id, _)| id) {
-                mux.reset(id, &mut batch);
+                mux.reset(id, &mut self.message);
                 slots.remove(&id);
             }
         }
@@ -390,19 +425,27 @@ impl Writer<'_> {
             let focused = connection.is_focused(key.display);
             slots.insert(mux.open(key, focused), slot);
         }
-        if self.shared.refocus.swap(false, Ordering::Relaxed) {
+        if focus {
             for (&id, &slot) in slots.iter() {
                 if let Some(priority) = connection.priority(slot) {
                     mux.prioritize(id, priority);
                 }
             }
         }
+    }
+
+    /// Adds to the message the most urgent fragments that are at least as urgent as this, a piece in all.
+    fn put_together(&mut self, last: Priority) {
+        let connection = &self.shared.connection;
+        let mut lanes = self.shared.outgoing.lock();
+        let Lanes { mux, slots } = &mut *lanes;
         let next = |id: LaneId, _: LaneKey| match slots.get(&id).map(|&slot| connection.pull(slot)) {
             Some(Pull::Record(bytes)) => Some(bytes),
             _ => None,
         };
-        while batch.len() < piece && mux.fragment_of(last, piece - batch.len(), next, &mut batch).is_some() {}
-        batch.freeze()
+        let (piece, message) = (self.bound.piece(), &mut self.message);
+        while message.len() < piece && mux.fragment_of(last, piece - message.len(), next, message).is_some() {
+        }
     }
 
     /// The last control messages, then the close code.
@@ -432,4 +475,12 @@ impl Writer<'_> {
 fn close_message(close: Close, reason: &str) -> Message {
     let reason = close::reason(reason).to_owned();
     Message::Close(Some(CloseFrame { code: close.websocket(), reason: reason.into() }))
+}
+
+/// Until then, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }

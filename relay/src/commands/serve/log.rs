@@ -35,7 +35,8 @@ impl Log {
     /// Starts logging.
     pub(super) fn start(&self) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(&self.log).with_context(|| format!("--log {}", self.log))?;
-        let filter = filter.and(filter_fn(says_no_secret));
+        // With a bound of its own, or what nobody wants to see would be put together and asked about at every call.
+        let filter = filter.and(filter_fn(says_no_secret).with_max_level_hint(Level::TRACE));
         let lines = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
         let lines = match self.log_format {
             Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {

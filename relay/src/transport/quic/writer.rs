@@ -62,10 +62,6 @@ pub(super) struct Writer {
     path: Option<Path>,
     path_checked: Instant,
     stats: Stats,
-    /// Lanes may have been opened or given up.
-    changed: bool,
-    /// The client may look at another display.
-    refocus: bool,
     /// When there is something to do although nothing happens.
     alarm: Pin<Box<Sleep>>,
 }
@@ -83,15 +79,8 @@ impl Writer {
             path,
             path_checked: Instant::now(),
             stats: Stats::default(),
-            changed: true,
-            refocus: false,
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
-    }
-
-    /// The client may look at another display than before.
-    pub(super) fn refocus(&mut self) {
-        self.refocus = true;
     }
 
     /// Writes until the connection fails. Cancellation loses nothing.
@@ -100,7 +89,7 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
-                () = signals.any.notified() => self.changed = true,
+                () = signals.any.notified() => {}
                 error = poll_fn(|cx| self.pump(cx)) => return error,
             }
         }
@@ -137,21 +126,19 @@ impl Writer {
         }
     }
 
-    /// Opens lanes that the session has opened, and gives up those that it has given up.
+    /// Opens lanes that the session has opened, gives up those that it has given up, and asks for priorities that have changed.
     fn take_changes(&mut self) {
-        if std::mem::take(&mut self.changed) {
-            let changes = self.connection.take_changes();
-            for slot in changes.given_up {
-                self.lanes.reset(slot);
-            }
-            for (slot, key) in changes.opened {
-                let session = self.session.clone();
-                let opening = async move { session.open_uni().await.map(Out).map_err(io::Error::other) };
-                self.lanes.open(slot, key, self.connection.is_focused(key.display), Box::pin(opening));
-            }
+        let changes = self.connection.take_changes();
+        for slot in changes.given_up {
+            self.lanes.reset(slot);
         }
-        if std::mem::take(&mut self.refocus) {
-            let connection = &self.connection;
+        for (slot, key) in changes.opened {
+            let session = self.session.clone();
+            let opening = async move { session.open_uni().await.map(Out).map_err(io::Error::other) };
+            self.lanes.open(slot, key, self.connection.is_focused(key.display), Box::pin(opening));
+        }
+        let connection = &self.connection;
+        if connection.signals.take_focus() {
             self.lanes.focus(|key| !key.kind.is_screen() || connection.is_focused(key.display));
         }
     }
