@@ -273,7 +273,7 @@ impl Customer {
     pub fn lay_out(&self, generation: u32) {
         let display =
             Display { width: SIZE.w.into(), height: SIZE.h.into(), primary: true, ..Default::default() };
-        let layout = DisplayLayout { generation, displays: vec![display] };
+        let layout = DisplayLayout { generation, displays: vec![display], ..Default::default() };
         let lane = LaneKey::plain(LaneKind::Peer, Sender::RELAY);
         self.handle.send(lane, Outgoing::latest(types::DISPLAY_LAYOUT, &layout.encode_to_vec())).unwrap();
     }
