@@ -6,5 +6,7 @@
 pub mod codec;
 pub mod impair;
 pub mod link;
+pub(crate) mod plan;
+pub(crate) mod report;
 pub mod run;
 mod shell;

@@ -22,7 +22,8 @@ fn relay_program() -> PathBuf {
 fn run(arguments: &[&str]) -> Command {
     relay_program();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-loadtest"));
-    command.args(["run", "--json", "-"]).args(arguments).stdin(Stdio::null());
+    // Whether the machine had time enough is not what is tested.
+    command.args(["run", "--json", "-", "--publish-anyway"]).args(arguments).stdin(Stdio::null());
     command
 }
 
@@ -75,6 +76,109 @@ fn several_tries_end_with_their_medians() {
     let lines = lines(&run(&arguments).output().expect("it runs"));
     let kinds: Vec<_> = lines.iter().map(|line| (line["try"].as_u64(), line["median"].as_bool())).collect();
     assert_eq!(kinds, [(Some(1), None), (Some(2), None), (None, Some(true))]);
+}
+
+/// A plan's file.
+fn plan(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a temporary file");
+    fs::write(file.path(), text).expect("written");
+    file
+}
+
+#[test]
+fn a_plan_of_everything_survives_a_killed_relay_and_is_told_as_a_page() {
+    let plan = plan(
+        "name = \"a <little> of all\"\npairs = 8\ntechnicians = 2\nseconds = 4\nseed = 3\ntransport = \"mixed\"\nramp_seconds = 0.5\n\
+         source = \"opaque\"\npicture = \"300B..8KiB\"\nfps = \"5..15\"\ninputs = \"10..100\"\nanswers = true\n\
+         hidden = 0.25\nslow = 0.25\nslow_kbit = 300\nchurn = 0.25\nabsent = 0.1\nstay_seconds = 1\naway_seconds = 0.2\n\
+         drops = 0.2\ndrop_every_seconds = \"1..2\"\nkill_relay_at_seconds = [1.5]\n",
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let page = folder.path().join("report.html");
+    let arguments = [plan.path(), "--html".as_ref(), &page].map(|path| path.to_str().expect("UTF-8"));
+    let lines = lines(&run(&arguments).output().expect("it runs"));
+    let [line] = &lines[..] else { panic!("one line, not {lines:?}") };
+    assert_eq!((&line["plan"], &line["failures"]), (&Value::from("a <little> of all"), &Value::from(0)));
+    // Everybody who was connected lost the relay, and came back to a picture; some came back of themselves.
+    assert!(number(line, "/reconnects") >= 16.0 && number(line, "/restarts") >= 2.0, "{line}");
+    for kind in ["join_to_picture_ms", "return_to_picture_ms", "answer_ms", "input_ms", "slow_arrival_age_ms"]
+    {
+        assert!(number(line, &format!("/{kind}/count")) >= 1.0, "{kind} in {line}");
+    }
+    assert!(number(line, "/input/came") <= number(line, "/input/sent"), "{line}");
+    assert!(number(line, "/relay/core_pct") > 0.0 && number(line, "/relay/rss_bytes") > 1e6, "{line}");
+    assert!(number(line, "/relay/context_switches_per_s") > 0.0 && number(line, "/keys") >= 1.0, "{line}");
+
+    let page = fs::read_to_string(page).expect("a page");
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(&page, options).expect("well-formed");
+    let count = |name| document.descendants().filter(|node| node.tag_name().name() == name).count();
+    assert_eq!((count("svg"), count("script"), count("link")), (4, 0, 0));
+    assert!(count("path") >= 10, "lines are drawn");
+    let text = |name| {
+        document.descendants().find(|node| node.tag_name().name() == name).and_then(|node| node.text())
+    };
+    assert_eq!(text("h1"), Some("a <little> of all"));
+    let from_elsewhere =
+        |address: &str| address.contains("://") && !address.starts_with("http://www.w3.org/");
+    let addresses =
+        document.descendants().flat_map(|node| node.attributes()).map(|attribute| attribute.value());
+    assert_eq!(addresses.filter(|value| from_elsewhere(value)).count(), 0, "nothing is fetched");
+}
+
+#[test]
+fn the_codec_survives_churn_and_killed_programs_too() {
+    let plan = plan(
+        "pairs = 3\nseconds = 3\nsource = \"cells\"\nsize = \"320x192\"\ntransport = \"mixed\"\nchurn = 0.4\nstay_seconds = 0.8\n\
+         away_seconds = 0.1\ndrops = 0.5\ndrop_every_seconds = 1\n",
+    );
+    let lines = lines(&run(&[plan.path().to_str().expect("UTF-8")]).output().expect("it runs"));
+    assert!(number(&lines[0], "/restarts") >= 1.0, "{}", lines[0]);
+    assert!(number(&lines[0], "/return_to_picture_ms/count") >= 1.0, "{}", lines[0]);
+}
+
+#[test]
+fn a_curve_says_why_it_ends() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plot = folder.path().join("curve.svg");
+    let plot_path = plot.to_str().expect("UTF-8");
+    // Nothing arrives within a microsecond, so the first step of each curve is its last.
+    let flags = "--curve --curve-limit 0.001 --pairs 2 --seconds 0.4 --source opaque --picture 1KiB --plot";
+    let arguments: Vec<&str> = flags.split(' ').chain([plot_path]).collect();
+    let lines = lines(&run(&arguments).output().expect("it runs"));
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (line["transport"].as_str(), line["counted"].as_str(), line["count"].as_u64()))
+        .collect();
+    let expected = [
+        (Some("quic"), Some("sessions"), Some(2)),
+        (Some("quic"), Some("subscribers"), Some(2)),
+        (Some("websocket"), Some("sessions"), Some(2)),
+        (Some("websocket"), Some("subscribers"), Some(2)),
+    ];
+    assert_eq!(told, expected);
+    assert!(lines.iter().all(|line| line["ended"].is_string()), "{lines:?}");
+    roxmltree::Document::parse(&fs::read_to_string(plot).expect("a plot")).expect("well-formed");
+}
+
+#[test]
+fn a_plan_can_be_read_before_it_is_run_and_a_slip_is_refused_with_its_line() {
+    let printed = |plan: &tempfile::NamedTempFile, flags: &[&str]| {
+        let path = plan.path().to_str().expect("UTF-8");
+        run(&[path, "--print-plan"]).args(flags).output().expect("it runs")
+    };
+    let output = printed(&plan("pairs = 7\ninputs = \"20..1000\"\n"), &["--pairs", "9"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        output.status.success() && text.contains("pairs = 9\n") && text.contains("inputs = \"20..1000\"\n"),
+        "{text}"
+    );
+    let refused = printed(&plan("pairs = 7\npears = 8\n"), &[]);
+    let stderr = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(
+        refused.status.code() == Some(1) && stderr.contains("line 2") && stderr.contains("pears"),
+        "{stderr}"
+    );
 }
 
 /// A relay that somebody else has started.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Plan;
 use super::measure::Figures;
-use crate::run::report::rounded;
+use crate::report::rounded;
 
 /// One recording, or the total of several. Times are in ms of CPU time: means are over all pictures of the recording, also those
 /// that were not encoded; `p99` and `max` over those that were.

@@ -10,9 +10,9 @@ use super::report::{Conditions, Line, mbit};
 use super::scene::{Network, Place, Scene, Seat};
 use super::{Behind, Show};
 use crate::link::way::Shape;
-use crate::run::Plan;
 use crate::run::command::Binding;
 use crate::run::transfer::{Direction, Transfer};
+use crate::run::{Course, Inputs};
 
 /// Longest time for which a bulk transfer alone is measured.
 const BULK_WINDOW: Duration = Duration::from_secs(10);
@@ -27,17 +27,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// What the ends of a session do.
-    pub(super) fn plan(&self, binding: Binding, show: &Show, transfer: Option<Transfer>) -> Plan {
-        Plan {
-            pairs: 1,
-            transport: binding.transport(),
+    /// What goes on in a session.
+    pub(super) fn course(&self, show: &Show, transfer: Option<Transfer>) -> Course {
+        Course {
             source: show.source.clone(),
             interval: show.interval,
             window: self.window,
-            inputs_per_second: self.inputs_per_second,
+            inputs: Inputs::every(self.inputs_per_second),
             window_log: tandem_codec::WINDOW_LOG_MAX,
             transfer: transfer.map(Arc::new),
+            padding: None,
+            answers: false,
+            breaks: false,
         }
     }
 
@@ -77,8 +78,8 @@ impl Cell {
             None => Show::noise_for(self.shape.rate, settings.seed),
         };
         let network = settings.network(&vec![self.shape; self.side.links() as usize])?;
-        let plan = settings.plan(self.binding, &show, self.transfer.map(|way| self.transfer_to(way)));
-        let played = network.play(&self.scene(plan)).await?;
+        let course = settings.course(&show, self.transfer.map(|way| self.transfer_to(way)));
+        let played = network.play(&self.scene(course)).await?;
         let technician = played.technicians.first().context("no technician")?;
         let mut line =
             Line::new(self.conditions(), settings.window, technician, &played.customer, self.transfer);
@@ -97,8 +98,8 @@ impl Cell {
         let settings =
             Settings { window: settings.window.min(BULK_WINDOW), inputs_per_second: 0.0, ..settings.clone() };
         let network = settings.network(&vec![self.shape; self.side.links() as usize])?;
-        let plan = settings.plan(self.binding, &Show::still(), Some(self.transfer_to(Direction::Down)));
-        let played = network.play(&Scene { blackout: false, ..self.scene(plan) }).await?;
+        let course = settings.course(&Show::still(), Some(self.transfer_to(Direction::Down)));
+        let played = network.play(&Scene { blackout: false, ..self.scene(course) }).await?;
         let technician = played.technicians.first().context("no technician")?;
         let failures = [&played.customer.failures[..], &technician.failures].concat();
         Ok((mbit(technician.file_bytes, settings.window), failures))
@@ -111,14 +112,15 @@ impl Cell {
         Transfer::new(direction, (rate * round_trip.as_secs_f64()) as u64)
     }
 
-    fn scene(&self, plan: Plan) -> Scene {
+    fn scene(&self, course: Course) -> Scene {
         let (customer, technician) = match self.side {
             Behind::Technician => (Place::Near, Place::Behind(0)),
             Behind::Customer => (Place::Behind(0), Place::Near),
             Behind::Both => (Place::Behind(0), Place::Behind(1)),
         };
         Scene {
-            plan,
+            course,
+            transport: self.binding.transport(),
             customer,
             technicians: vec![Seat::at(technician)],
             blackout: true,

@@ -11,9 +11,9 @@ use super::report::{Conditions, Line, Quantiles, change, quantiles};
 use super::scene::{Network, Place, Played, Scene, Seat};
 use super::{Behind, PICTURE_BYTES, Show};
 use crate::link::way::{Buffer, Rate, Shape};
+use crate::report::rounded;
 use crate::run::command::Binding;
 use crate::run::figures::{Figures, Samples};
-use crate::run::report::rounded;
 
 /// Pictures of noise a second.
 const PICTURES: f64 = 15.0;
@@ -93,9 +93,9 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn scene(&self, customer: Place, technicians: Vec<Seat>) -> Scene {
-        let plan = self.settings.plan(self.binding, self.show, None);
+        let course = self.settings.course(self.show, None);
         let lead = if self.preset == Preset::Eight { LEAD_EIGHT } else { LEAD };
-        Scene { plan, customer, technicians, blackout: false, lead }
+        Scene { course, transport: self.binding.transport(), customer, technicians, blackout: false, lead }
     }
 
     async fn play(&self, scene: &Scene) -> anyhow::Result<(Network, Played)> {

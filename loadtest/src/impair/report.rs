@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use super::Behind;
 use super::scene::{Network, Played};
 use crate::link::way::Shape;
+use crate::report::rounded;
 use crate::run::command::{Binding, TOLD_MAX};
 use crate::run::figures::{Figures, Samples};
-use crate::run::report::rounded;
 use crate::run::transfer::Direction;
 
 /// Part of the window that an end may spend working before it is a bottleneck itself.

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
-use tandem_client::{Join, Target};
+use tandem_client::{Join, Target, Transport};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::link::way::Shape;
 use crate::link::{Link, LinkConfig, LinkError, Side};
+use crate::run::customer::Habits;
 use crate::run::desk::Seats;
 use crate::run::figures::{Figures, Journal};
 use crate::run::relay::Relay;
 use crate::run::screen::Schedule;
 use crate::run::technician::Duty;
-use crate::run::{Part, Plan, Window, customer, settled, sleep_until, start_beating, technician};
+use crate::run::{Beat, Course, Part, Window, customer, settled, sleep_until, start_beating, technician};
 
 /// What was sent in the window arrives before links are dark, also what is lost on the way a time or two.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -50,7 +51,8 @@ pub(super) enum Place {
 /// Who takes part in a session, and what happens.
 #[derive(Debug)]
 pub(super) struct Scene {
-    pub(super) plan: Plan,
+    pub(super) course: Course,
+    pub(super) transport: Transport,
     pub(super) customer: Place,
     /// The first one leads and controls.
     pub(super) technicians: Vec<Seat>,
@@ -115,16 +117,16 @@ impl Network {
 
     /// Plays a scene to its end.
     pub(super) async fn play(&self, scene: &Scene) -> anyhow::Result<Played> {
-        let limit = scene.plan.window + OVERTIME;
+        let limit = scene.course.window + OVERTIME;
         tokio::time::timeout(limit, self.play_on(scene)).await.context("a session does not end")?
     }
 
     async fn play_on(&self, scene: &Scene) -> anyhow::Result<Played> {
         let Seats { customer, technicians } = self.relay.opener.open(scene.technicians.len()).await?;
-        let stage = Stage::new(&scene.plan);
+        let stage = Stage::new(scene);
         let (done, is_done) = oneshot::channel();
         let part = stage.part(self.target(scene.customer)?, customer, Arc::default());
-        let customer = self.spawn(scene.customer, move || customer::run(part, is_done))?;
+        let customer = self.spawn(scene.customer, move || customer::run(part, Habits::default(), is_done))?;
 
         let (ready, mut readies) = mpsc::channel(1);
         let (recovered, mut recoveries) = mpsc::channel(1);
@@ -135,11 +137,8 @@ impl Network {
             let beat = if number == 0 { stage.beat.clone() } else { Arc::default() };
             let part = stage.part(self.target(seat.place)?, join, beat);
             let present = seat.joins.is_none();
-            let duty = Duty {
-                controls: number == 0,
-                ready: present.then(|| ready.clone()),
-                recovered: scene.blackout.then(|| recovered.clone()),
-            };
+            let ready = present.then(|| ready.clone());
+            let duty = Duty::steady(number == 0, ready, scene.blackout.then(|| recovered.clone()));
             ends.push(None);
             match seat.joins {
                 None => ends[number] = Some(self.spawn_technician(seat.place, part, duty)?),
@@ -177,7 +176,7 @@ impl Network {
         }
         let customer = customer.await.context("the customer failed")??;
         let worked = worked.await.context("the work was not counted")??;
-        let cores = worked.as_secs_f64() / scene.plan.window.as_secs_f64();
+        let cores = worked.as_secs_f64() / scene.course.window.as_secs_f64();
         Ok(Played { window, customer, technicians: figures, journal: stage.journal, cores })
     }
 
@@ -239,7 +238,8 @@ impl Network {
 
 /// What the ends of a session have in common.
 struct Stage {
-    plan: Arc<Plan>,
+    course: Arc<Course>,
+    transport: Transport,
     schedule: Schedule,
     window: watch::Sender<Option<Window>>,
     beat: Arc<Notify>,
@@ -247,10 +247,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(plan: &Plan) -> Self {
+    fn new(scene: &Scene) -> Self {
         Self {
-            plan: Arc::new(plan.clone()),
-            schedule: Schedule { first: Instant::now(), interval: plan.interval },
+            course: Arc::new(scene.course.clone()),
+            transport: scene.transport,
+            schedule: Schedule { first: Instant::now(), interval: scene.course.interval },
             window: watch::Sender::new(None),
             beat: Arc::default(),
             journal: Arc::default(),
@@ -259,24 +260,26 @@ impl Stage {
 
     fn part(&self, target: Target, join: Join, beat: Arc<Notify>) -> Part {
         Part {
-            plan: self.plan.clone(),
+            course: self.course.clone(),
             number: 0,
+            transport: self.transport,
             target,
             join,
             schedule: self.schedule,
             window: self.window.subscribe(),
             beat,
             journal: self.journal.clone(),
+            recorder: None,
         }
     }
 
     /// Tells everybody the window.
     fn open(&self, start: Instant, blackout: bool) -> anyhow::Result<Window> {
-        let end = start + self.plan.window;
+        let end = start + self.course.window;
         let light = blackout.then(|| end + SETTLE + DARK);
         let last = light.map_or(end, |light| light + RECOVERY_MAX);
         let window = Window { start, end, last, light };
-        start_beating(self.plan.clone(), window, vec![self.beat.clone()])?;
+        start_beating(vec![Beat { inputs: self.course.inputs, wakes: self.beat.clone() }], window)?;
         self.window.send_replace(Some(window));
         Ok(window)
     }

@@ -1,64 +1,40 @@
-//! `tandem-loadtest run`: many pairs at a relay, as fast as this computer lets them.
+//! `tandem-loadtest run`: a plan at a relay, and what came of it.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
 use tandem_client::{Fingerprint, Target, Transport};
-use tandem_codec::Size;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::affinity;
+use super::curve;
+use super::execute::{Scenes, try_plan};
 use super::relay::{self, Relay};
-use super::report::Line;
-use super::screen::{Content, Source};
-use super::{Plan, try_here};
-use crate::link::units;
-use crate::link::way::{Buffer, Rate};
+use crate::plan::{Plan, Transports, Written};
+use crate::report::html::{Told, page};
+use crate::report::line::Line;
+use crate::report::table::{Progress, table};
 
 /// Exit code after a signal that asks for the end, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
+/// Exit code when this program was the bottleneck, so that there is nothing to publish.
+pub(super) const BOTTLENECK: u8 = 3;
 /// Failures that are told in words.
 pub(crate) const TOLD_MAX: usize = 20;
 
 /// Runs pretend customers and technicians at a relay and says how old their screens and how late their input is.
 ///
-/// Starts a relay of its own unless --relay names one.
+/// Starts a relay of its own unless --relay names one. What they do is said by a plan (loadtest/plans has some), by flags, or both.
+///
+/// Exit codes: 1 when something failed or grew, 3 when this program was the bottleneck, 130 when it was interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Pairs of a customer and a technician
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
-    pairs: u16,
-    /// Length of what is measured
-    #[arg(long, value_parser = units::seconds, default_value = "10")]
-    seconds: Duration,
-    /// How the clients connect
-    #[arg(long, value_enum, default_value = "quic")]
-    transport: Binding,
-    /// Times to measure; several also give their medians
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    tries: u32,
-    /// Size of each screen
-    #[arg(long, default_value = "640x360", value_parser = size)]
-    size: Size,
-    /// Pictures a second
-    #[arg(long, default_value = "10", value_parser = per_second)]
-    fps: f64,
-    /// What the screens show
-    #[arg(long, value_enum, default_value = "cells")]
-    source: Content,
-    /// Size of a picture of noise
-    #[arg(long, value_parser = units::buffer, default_value = "40KiB")]
-    picture: Buffer,
-    /// Input events a second of each technician
-    #[arg(long, value_parser = per_second, default_value = "20")]
-    inputs: f64,
-    /// Fixes what the screens show
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// A plan, a TOML file; flags are stronger than what it says
+    plan: Option<PathBuf>,
     /// A relay that runs already
     #[arg(long, value_name = "URL", requires = "sign_in")]
     relay: Option<String>,
@@ -73,10 +49,31 @@ pub struct Args {
     relay_bin: Option<PathBuf>,
     /// Writes JSON lines to a file, or to stdout (-)
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(super) json: Option<PathBuf>,
+    /// Writes one page of HTML with plots
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Measures how much a relay takes: sessions, then technicians (16 a session), doubled from --pairs on until it is full, over both
+    /// bindings unless --transport names one. The relay has the first core, if none is named
+    #[arg(long)]
+    curve: bool,
+    /// Of a curve: most that 99 % of updates and input events may take, in ms
+    #[arg(long, default_value_t = 10.0, requires = "curve", value_name = "MS")]
+    curve_limit: f64,
+    /// Writes a curve's plots as one SVG
+    #[arg(long, requires = "curve", value_name = "FILE")]
+    pub(super) plot: Option<PathBuf>,
+    /// Publishes figures of which this program was the bottleneck, marked as such
+    #[arg(long)]
+    pub(super) publish_anyway: bool,
+    /// Prints the whole plan, every key, and does nothing
+    #[arg(long)]
+    print_plan: bool,
+    #[command(flatten)]
+    written: Written,
 }
 
-/// How the clients connect.
+/// How a client connects.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Binding {
     Quic,
@@ -100,50 +97,41 @@ impl Binding {
     }
 }
 
-fn size(text: &str) -> Result<Size, String> {
-    let side = |text: &str| text.parse().ok().filter(|side| (64..=8192).contains(side));
-    let sides = text.split_once('x').and_then(|(w, h)| Some(Size { w: side(w)?, h: side(h)? }));
-    sides.ok_or_else(|| format!("{text:?} is no size: write 640x360; a side has 64 to 8192 pixels"))
-}
-
-fn per_second(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number| (0.1..=1000.0).contains(number));
-    number.ok_or_else(|| format!("{text:?} is not from 0.1 to 1000"))
-}
-
 impl Args {
-    fn plan(&self) -> Plan {
-        let picture = self.picture.bytes_at(GIGABIT).max(1);
-        Plan {
-            pairs: self.pairs.into(),
-            transport: self.transport.transport(),
-            source: Arc::new(Source::new(self.size, self.source, picture, self.seed)),
-            interval: Duration::from_secs_f64(1.0 / self.fps),
-            window: self.seconds,
-            inputs_per_second: self.inputs,
-            window_log: window_log(self.size),
-            transfer: None,
+    /// The plan of the file and the flags.
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let file = self.plan.as_deref().map(Written::read).transpose()?.unwrap_or_default();
+        let written = self.written.clone().over(file)?;
+        let named = written.names_transport();
+        let plan = written.resolve()?;
+        if !self.curve {
+            return Ok(plan);
         }
+        // A curve is measured over both bindings unless it was said over which.
+        let transports = if named { plan.transports } else { Transports::Mixed };
+        Ok(curve::with_cores(Plan { transports, ..plan }))
     }
 }
-
-/// Of a codec window that holds a picture or two; more only costs memory, in every pair twice.
-fn window_log(size: Size) -> u8 {
-    (size.pixels() * 4).next_power_of_two().ilog2().clamp(17, 23) as u8
-}
-
-/// At which a picture's size, were it given as a time, is reckoned.
-const GIGABIT: Rate = Rate::from_bits_per_second(1_000_000_000).expect("not zero");
 
 /// Runs the subcommand.
 ///
 /// # Errors
-/// When the relay cannot be had, or the report cannot be written. Failures of pairs are counted instead, and
+/// When the plan cannot be, the relay cannot be had, or the report cannot be written. Failures of sessions are counted instead, and
 /// make the exit code 1.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(args.seconds > Duration::ZERO, "--seconds must be more than 0");
+    let plan = args.plan()?;
+    if args.print_plan {
+        print!("{}", plan.written.to_toml()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Before there are threads, which inherit it.
+    plan.own_cores.as_ref().map(affinity::keep_to).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(unless_interrupted(measure(args)))
+    if args.curve {
+        let limits = curve::Limits { added_ms: args.curve_limit };
+        return runtime.block_on(unless_interrupted(curve::measure(args, &plan, limits)));
+    }
+    runtime.block_on(unless_interrupted(measure(args, &plan)))
 }
 
 /// Does something until it is done, or somebody asks for the end.
@@ -159,51 +147,81 @@ pub(crate) async fn unless_interrupted(
     }
 }
 
-async fn start_relay(args: &Args) -> anyhow::Result<Relay> {
+pub(super) async fn start_relay(args: &Args, plan: &Plan) -> anyhow::Result<Relay> {
     match (&args.relay, &args.sign_in) {
         (Some(url), Some(secret)) => {
+            ensure!(plan.technicians == 1, "technicians: a desk admits one technician of a session as yet");
+            ensure!(
+                plan.kills.is_empty(),
+                "kill_relay_at_seconds: only a relay that is started here can be killed"
+            );
             let target = Target::new(url, args.fingerprint.into_iter().collect())?;
             Relay::elsewhere(target, secret).await
         }
-        _ => Relay::on_loopback(&relay::program(args.relay_bin.as_deref())?).await,
+        _ => Relay::on_loopback(&relay::program(args.relay_bin.as_deref())?, plan.relay_cores.as_ref()),
     }
 }
 
-async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut lines = lines(args)?;
-    let relay = start_relay(args).await?;
-    let plan = Arc::new(args.plan());
-    eprintln!("run: {} pairs at {}, for {:?}", plan.pairs, relay.target, plan.window);
-    let mut tries = Vec::new();
-    for number in 1..=args.tries {
-        let figures = try_here(&plan, &relay).await?;
-        figures.failures.iter().take(TOLD_MAX).for_each(|failure| eprintln!("run: {failure}"));
-        let line = Line::new(&plan, args.transport.name(), number, &figures);
-        report(&mut lines, &line)?;
-        tries.push(line);
+async fn measure(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
+    let mut output = Output::create(args.json.as_deref())?;
+    let scenes = Scenes::new(plan)?;
+    let mut relay = start_relay(args, plan).await?;
+    eprintln!(
+        "run: {}, {} pairs at {}, for {:?}, seed {}",
+        plan.name, plan.sessions, relay.target, plan.window, plan.seed
+    );
+    let mut progress = Progress::new();
+    let (mut tries, mut refused) = (Vec::new(), false);
+    for number in 1..=plan.tries {
+        let tried = try_plan(plan, &scenes, &mut relay, &mut progress).await;
+        progress.clear();
+        let tried = tried?;
+        tried.figures.failures.iter().take(TOLD_MAX).for_each(|failure| eprintln!("run: {failure}"));
+        let line = Line::new(plan, number, &tried);
+        if !line.generator.bottlenecks.is_empty() && !args.publish_anyway {
+            refused = true;
+            let why = line.generator.bottlenecks.join("; ");
+            eprintln!("run: try {number} is not published: {why} (--publish-anyway does it, marked)");
+            continue;
+        }
+        eprint!("{}", table(&line));
+        output.line(&line)?;
+        tries.push(Told { line, tried });
     }
-    if let Some(median) = Line::median(&tries).filter(|_| tries.len() > 1) {
-        report(&mut lines, &median)?;
+    let lines: Vec<&Line> = tries.iter().map(|told| &told.line).collect();
+    if let Some(median) = Line::median(&lines).filter(|_| lines.len() > 1) {
+        output.line(&median)?;
     }
-    let failures: usize = tries.iter().map(Line::failures).sum();
-    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if let Some(path) = args.html.as_deref().filter(|_| !tries.is_empty()) {
+        std::fs::write(path, page(plan, &tries)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let failed = lines.iter().any(|line| line.failures > 0 || line.grows());
+    Ok(match (failed, refused) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(BOTTLENECK),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// Where JSON lines go.
-fn lines(args: &Args) -> anyhow::Result<Option<Box<dyn Write>>> {
-    let Some(path) = &args.json else { return Ok(None) };
-    if path.as_os_str() == "-" {
-        return Ok(Some(Box::new(io::stdout())));
-    }
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Some(Box::new(file)))
-}
+pub(super) struct Output(Option<Box<dyn Write>>);
 
-fn report(lines: &mut Option<Box<dyn Write>>, line: &Line) -> anyhow::Result<()> {
-    eprintln!("run: {line}");
-    let Some(lines) = lines else { return Ok(()) };
-    let json = serde_json::to_string(line)?;
-    writeln!(lines, "{json}").and_then(|()| lines.flush()).context("cannot write the report")
+impl Output {
+    pub(super) fn create(path: Option<&std::path::Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self(None)) };
+        if path.as_os_str() == "-" {
+            return Ok(Self(Some(Box::new(io::stdout()))));
+        }
+        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self(Some(Box::new(file))))
+    }
+
+    pub(super) fn line(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
+        let Some(lines) = &mut self.0 else { return Ok(()) };
+        let json = serde_json::to_string(line)?;
+        writeln!(lines, "{json}").and_then(|()| lines.flush()).context("cannot write the report")
+    }
 }
 
 #[cfg(test)]
@@ -224,13 +242,15 @@ mod tests {
     #[test]
     fn what_does_not_belong_together_is_refused() {
         for wrong in [
-            &["--pairs", "0"][..],
-            &["--relay", "https://relay.example"],
+            &["--relay", "https://relay.example"][..],
             &["--fingerprint", "00"],
             &["--size", "63x64"],
-            &["--fps", "0"],
+            &["--fps", "fast"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+        for wrong in [&["--pairs", "0"][..], &["--fps", "0"], &["--source", "trace"]] {
+            assert!(parse(wrong).unwrap().plan().is_err(), "{wrong:?}");
         }
         assert!(parse(&["--relay", "https://relay.example", "--sign-in", "x"]).is_ok());
     }

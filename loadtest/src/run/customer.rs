@@ -1,24 +1,30 @@
 //! A pretend customer: consents at once, publishes a synthetic screen through the codec as its path takes it, and does what
-//! the technician's input asks for, which here is to note when it came.
+//! the technician's input asks for, which here is to note when it came, and to answer.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prost::Message as _;
+use rand::rngs::StdRng;
+use rand::{RngCore as _, SeedableRng as _};
 use tandem_client::pacer::Pace;
-use tandem_client::{Event, Outgoing, SendError};
+use tandem_client::{Event, Handle, Join, Outgoing, SendError};
 use tandem_codec::{
     EncodeError, EncoderOptions, Job, KeyTask, PIXEL, PictureRef, Rect, Renditions, ScreenRecord, Want,
 };
-use tandem_protocol::message::{self, EndReason, Grants, Motion, control, types};
+use tandem_protocol::message::{self, CursorPosition, EndReason, Grants, Motion, control, types};
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, Rendition, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::figures::{Figures, Journal};
 use super::inbox::Inbox;
+use super::padding::Padding;
 use super::screen::Screen;
 use super::transfer::Direction;
-use super::{PATIENCE, Part, Window, changed, sleep_until};
+use super::{PATIENCE, Part, Window, changed, failed, note, sleep_until};
+use crate::plan::Range;
+use crate::report::series::Kind;
 
 /// The one display.
 const DISPLAY: DisplayId = DisplayId(0);
@@ -26,17 +32,35 @@ const DISPLAY: DisplayId = DisplayId(0);
 /// In the order in which they are served.
 const RENDITIONS: [Rendition; 2] = [Rendition::LIVE, Rendition::REDUCED];
 
+/// Where things are lost on purpose: how long input that may be lost is still waited for.
+const STRAGGLERS: Duration = Duration::from_secs(2);
+
+/// For how long a program that was killed is not there.
+pub(super) const DEAD: Duration = Duration::from_millis(200);
+
 /// A lane of the screen, whose sender the client fills in.
 fn lane(kind: LaneKind, rendition: Rendition) -> LaneKey {
     LaneKey::screen(kind, DISPLAY, rendition, Sender::RELAY)
 }
 
+/// What a customer does beside publishing.
+#[derive(Debug, Default)]
+pub(crate) struct Habits {
+    /// Dropped when it has joined.
+    pub(crate) ready: Option<mpsc::Sender<()>>,
+    /// After how many seconds its program is killed and started again, over and over.
+    pub(crate) drops: Option<Range>,
+    /// Some of its technician's input may be lost, since one of the two programs is killed.
+    pub(crate) loses_input: bool,
+    /// For what it draws.
+    pub(crate) seed: u64,
+}
+
 /// Runs a customer until the technician is `done` and all that it says it has sent has come.
-pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
-    let (handle, mut inbox) = part.join();
-    let mut customer = Customer::new(part, handle);
+pub(crate) async fn run(part: Part, habits: Habits, done: oneshot::Receiver<u32>) -> Figures {
+    let (handle, mut inbox) = part.join(None);
+    let mut customer = Customer::new(part, habits, handle);
     tokio::pin!(done);
-    let mut sent = None;
     loop {
         let now = Instant::now();
         if let Err(why) = customer.publish(now) {
@@ -44,7 +68,7 @@ pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
             break;
         }
         customer.begin(now);
-        if sent.is_some_and(|sent| customer.next_input >= sent) {
+        if customer.has_all(now) {
             break;
         }
         tokio::select! {
@@ -54,8 +78,13 @@ pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
             },
             () = sleep_until(customer.deadline(now)) => {}
             // A technician that is gone without a word sends no more.
-            told = &mut done, if sent.is_none() => sent = Some(told.unwrap_or(0)),
+            told = &mut done, if customer.told.is_none() => customer.told = Some((told.unwrap_or(0), Instant::now())),
             () = changed(&mut customer.part.window) => {}
+        }
+        if customer.dies(Instant::now()) {
+            drop(inbox);
+            tokio::time::sleep(DEAD).await;
+            inbox = customer.come_back();
         }
         if customer.over || customer.is_late(Instant::now()) {
             break;
@@ -66,7 +95,11 @@ pub(crate) async fn run(part: Part, done: oneshot::Receiver<u32>) -> Figures {
 
 struct Customer {
     part: Part,
-    handle: tandem_client::Handle,
+    habits: Habits,
+    rng: StdRng,
+    handle: Handle,
+    /// With which it comes back.
+    ticket: Option<Vec<u8>>,
     renditions: Renditions,
     screen: Screen,
     /// Damage that the encoders have not been told.
@@ -74,46 +107,88 @@ struct Customer {
     /// When the pacer wants to be asked again.
     ask_again: Option<Instant>,
     grants: u64,
-    /// The input event that comes next.
+    /// What is granted, by participant.
+    granted: BTreeMap<u32, Vec<i32>>,
+    /// The input event that comes next, if none is missing.
     next_input: u32,
+    /// How many have come.
+    came: u32,
+    /// How many should have come, and when that was told.
+    told: Option<(u32, Instant)>,
     sending: bool,
     figures: Figures,
     began: Instant,
+    dies_at: Option<Instant>,
     over: bool,
 }
 
+fn renditions(part: &Part) -> Renditions {
+    let options = EncoderOptions {
+        plain_window_log: part.course.window_log,
+        video: true,
+        ..EncoderOptions::new(part.course.source.size())
+    };
+    Renditions::new(options)
+}
+
 impl Customer {
-    fn new(part: Part, handle: tandem_client::Handle) -> Self {
-        let source = &part.plan.source;
-        let options = EncoderOptions {
-            plain_window_log: part.plan.window_log,
-            video: true,
-            ..EncoderOptions::new(source.size())
-        };
+    fn new(part: Part, habits: Habits, handle: Handle) -> Self {
         Self {
-            renditions: Renditions::new(options),
-            screen: Screen::new(source),
-            part,
+            rng: StdRng::seed_from_u64(habits.seed),
             handle,
+            ticket: None,
+            renditions: renditions(&part),
+            screen: Screen::new(&part.course.source),
+            part,
+            habits,
             damage: Vec::new(),
             ask_again: None,
             grants: 0,
+            granted: BTreeMap::new(),
             next_input: 0,
+            came: 0,
+            told: None,
             sending: false,
             figures: Figures::default(),
             began: Instant::now(),
+            dies_at: None,
             over: false,
         }
     }
 
+    /// Its program starts again, with nothing but its ticket and what its user has granted.
+    fn come_back(&mut self) -> Inbox {
+        if let Some(ticket) = &self.ticket {
+            self.part.join = Join::Ticket(ticket.clone().into());
+        }
+        let (handle, inbox) = self.part.join(None);
+        self.handle = handle;
+        self.renditions = renditions(&self.part);
+        self.figures.restarts += 1;
+        inbox
+    }
+
+    /// Whether it is to be killed now.
+    fn dies(&mut self, now: Instant) -> bool {
+        let (Some(drops), Some(window)) = (self.habits.drops, self.window()) else { return false };
+        let at = *self
+            .dies_at
+            .get_or_insert_with(|| window.start + Duration::from_secs_f64(drops.sample(&mut self.rng)));
+        let dies = at <= now && now < window.end && self.ticket.is_some();
+        if dies {
+            self.dies_at = Some(now + Duration::from_secs_f64(drops.sample(&mut self.rng)));
+        }
+        dies
+    }
+
     fn fail(&mut self, why: impl std::fmt::Display) {
-        self.figures.failures.push(format!("customer {}: {why}", self.part.number));
+        failed(&mut self.figures, "customer", self.part.number, why);
     }
 
     /// As soon as the window is known: counts the work done, and sends files.
     fn begin(&mut self, began: Instant) {
         let Some(window) = self.window() else { return };
-        if (window.start..window.end).contains(&began) {
+        if window.has(began) {
             self.figures.busy += began.elapsed();
         }
         if !std::mem::replace(&mut self.sending, true) {
@@ -121,21 +196,33 @@ impl Customer {
         }
     }
 
+    /// Whether nothing more is to come.
+    fn has_all(&self, now: Instant) -> bool {
+        self.told
+            .is_some_and(|(sent, at)| self.came >= sent || self.habits.loses_input && now >= at + STRAGGLERS)
+    }
+
     fn event(&mut self, event: Event, came: Instant) {
         match event {
             Event::Connected(connected) => {
+                self.habits.ready = None;
+                self.ticket = Some(connected.ticket);
                 // What was on the way there is lost and not kept: black, and all of it anew.
                 self.renditions.connected(connected.restart.iter().map(|lane| lane.rendition));
+                self.restate();
             }
-            Event::Control(control::Message::Ask(ask)) => self.consent(&ask),
+            Event::Control(control::Message::Ask(ask)) => self.consent(ask),
             Event::Control(control::Message::Want(want)) => self.want(&want),
             Event::Record { lane, record } if lane.kind == LaneKind::Input => self.input(lane, &record, came),
             Event::Record { lane, record } if lane.kind == LaneKind::File => {
-                let counts = self.window().is_some_and(|window| (window.start..window.end).contains(&came));
+                let counts = self.window().is_some_and(|window| window.has(came));
                 let bytes = self.part.receive_file(&record);
                 self.figures.file_bytes += if counts { bytes } else { 0 };
             }
-            Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
+            Event::Disconnected { why, .. } if !self.part.course.breaks => {
+                self.fail(format_args!("lost its connection: {why}"));
+            }
+            Event::Disconnected { .. } => self.figures.reconnects += 1,
             Event::Closed { close, reason } => {
                 self.fail(format_args!("closed: {close} {reason}"));
                 self.over = true;
@@ -145,16 +232,25 @@ impl Customer {
     }
 
     /// Grants whatever is asked for.
-    fn consent(&mut self, ask: &message::Ask) {
+    fn consent(&mut self, ask: message::Ask) {
+        self.granted.insert(ask.participant, ask.rights);
+        self.grant(ask.participant);
+    }
+
+    /// Says again what is granted, since no grant outlives the connection on which it was given.
+    fn restate(&mut self) {
+        let participants: Vec<u32> = self.granted.keys().copied().collect();
+        participants.into_iter().for_each(|participant| self.grant(participant));
+    }
+
+    fn grant(&mut self, participant: u32) {
         self.grants += 1;
-        let grants = Grants {
-            participant: ask.participant,
-            rights: ask.rights.clone(),
-            revision: self.grants,
-            prompt_open: false,
-        };
-        if let Err(why) = self.handle.control(control::Message::Grants(grants)) {
-            self.fail(why);
+        let rights = self.granted.get(&participant).cloned().unwrap_or_default();
+        let grants = Grants { participant, rights, revision: self.grants, prompt_open: false };
+        match self.handle.control(control::Message::Grants(grants)) {
+            // It is restated with the next connection.
+            Ok(()) | Err(SendError::Offline) => {}
+            Err(why) => self.fail(why),
         }
     }
 
@@ -172,7 +268,9 @@ impl Customer {
                 Job::Streams(job) => self.renditions.prepared(job.run()),
                 Job::Key(task) => {
                     let (handle, journal) = (self.handle.clone(), self.part.journal.clone());
-                    tokio::task::spawn_blocking(move || send_key(&handle, task, &journal));
+                    let padding = self.part.course.padding.clone();
+                    let rng = StdRng::seed_from_u64(self.rng.next_u64());
+                    tokio::task::spawn_blocking(move || send_key(&handle, task, padding, rng, &journal));
                 }
             }
         }
@@ -182,7 +280,10 @@ impl Customer {
     fn publish(&mut self, now: Instant) -> Result<(), EncodeError> {
         self.ask_again = None;
         let newest = self.part.newest(now);
-        self.damage.append(&mut self.screen.advance(&self.part.plan.source, newest));
+        if newest > self.screen.newest() && self.is_wanted() {
+            self.part.was_due(self.part.schedule.time(newest), now);
+        }
+        self.damage.append(&mut self.screen.advance(&self.part.course.source, newest));
         self.renditions.set_time(now.saturating_duration_since(self.began));
         if self.is_wanted() {
             self.renditions.damage(Some(&self.damage));
@@ -205,11 +306,11 @@ impl Customer {
                     break;
                 }
             };
-            let size = self.part.plan.source.size();
+            let size = self.part.course.source.size();
             let picture = PictureRef::new(size, usize::from(size.w) * PIXEL, self.screen.picture().bytes())
                 .expect("a picture of this size");
             let record = self.renditions.encode(rendition, picture, None, budget)?;
-            let went_on = record.is_none_or(|record| self.send(&record));
+            let went_on = record.is_none_or(|record| self.send(record));
             self.work();
             if !went_on {
                 break;
@@ -223,7 +324,10 @@ impl Customer {
     }
 
     /// Sends a record, or says that it could not be sent.
-    fn send(&mut self, record: &ScreenRecord) -> bool {
+    fn send(&mut self, mut record: ScreenRecord) -> bool {
+        if let Some(padding) = &self.part.course.padding {
+            record.body = padding.wrap(&record.body, &mut self.rng);
+        }
         let out = Outgoing::screen(record.segment, record.kind, &record.body).skipping(record.skips);
         let captured = self.part.schedule.time(self.screen.newest());
         // Held while it is sent, so that nobody has the update before its entry is there.
@@ -246,50 +350,78 @@ impl Customer {
         false
     }
 
-    /// An input event came: notes how long after it was due, and that it is the next one.
+    /// An input event came: notes how long after it was due, and that none is missing before it.
     fn input(&mut self, lane: LaneKey, record: &Record, came: Instant) {
         let motion = (record.header.record_type == types::MOTION).then(|| Motion::decode(record.body()).ok());
         let number = motion.flatten().and_then(|motion| u32::try_from(motion.position?.x).ok());
-        if number == Some(self.next_input) {
-            self.next_input += 1;
-        } else {
+        let rises = number.is_some_and(|number| number >= self.next_input);
+        let may_skip = self.part.course.breaks && rises;
+        // Who was killed does not know what it has had.
+        if number != Some(self.next_input) && !may_skip && !self.habits.loses_input {
             let next = self.next_input;
             self.fail(format_args!("input {number:?} came instead of {next}"));
-            self.next_input = number.map_or(self.next_input, |number| number.max(self.next_input) + 1);
         }
+        self.next_input = number.map_or(self.next_input, |number| self.next_input.max(number + 1));
+        self.came += 1;
         if let (Some(number), Some(window)) = (number, self.window()) {
-            let due = self.part.input_due(window, number);
-            self.figures.inputs.push(due, came.saturating_duration_since(due));
+            let due = self.part.course.inputs.due(window, number);
+            let late = came.saturating_duration_since(due);
+            note(&self.part, Kind::Input, &mut self.figures.inputs, due, late);
+            if self.part.course.answers {
+                self.answer(number);
+            }
         }
         self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
     }
 
+    /// The pointer is where the event put it.
+    fn answer(&mut self, number: u32) {
+        let position = CursorPosition { x: number as i32, visible: true, ..CursorPosition::default() };
+        let body = position.encode_to_vec();
+        let lane = LaneKey::plain(LaneKind::Cursor, Sender::RELAY);
+        // Without a connection nobody could see it.
+        match self.handle.send(lane, Outgoing::latest(types::CURSOR_POSITION, &body)) {
+            Ok(_) | Err(SendError::Offline) => {}
+            Err(why) => self.fail(format_args!("an answer: {why}")),
+        }
+    }
+
     fn window(&self) -> Option<Window> {
-        *self.part.window.borrow()
+        self.part.window()
     }
 
     /// When something is to be done although nothing happens.
     fn deadline(&self, now: Instant) -> Instant {
+        let soon = now + Duration::from_micros(100);
         let next = self.part.newest(now).saturating_add(1);
-        let picture = self.part.schedule.time(next).max(now + Duration::from_micros(100));
         // Nobody watches, or the schedule is over: only the end is left.
         let running = self.window().is_none_or(|window| now < window.last);
-        let picture = if self.is_wanted() && running { picture } else { now + PATIENCE };
+        let runs = self.is_wanted() && running;
+        let picture = if runs { self.part.schedule.time(next).max(soon) } else { now + PATIENCE };
         let rests = RENDITIONS.into_iter().filter_map(|rendition| self.renditions.rests_at(rendition));
-        let rests = rests.map(|at| (self.began + at).max(now + Duration::from_micros(100)));
-        let next = [Some(picture), self.ask_again].into_iter().flatten().chain(rests).min();
-        next.unwrap_or(picture).min(self.latest_end())
+        let rests = rests.map(|at| (self.began + at).max(soon));
+        let stragglers = self.told.filter(|_| self.habits.loses_input).map(|(_, at)| at + STRAGGLERS);
+        let others = [self.ask_again, stragglers, self.dies_at.filter(|&at| now < at)];
+        let next = others.into_iter().flatten().chain(rests).fold(picture, Instant::min);
+        next.min(self.latest_end())
     }
 
     /// Whoever waits longer than this waits for ever.
     fn latest_end(&self) -> Instant {
-        self.window().map_or(self.began + 3 * PATIENCE, |window| window.last + PATIENCE + PATIENCE / 2)
+        match self.window() {
+            Some(window) => window.last + PATIENCE + PATIENCE / 2,
+            None if self.ticket.is_none() => self.began + PATIENCE,
+            // Others may come later.
+            None => Instant::now() + PATIENCE,
+        }
     }
 
     fn is_late(&mut self, now: Instant) -> bool {
         let late = now >= self.latest_end();
-        if late {
-            let (came, due) = (self.next_input, self.part.plan.inputs());
+        if late && self.window().is_none() {
+            self.fail("does not join");
+        } else if late {
+            let (came, due) = (self.came, self.told.map_or_else(|| self.part.inputs(), |(sent, _)| sent));
             self.fail(format_args!("gives up: {came} of {due} input events have come"));
         }
         late
@@ -303,14 +435,21 @@ impl Customer {
                 self.fail(format_args!("ended with {close:?}"));
             }
         }
-        self.figures
+        Figures { inputs_came: self.came.into(), ..self.figures }
     }
 }
 
 /// Makes a key and sends it. Whoever needs it asks again if it does not come.
-fn send_key(handle: &tandem_client::Handle, task: KeyTask, journal: &Mutex<Journal>) {
+fn send_key(
+    handle: &Handle,
+    task: KeyTask,
+    padding: Option<Padding>,
+    mut rng: StdRng,
+    journal: &Mutex<Journal>,
+) {
     let KeyTask { rendition, segment, seq, job } = task;
     let Ok(body) = job.encode() else { return };
+    let body = padding.map_or_else(|| body.clone(), |padding| padding.wrap(&body, &mut rng));
     if handle.send(lane(LaneKind::Key, rendition), Outgoing::key(segment, seq, &body)).is_ok() {
         journal.lock().key(rendition, body.len());
     }

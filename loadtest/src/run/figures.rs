@@ -67,6 +67,16 @@ pub(crate) struct Figures {
     pub(crate) recovery: Option<Duration>,
     /// Time of the window that this end spent working, not waiting.
     pub(crate) busy: Duration,
+    /// Input events: given to the connection, refused by it, told to have been too old to be sent again, and come.
+    pub(crate) inputs_sent: u64,
+    pub(crate) inputs_refused: u64,
+    pub(crate) inputs_dropped: u64,
+    pub(crate) inputs_came: u64,
+    /// How often a screen became so old that people notice.
+    pub(crate) stalls: u64,
+    /// How often a program came back after leaving or being killed, and a connection after being lost.
+    pub(crate) restarts: u64,
+    pub(crate) reconnects: u64,
     pub(crate) failures: Vec<String>,
 }
 
@@ -83,6 +93,13 @@ impl Figures {
         self.first_picture = self.first_picture.or(other.first_picture);
         self.recovery = self.recovery.or(other.recovery);
         self.busy += other.busy;
+        self.inputs_sent += other.inputs_sent;
+        self.inputs_refused += other.inputs_refused;
+        self.inputs_dropped += other.inputs_dropped;
+        self.inputs_came += other.inputs_came;
+        self.stalls += other.stalls;
+        self.restarts += other.restarts;
+        self.reconnects += other.reconnects;
         self.failures.extend(other.failures);
     }
 }
@@ -93,7 +110,12 @@ pub(crate) struct Journal {
     /// When what an update shows was captured, by rendition and number.
     captured: HashMap<(Rendition, u64), Instant>,
     sent: Vec<Upload>,
+    /// Only what may still be under way is kept.
+    is_brief: bool,
 }
+
+/// Updates of a rendition that are under way at most, as far as a brief journal goes.
+const UNDER_WAY_MAX: u64 = 4096;
 
 #[derive(Clone, Copy, Debug)]
 struct Upload {
@@ -118,15 +140,29 @@ impl Uploaded {
 }
 
 impl Journal {
+    /// One that stays small however long it goes on, and does not tell what went out when.
+    pub(crate) fn brief() -> Self {
+        Self { is_brief: true, ..Self::default() }
+    }
+
     /// An update of so many bytes went out as number `seq`, of a picture captured then.
     pub(crate) fn update(&mut self, rendition: Rendition, seq: u64, captured: Instant, bytes: usize) {
         self.captured.insert((rendition, seq), captured);
-        self.sent.push(Upload { at: Instant::now(), kind: LaneKind::Screen, rendition, bytes });
+        if let Some(past) = seq.checked_sub(UNDER_WAY_MAX).filter(|_| self.is_brief) {
+            self.captured.remove(&(rendition, past));
+        }
+        self.went_out(Upload { at: Instant::now(), kind: LaneKind::Screen, rendition, bytes });
     }
 
     /// A key of so many bytes went out.
     pub(crate) fn key(&mut self, rendition: Rendition, bytes: usize) {
-        self.sent.push(Upload { at: Instant::now(), kind: LaneKind::Key, rendition, bytes });
+        self.went_out(Upload { at: Instant::now(), kind: LaneKind::Key, rendition, bytes });
+    }
+
+    fn went_out(&mut self, upload: Upload) {
+        if !self.is_brief {
+            self.sent.push(upload);
+        }
     }
 
     /// When the picture of an update was captured.
@@ -183,5 +219,14 @@ mod tests {
         let all = journal.uploaded(&(before..after));
         assert_eq!((all, all.all()), (Uploaded { live: 100, reduced: 30, keys: 7 }, 137));
         assert_eq!(journal.uploaded(&(after..after + MS)).all(), 0);
+    }
+
+    #[test]
+    fn a_brief_journal_stays_small() {
+        let mut journal = Journal::brief();
+        let now = Instant::now();
+        (0..3 * UNDER_WAY_MAX).for_each(|seq| journal.update(Rendition::LIVE, seq, now, 100));
+        assert_eq!((journal.captured.len() as u64, journal.sent.len()), (UNDER_WAY_MAX, 0));
+        assert_eq!(journal.captured(Rendition::LIVE, 3 * UNDER_WAY_MAX - 1), Some(now));
     }
 }

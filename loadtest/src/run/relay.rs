@@ -1,9 +1,10 @@
 //! A relay of our own, as a process beside us that ends with us.
 //!
-//! On loopback it is started as anybody would try it out: `tandem-relay serve --dev --json`. Across a link it gets a
-//! configuration and a certificate, since `--dev` serves loopback only, and it believes tokens that we sign.
+//! On loopback it is started nearly as anybody would try it out: `tandem-relay serve --dev --json`. Across a link it gets a
+//! certificate too, since `--dev` serves loopback only. Either believes tokens that we sign.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,8 +18,10 @@ use serde_json::Value;
 use tandem_client::{Fingerprint, Target};
 use tempfile::TempDir;
 
+use super::affinity;
 use super::desk::{AUDIENCE, Desk, Opener, Signer};
 use crate::link::{Kept, Link, NEAR_IP, Side};
+use crate::plan::Cores;
 use crate::shell::quoted;
 
 /// How long a relay may take until it listens.
@@ -32,16 +35,33 @@ pub(crate) struct Relay {
     pub target: Target,
     pub opener: Opener,
     /// Ends a relay of ours.
-    _process: Option<Process>,
+    process: Option<Process>,
 }
 
 #[derive(Debug)]
 enum Process {
-    Here(#[expect(dead_code, reason = "held for its end")] Keeper),
+    Here(Local),
     InLink(
         #[expect(dead_code, reason = "held for its end")] Kept,
         #[expect(dead_code, reason = "its files")] TempDir,
     ),
+}
+
+/// A relay on loopback, which may be killed and started again.
+#[derive(Debug)]
+struct Local {
+    running: Running,
+    program: PathBuf,
+    cores: Option<Cores>,
+    files: TempDir,
+}
+
+/// One life of it.
+#[derive(Debug)]
+struct Running {
+    _keeper: Keeper,
+    pid: u32,
+    ready: Value,
 }
 
 /// A keeper that runs a relay on loopback.
@@ -56,6 +76,60 @@ impl Drop for Keeper {
         }
         let _ = self.0.wait();
     }
+}
+
+impl Local {
+    fn start(program: &Path, cores: Option<&Cores>, signer: &Signer) -> anyhow::Result<Self> {
+        let files = tempfile::tempdir().context("cannot make a temporary directory")?;
+        std::fs::write(files.path().join("relay.toml"), load_config_text(files.path(), signer.public()))?;
+        let running = run_on_loopback(program, files.path(), 0, cores)?;
+        Ok(Self { running, program: program.to_owned(), cores: cores.cloned(), files })
+    }
+
+    /// Kills it as a power cut would, and starts it again at the same address.
+    fn restart(&mut self) -> anyhow::Result<()> {
+        let port = self.running.text("relay")?.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let port = port.context("the relay told no port")?;
+        let pid = i32::try_from(self.running.pid).ok().and_then(Pid::from_raw).context("no process")?;
+        kill_process(pid, Signal::KILL).context("cannot kill the relay")?;
+        // With the relay its keeper ends, and is waited for, so that the port is free.
+        let _ = self.running._keeper.0.wait();
+        self.running = run_on_loopback(&self.program, self.files.path(), port, self.cores.as_ref())?;
+        Ok(())
+    }
+}
+
+impl Running {
+    fn text(&self, name: &str) -> anyhow::Result<&str> {
+        self.ready[name].as_str().with_context(|| format!("the relay said no {name}"))
+    }
+}
+
+/// Starts a relay. To be called on the main thread: with that its keeper ends it.
+fn run_on_loopback(
+    program: &Path,
+    files: &Path,
+    port: u16,
+    cores: Option<&Cores>,
+) -> anyhow::Result<Running> {
+    let script = format!(
+        "echo $$; exec {} serve --dev --json --config {} --listen 127.0.0.1:{port} --log warn",
+        shell_path(program)?,
+        shell_path(&files.join("relay.toml"))?
+    );
+    let keeper = affinity::inherited(cores, || {
+        Command::new("/proc/self/exe")
+            .args(["keep", "--parent", &std::process::id().to_string(), "--", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+    })?;
+    let mut keeper = Keeper(keeper.context("cannot start the relay")?);
+    let mut said = output(&mut keeper.0)?;
+    let pid = said()?.parse().context("the relay's shell told no number")?;
+    let line = said()?;
+    let ready = serde_json::from_str(&line).with_context(|| format!("the relay said {line:?}"))?;
+    Ok(Running { _keeper: keeper, pid, ready })
 }
 
 /// The relay's program: as given, or beside our own.
@@ -76,26 +150,41 @@ impl Relay {
     /// One that runs already, whose desk we sign in to.
     pub(crate) async fn elsewhere(target: Target, secret: &str) -> anyhow::Result<Self> {
         let desk = Desk::sign_in(target.clone(), secret).await?;
-        Ok(Self { target, opener: Opener::Desk(desk), _process: None })
+        Ok(Self { target, opener: Opener::Desk(desk), process: None })
     }
 
-    /// Starts one on loopback. To be called on the main thread: with that its keeper ends it.
-    pub(crate) async fn on_loopback(program: &Path) -> anyhow::Result<Self> {
-        let script =
-            format!("exec {} serve --dev --json --listen 127.0.0.1:0 --log warn", shell_path(program)?);
-        let keeper = Command::new("/proc/self/exe")
-            .args(["keep", "--parent", &std::process::id().to_string(), "--", &script])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the relay")?;
-        let mut process = Keeper(keeper);
-        let ready = read_ready(&mut process.0)?;
-        let text = |name: &str| ready[name].as_str().with_context(|| format!("the relay said no {name}"));
-        let target = Target::new(text("relay")?, vec![text("fingerprint")?.parse()?])?;
-        let (_, secret) = text("console")?.split_once("#secret=").context("the relay gave no secret")?;
-        let desk = Desk::sign_in(target.clone(), secret).await?;
-        Ok(Self { target, opener: Opener::Desk(desk), _process: Some(Process::Here(process)) })
+    /// Starts one on loopback, on these cores, that believes our tokens. To be called on the main thread: with that its keeper ends it.
+    pub(crate) fn on_loopback(program: &Path, cores: Option<&Cores>) -> anyhow::Result<Self> {
+        let signer = Signer::generate()?;
+        let local = Local::start(program, cores, &signer)?;
+        let fingerprint = local.running.text("fingerprint")?.parse()?;
+        let target = Target::new(local.running.text("relay")?, vec![fingerprint])?;
+        Ok(Self { target, opener: Opener::Signer(signer), process: Some(Process::Here(local)) })
+    }
+
+    /// Kills it and starts it again, if it is ours and on loopback. On the main thread, as before.
+    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        match &mut self.process {
+            Some(Process::Here(local)) => local.restart(),
+            _ => bail!("only a relay that was started here can be killed"),
+        }
+    }
+
+    /// Its process, if that is ours and on loopback.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.local().map(|local| local.running.pid)
+    }
+
+    /// Its private address, if it is ours and on loopback.
+    pub(crate) fn operations(&self) -> Option<SocketAddr> {
+        self.local()?.running.text("operations").ok()?.strip_prefix("http://")?.parse().ok()
+    }
+
+    fn local(&self) -> Option<&Local> {
+        match &self.process {
+            Some(Process::Here(local)) => Some(local),
+            _ => None,
+        }
     }
 
     /// The same relay as the far end of another link reaches it.
@@ -131,24 +220,21 @@ impl Relay {
         let len = notify.recv(&mut said).context("the relay does not become ready")?;
         ensure!(said[..len].starts_with(b"READY=1"), "the relay ended before it was ready");
         let target = Target::new(&format!("https://{NEAR_IP}:{PORT}"), vec![fingerprint])?;
-        Ok(Self { target, opener: Opener::Signer(signer), _process: Some(Process::InLink(process, files)) })
+        Ok(Self { target, opener: Opener::Signer(signer), process: Some(Process::InLink(process, files)) })
     }
 }
 
-/// The line by which a relay says where it is.
-fn read_ready(keeper: &mut Child) -> anyhow::Result<Value> {
+/// The lines that a relay says, each in its time.
+fn output(keeper: &mut Child) -> anyhow::Result<impl FnMut() -> anyhow::Result<String> + use<>> {
     let stdout = keeper.stdout.take().context("its output is not ours")?;
-    let (said, ready) = mpsc::sync_channel(1);
+    let (said, lines) = mpsc::sync_channel(2);
     // Reads on to the end, so that the relay can never be stopped by a full pipe.
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let _ = said.try_send(line);
         }
     });
-    match ready.recv_timeout(PATIENCE) {
-        Ok(line) => serde_json::from_str(&line).with_context(|| format!("the relay said {line:?}")),
-        Err(_) => bail!("the relay ended or was silent before it was ready"),
-    }
+    Ok(move || lines.recv_timeout(PATIENCE).context("the relay ended or was silent before it was ready"))
 }
 
 fn shell_path(path: &Path) -> anyhow::Result<String> {
@@ -162,6 +248,17 @@ fn config_text(files: &Path, key: &str) -> String {
          [tls]\ncertificate = \"{files}/certificate.pem\"\nkey = \"{files}/key.pem\"\n\
          [state]\ndirectory = \"{files}/state\"\n\
          [tokens]\naudience = \"{AUDIENCE}\"\nkeys = [\"{key}\"]\n"
+    )
+}
+
+/// Of a relay on loopback, where all clients have one address: what is meant for a network would be met at once. All else is as it comes.
+fn load_config_text(files: &Path, key: &str) -> String {
+    format!(
+        "[state]\ndirectory = \"{}/state\"\n\
+         [tokens]\naudience = \"{AUDIENCE}\"\nkeys = [\"{key}\"]\n\
+         [limits]\nhandshakes_per_network = 1000000\nhandshakes_per_network_per_second = 100000\n\
+         unadmitted_per_network = 4096\n",
+        files.display()
     )
 }
 

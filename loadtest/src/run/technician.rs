@@ -1,117 +1,208 @@
-//! A pretend technician: asks for consent, decodes the screen, notes how old it is, and sends input on a fixed schedule.
+//! A pretend technician: asks for consent, decodes the screen, notes how old it is, and sends input on a fixed schedule. Some look
+//! elsewhere, some read slowly, some leave and come back, some are killed.
+
+mod duty;
 
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use tandem_client::{Event, Outgoing};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tandem_client::{Event, Join, Outgoing, SendError};
 use tandem_codec::{Outcome, PixelOrder, VideoPlayer, Viewer, ViewerLimits};
-use tandem_protocol::message::{Ask, Motion, Position, Right, Rights, Roster, Visible, control, types};
+use tandem_protocol::message::{
+    Ask, CursorPosition, Motion, Position, Right, Rights, Roster, Visible, control, types,
+};
 use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Record, Sender};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+pub(crate) use self::duty::Duty;
+use self::duty::{Awaits, Parting};
 use super::age::Age;
-use super::figures::{Figures, Samples};
+use super::customer::DEAD;
+use super::figures::Figures;
 use super::inbox::Inbox;
+use super::padding::Padding;
 use super::transfer::Direction;
-use super::{PATIENCE, Part, SETTLE, Window, changed, sleep_until};
+use super::{PATIENCE, Part, SETTLE, Window, changed, failed, note, sleep_until};
+use crate::plan::Manner;
+use crate::report::series::Kind;
 
 /// How often it is looked for a picture of after a black-out, which may be there although nothing came.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Who is about to leave sends nothing for so long: all that it has sent is there by then.
+const LAST_INPUT: Duration = Duration::from_millis(500);
+/// A screen that is older than this beyond the time between two pictures stalls.
+const STALL: Duration = Duration::from_millis(500);
 
-/// What a technician does beside watching, and whom it tells what.
-#[derive(Debug)]
-pub(crate) struct Duty {
-    /// Sends input, and files if the plan says so.
-    pub(crate) controls: bool,
-    /// Dropped when its screen is there, or never will be.
-    pub(crate) ready: Option<mpsc::Sender<()>>,
-    /// Dropped when it shows a picture of after the black-out, or never will.
-    pub(crate) recovered: Option<mpsc::Sender<()>>,
-}
-
-/// Runs a technician until it has seen and sent everything; `done` is told how many input events it has sent.
+/// Runs a technician until it has seen and sent everything; `done` is told how many input events should come.
 pub(crate) async fn run(part: Part, duty: Duty, done: oneshot::Sender<u32>) -> Figures {
-    let (handle, mut inbox) = part.join();
-    let mut technician = Technician::new(part, handle, duty);
-    while !technician.over {
-        let now = Instant::now();
-        technician.send_input(now);
-        tokio::select! {
-            event = inbox.next() => match event {
-                Some((came, event)) => technician.event(event, came),
-                None => break,
-            },
-            () = technician.part.beat.notified() => {}
-            () = sleep_until(technician.deadline(now)) => {}
-            () = changed(&mut technician.part.window) => {}
-        }
-        technician.begin();
-        technician.look_at_the_end(Instant::now());
+    let (handle, mut inbox) = part.join(duty.kbit());
+    let mut technician = Technician::new(part, duty, handle);
+    loop {
+        let parting = technician.visit(&mut inbox).await;
+        let away = match parting {
+            Parting::Over => break,
+            Parting::Leaves => {
+                technician.handle.leave();
+                // An error means that the connection is lost, which is as good.
+                let _ = inbox.closed().await;
+                technician.time_away()
+            }
+            Parting::Dies => DEAD,
+        };
+        drop(inbox);
+        tokio::time::sleep(away).await;
+        inbox = technician.come_back();
     }
     (technician.duty.ready, technician.duty.recovered) = (None, None);
+    let figures = &technician.figures;
+    let expected = figures.inputs_sent.saturating_sub(figures.inputs_dropped);
     // An error means that the customer has gone, and has said so.
-    let _ = done.send(technician.sent);
+    let _ = done.send(u32::try_from(expected).unwrap_or(u32::MAX));
     technician.finish(&mut inbox).await
 }
 
 struct Technician {
     part: Part,
+    duty: Duty,
+    rng: StdRng,
     handle: tandem_client::Handle,
+    /// With which it comes back.
+    ticket: Option<Vec<u8>>,
     viewer: Viewer,
     player: VideoPlayer,
     /// Some of what is shown may be video, which is never exact.
     has_video: bool,
     age: Age,
-    duty: Duty,
+    /// When this visit began, and how long after that it showed its first whole picture.
+    came: Instant,
+    first: Option<Duration>,
+    awaits: Option<Awaits>,
+    /// When it leaves or dies, once that is known.
+    parts_at: Option<(Instant, Parting)>,
     sampling: bool,
+    stalled: bool,
     sending: bool,
     rights: Rights,
-    /// Input events sent.
-    sent: u32,
+    /// The input event that is due next.
+    next_input: u32,
     /// The newest picture shown whole.
     whole: u32,
     figures: Figures,
-    began: Instant,
     over: bool,
     closed: bool,
 }
 
 impl Technician {
-    fn new(part: Part, handle: tandem_client::Handle, duty: Duty) -> Self {
+    fn new(part: Part, duty: Duty, handle: tandem_client::Handle) -> Self {
+        let came = Instant::now();
         Self {
+            rng: StdRng::seed_from_u64(duty.seed),
             viewer: Viewer::new(ViewerLimits::default(), PixelOrder::Bgra),
             player: VideoPlayer::new(PixelOrder::Bgra),
             has_video: false,
-            age: Age::new(part.plan.source.clone(), part.schedule),
+            age: Age::new(part.course.source.clone(), part.schedule),
             part,
             handle,
+            ticket: None,
+            came,
+            first: None,
+            awaits: Some(Awaits { kind: Kind::Join, since: came, newer: 0 }),
+            parts_at: None,
             duty,
             sampling: false,
+            stalled: false,
             sending: false,
             rights: Rights::NONE,
-            sent: 0,
+            next_input: 0,
             whole: 0,
             figures: Figures::default(),
-            began: Instant::now(),
             over: false,
             closed: false,
         }
     }
 
+    /// It joins again, as a program that starts anew with nothing but its ticket.
+    fn come_back(&mut self) -> Inbox {
+        if let Some(ticket) = &self.ticket {
+            self.part.join = Join::Ticket(ticket.clone().into());
+        }
+        let (handle, inbox) = self.part.join(self.duty.kbit());
+        self.handle = handle;
+        self.viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
+        self.player = VideoPlayer::new(PixelOrder::Bgra);
+        self.age = Age::new(self.part.course.source.clone(), self.part.schedule);
+        (self.has_video, self.sampling, self.stalled) = (false, false, false);
+        self.rights = Rights::NONE;
+        self.came = Instant::now();
+        (self.first, self.parts_at) = (None, None);
+        self.awaits = Some(Awaits { kind: Kind::Rejoin, since: self.came, newer: 0 });
+        self.figures.restarts += 1;
+        inbox
+    }
+
+    fn time_away(&mut self) -> Duration {
+        match self.duty.manner {
+            Manner::Churning { away, .. } => Duration::from_secs_f64(away.sample(&mut self.rng)),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// From joining until it goes.
+    async fn visit(&mut self, inbox: &mut Inbox) -> Parting {
+        while !self.over {
+            let now = Instant::now();
+            self.send_input(now);
+            tokio::select! {
+                event = inbox.next() => match event {
+                    Some((came, event)) => self.event(event, came),
+                    None => break,
+                },
+                () = self.part.beat.notified() => {}
+                () = sleep_until(self.deadline(now)) => {}
+                () = changed(&mut self.part.window) => {}
+            }
+            self.begin();
+            let now = Instant::now();
+            if let Some(parting) = self.parting(now) {
+                self.catch_up(now);
+                return parting;
+            }
+            self.look_at_the_end(now);
+        }
+        Parting::Over
+    }
+
+    /// Whether it goes now. Nobody does after the window, or before a first picture.
+    fn parting(&mut self, now: Instant) -> Option<Parting> {
+        let window = self.window()?;
+        let Self { duty, rng, came, .. } = self;
+        self.first?;
+        let at = |seconds: f64| window.start.max(*came) + Duration::from_secs_f64(seconds);
+        let leaves = match duty.manner {
+            Manner::Churning { stay, .. } => Some((stay, Parting::Leaves)),
+            _ => duty.drops.map(|drops| (drops, Parting::Dies)),
+        };
+        let (when, parting) = leaves?;
+        let (at, parting) = *self.parts_at.get_or_insert_with(|| (at(when.sample(rng)), parting));
+        (at <= now && now < window.end && self.ticket.is_some()).then_some(parting)
+    }
+
     fn fail(&mut self, why: impl std::fmt::Display) {
-        self.figures.failures.push(format!("technician {}: {why}", self.part.number));
+        failed(&mut self.figures, "technician", self.part.number, why);
     }
 
     fn window(&self) -> Option<Window> {
-        *self.part.window.borrow()
+        self.part.window()
     }
 
     /// As soon as the window is known, whatever woke us: samples from a second after the first picture, and sends files.
     fn begin(&mut self) {
         let Some(window) = self.window() else { return };
-        if let Some(first) = self.figures.first_picture.filter(|_| !self.sampling) {
+        if let Some(first) = self.first.filter(|_| !self.sampling && self.watches() && self.part.moves()) {
             self.sampling = true;
-            self.age.sample(window.start.max(self.began + first + SETTLE), window.end);
+            self.age.sample(window.start.max(self.came + first + SETTLE), window.end);
         }
         if !self.sending && self.rights.has(Right::SendFiles) {
             self.sending = true;
@@ -119,21 +210,37 @@ impl Technician {
         }
     }
 
+    /// It looks at the screen.
+    fn watches(&self) -> bool {
+        self.duty.manner != Manner::Hidden
+    }
+
     fn is_in_window(&self, now: Instant) -> bool {
-        self.window().is_some_and(|window| (window.start..window.end).contains(&now))
+        self.window().is_some_and(|window| window.has(now))
     }
 
     fn event(&mut self, event: Event, came: Instant) {
         match event {
-            Event::Connected(_) => self.connected(),
+            Event::Connected(connected) => {
+                self.ticket = Some(connected.ticket);
+                self.figures.inputs_dropped += connected.dropped_input;
+                self.connected();
+            }
+            Event::Reopened { dropped, .. } => self.figures.inputs_dropped += dropped,
             Event::Control(control::Message::Roster(roster)) => self.roster(&roster),
             Event::LaneOpened(lane) if lane.kind == LaneKind::Key => {
                 self.viewer.key_lane_opened(lane.rendition);
             }
             Event::Record { lane, record } if lane.kind.is_screen() => self.screen(lane, &record, came),
+            Event::Record { lane, record } if lane.kind == LaneKind::Cursor => self.answer(&record, came),
             Event::Record { lane, record } if lane.kind == LaneKind::File => {
                 let bytes = self.part.receive_file(&record);
                 self.figures.file_bytes += if self.is_in_window(came) { bytes } else { 0 };
+            }
+            Event::Disconnected { .. } if self.part.course.breaks => {
+                self.figures.reconnects += 1;
+                let newer = self.part.newest(came);
+                self.awaits.get_or_insert(Awaits { kind: Kind::Rejoin, since: came, newer });
             }
             Event::Disconnected { why, .. } => self.fail(format_args!("lost its connection: {why}")),
             Event::Closed { close, reason } => {
@@ -145,20 +252,31 @@ impl Technician {
     }
 
     fn connected(&mut self) {
-        let visible = Visible { display: 0, visible: true, focused: true };
+        let seen = !self.watches() && self.first.is_some();
+        self.show(!seen);
         let mut rights = vec![Right::View];
         if self.duty.controls {
             rights.push(Right::Control);
-            rights.extend(self.part.plan.transfer.iter().map(|transfer| match transfer.direction {
+            rights.extend(self.part.course.transfer.iter().map(|transfer| match transfer.direction {
                 Direction::Up => Right::SendFiles,
                 Direction::Down => Right::ReceiveFiles,
             }));
         }
         let ask = Ask { participant: 0, rights: Rights::of(&rights).to_wire() };
-        for message in [control::Message::Visible(visible), control::Message::Ask(ask)] {
-            if let Err(why) = self.handle.control(message) {
-                self.fail(why);
-            }
+        self.control(control::Message::Ask(ask));
+    }
+
+    /// Says whether it looks at the display.
+    fn show(&mut self, visible: bool) {
+        self.control(control::Message::Visible(Visible { display: 0, visible, focused: visible }));
+    }
+
+    fn control(&mut self, message: control::Message) {
+        match self.handle.control(message) {
+            // It is said again with the next connection.
+            Err(SendError::Offline) if self.part.course.breaks => {}
+            Err(why) => self.fail(why),
+            Ok(()) => {}
         }
     }
 
@@ -168,18 +286,27 @@ impl Technician {
         self.rights = me.map_or(Rights::NONE, |me| Rights::from_wire(&me.rights));
     }
 
+    /// The pointer is where an input event put it.
+    fn answer(&mut self, record: &Record, came: Instant) {
+        let position = (record.header.record_type == types::CURSOR_POSITION)
+            .then(|| CursorPosition::decode(record.body()).ok());
+        let number = position.flatten().and_then(|position| u32::try_from(position.x).ok());
+        // Others than the one who controls see it too.
+        if let (Some(number), Some(window), true) = (number, self.window(), self.duty.controls) {
+            let due = self.part.course.inputs.due(window, number);
+            self.part.record(Kind::Answer, due, came.saturating_duration_since(due));
+        }
+    }
+
     /// Decodes a record, says so, and looks at what the screen now shows.
     fn screen(&mut self, lane: LaneKey, record: &Record, came: Instant) {
         let began = Instant::now();
         if self.is_in_window(came) {
-            self.figures.bytes += record.bytes.len() as u64;
-            if lane.kind == LaneKind::Screen && !record.header.flags.contains(Flags::MORE) {
-                let captured = self.part.journal.lock().captured(lane.rendition, record.header.seq);
-                let age = captured.map(|captured| came.saturating_duration_since(captured));
-                age.into_iter().for_each(|age| self.figures.arrivals.push(came, age));
-            }
+            self.arrived(lane, record, came);
         }
-        match self.viewer.record(&record.header, record.body()) {
+        let padded = self.part.course.padding.is_some();
+        let body = if padded { Padding::unwrap(record.body()) } else { record.body() };
+        match self.viewer.record(&record.header, body) {
             Outcome::Applied { rects, point } => {
                 if lane.kind == LaneKind::Screen {
                     self.handle.applied(lane, point, point.seq);
@@ -208,20 +335,55 @@ impl Technician {
         }
     }
 
+    /// Counts what came, and how long it took.
+    fn arrived(&mut self, lane: LaneKey, record: &Record, came: Instant) {
+        self.figures.bytes += record.bytes.len() as u64;
+        if lane.kind != LaneKind::Screen || record.header.flags.contains(Flags::MORE) {
+            return;
+        }
+        let captured = self.part.journal.lock().captured(lane.rendition, record.header.seq);
+        if let Some(captured) = captured {
+            let kind = if self.duty.kbit().is_some() { Kind::SlowScreen } else { Kind::Screen };
+            let age = came.saturating_duration_since(captured);
+            note(&self.part, kind, &mut self.figures.arrivals, came, age);
+        }
+    }
+
     fn catch_up(&mut self, now: Instant) {
-        let ages: &mut Samples = &mut self.figures.ages;
-        self.age.catch_up(now, |due, age| ages.push(due, age));
+        let Self { part, age, figures, stalled, .. } = self;
+        let kind = if self.duty.kbit().is_some() { Kind::SlowScreenAge } else { Kind::ScreenAge };
+        let limit = part.course.interval + STALL;
+        age.catch_up(now, |due, age| {
+            note(part, kind, &mut figures.ages, due, age);
+            let stalls = age > limit;
+            figures.stalls += u64::from(stalls && !*stalled && kind == Kind::ScreenAge);
+            *stalled = stalls;
+        });
     }
 
     /// Counts the picture, if it is a new one and whole.
     fn look(&mut self, now: Instant) {
         let newest = self.part.newest(now);
-        let Some(whole) = self.age.whole(newest).filter(|&whole| whole > self.whole) else { return };
+        let Some(whole) = self.age.whole(newest) else { return };
+        if self.first.is_none() {
+            self.first = Some(now.saturating_duration_since(self.came));
+            self.duty.ready = None;
+            if !self.watches() {
+                self.show(false);
+            }
+        }
+        if let Some(awaits) = self.awaits.filter(|awaits| whole > awaits.newer) {
+            self.awaits = None;
+            if self.duty.kbit().is_none() {
+                self.part.record(awaits.kind, now, now.saturating_duration_since(awaits.since));
+            }
+        }
+        if whole <= self.whole {
+            return;
+        }
         self.whole = whole;
-        self.duty.ready = None;
-        self.figures.first_picture.get_or_insert_with(|| now.saturating_duration_since(self.began));
         let Some(window) = self.window() else { return };
-        self.figures.applied += u64::from(self.part.offered(window).contains(&whole));
+        self.figures.applied += u64::from(self.duty.counts() && self.part.offered(window).contains(&whole));
         let of_after = |light: &Instant| whole > self.part.schedule.newest(*light);
         if let Some(light) = window.light.filter(of_after) {
             self.figures.recovery.get_or_insert_with(|| now.saturating_duration_since(light));
@@ -231,31 +393,43 @@ impl Technician {
 
     /// Sends what is due of the window's input.
     fn send_input(&mut self, now: Instant) {
-        let Some(window) = self.window().filter(|_| self.duty.controls) else { return };
-        while !self.over
-            && self.sent < self.part.plan.inputs()
-            && self.part.input_due(window, self.sent) <= now
+        let Some(window) = self.window().filter(|_| self.duty.controls && !self.over) else { return };
+        let goes = self.parts_at.is_some_and(|(at, how)| how == Parting::Leaves && at <= now + LAST_INPUT);
+        if !self.rights.has(Right::Control) && (self.figures.restarts > 0 || self.part.course.breaks) || goes
         {
+            // What is due while it may not send, nobody types.
+            self.next_input = self.next_input.max(self.part.course.inputs.first_from(window, now));
+            return;
+        }
+        while self.next_input < self.part.inputs() {
+            let number = self.next_input;
+            let due = self.part.course.inputs.due(window, number);
+            if due > now {
+                return;
+            }
             if !self.rights.has(Right::Control) {
                 self.fail("no control was granted");
                 self.over = true;
                 return;
             }
-            let position = Position { display: 0, generation: 0, x: self.sent as i32, y: 0 };
+            self.next_input += 1;
+            self.part.was_due(due, now);
+            let position = Position { display: 0, generation: 0, x: number as i32, y: 0 };
             let body = Motion { position: Some(position) }.encode_to_vec();
             let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
-            if let Err(why) = self.handle.send(lane, Outgoing::message(types::MOTION, &body)) {
-                let number = self.sent;
-                self.fail(format_args!("input {number}: {why}"));
+            match self.handle.send(lane, Outgoing::message(types::MOTION, &body)) {
+                Ok(_) => self.figures.inputs_sent += 1,
+                // Nobody hears it while the relay is gone.
+                Err(_) if self.part.course.breaks => self.figures.inputs_refused += 1,
+                Err(why) => self.fail(format_args!("input {number}: {why}")),
             }
-            self.sent += 1;
         }
     }
 
     /// Before the window a screen must come in time; after it the last picture must, and it must be right.
     fn look_at_the_end(&mut self, now: Instant) {
         let Some(window) = self.window() else {
-            if now >= self.began + PATIENCE && self.duty.ready.is_some() {
+            if now >= self.came + PATIENCE && self.duty.ready.is_some() {
                 self.fail("no screen came");
                 self.over = true;
             }
@@ -269,11 +443,15 @@ impl Technician {
         if now < window.last {
             return;
         }
+        if !self.duty.counts() {
+            self.over = true;
+            return;
+        }
         let last = self.part.newest(now);
-        let has_sent = !self.duty.controls || self.sent == self.part.plan.inputs();
+        let has_sent = !self.duty.controls || self.next_input >= self.part.inputs();
         let is_late = now >= window.last + PATIENCE;
         if self.whole == last && has_sent {
-            let is_exact = self.part.plan.source.is_picture(self.viewer.decoder().picture(), last);
+            let is_exact = self.part.course.source.is_picture(self.viewer.decoder().picture(), last);
             // Video has to rest first.
             self.over = is_exact || !self.has_video || is_late;
             if self.over && !is_exact {
@@ -288,24 +466,32 @@ impl Technician {
 
     /// When something is to be done although nothing happens.
     fn deadline(&self, now: Instant) -> Instant {
-        match self.window() {
-            None if self.duty.ready.is_some() => self.began + PATIENCE,
+        let next = match self.window() {
+            None if self.duty.ready.is_some() => self.came + PATIENCE,
             // Whoever is not ready in time makes the others wait no longer than that.
             None => now + PATIENCE,
             Some(window) if now < window.end => window.end,
             Some(window) if now < window.last && self.duty.recovered.is_some() => now + LOOK_AGAIN,
             Some(window) if now < window.last => window.last,
             Some(window) => window.last + PATIENCE,
-        }
+        };
+        self.parts_at.map_or(next, |(at, _)| if now < at { next.min(at) } else { next })
     }
 
     async fn finish(mut self, inbox: &mut Inbox) -> Figures {
-        // The customer ends the session for both.
-        let close = if self.closed { Some(Close::ENDED) } else { inbox.closed().await };
-        if close != Some(Close::ENDED) {
-            self.fail(format_args!("ended with {close:?}"));
+        if self.duty.counts() {
+            // The customer ends the session for both.
+            let close = if self.closed { Some(Close::ENDED) } else { inbox.closed().await };
+            if close != Some(Close::ENDED) {
+                self.fail(format_args!("ended with {close:?}"));
+            }
+        } else {
+            // What still waits for who reads slowly need not come.
+            self.handle.leave();
         }
-        let offered = self.window().map_or(0, |window| self.part.offered(window).count() as u64);
-        Figures { offered, ..self.figures }
+        let window = self.window().filter(|_| self.duty.counts());
+        let offered = window.map_or(0, |window| self.part.offered(window).count() as u64);
+        let first_picture = self.figures.first_picture.or(self.first);
+        Figures { offered, first_picture, ..self.figures }
     }
 }

@@ -1,0 +1,257 @@
+//! A curve's steps as lines of JSON, as a page, and as one plot.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::html::{document, figure, machine};
+use super::line::Line;
+use super::series::Quantiles;
+use super::svg::{Axis, Scale, Series, chart, escaped, stacked};
+use crate::plan::Plan;
+
+/// What is doubled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Counted {
+    /// Pairs of a customer and a technician.
+    Sessions,
+    /// Technicians, 16 of each session.
+    Subscribers,
+}
+
+impl Counted {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Subscribers => "subscribers",
+        }
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Step {
+    pub(crate) schema: u32,
+    pub(crate) kind: &'static str,
+    pub(crate) transport: &'static str,
+    pub(crate) counted: Counted,
+    pub(crate) count: usize,
+    pub(crate) core_pct: f64,
+    pub(crate) arrival_age_ms: Option<Quantiles>,
+    pub(crate) input_ms: Option<Quantiles>,
+    pub(crate) gbit_per_s: f64,
+    pub(crate) rss_bytes: f64,
+    pub(crate) failures: usize,
+    pub(crate) bottlenecks: Vec<String>,
+    /// Why there is no further one.
+    pub(crate) ended: Option<String>,
+}
+
+impl Step {
+    /// Of a try with so many.
+    pub(crate) fn new(line: &Line, counted: Counted, count: usize, ended: Option<String>) -> Self {
+        let relay = line.relay.clone().unwrap_or_default();
+        Self {
+            schema: 1,
+            kind: "curve",
+            transport: line.transport,
+            counted,
+            count,
+            core_pct: relay.core_pct,
+            arrival_age_ms: line.arrival_age_ms,
+            input_ms: line.input_ms,
+            gbit_per_s: line.gbit_per_s,
+            rss_bytes: relay.rss_bytes,
+            failures: line.failures,
+            bottlenecks: line.generator.bottlenecks.clone(),
+            ended,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} over {}: {} % of a core",
+            self.count,
+            self.counted.name(),
+            self.transport,
+            self.core_pct
+        )?;
+        for (name, of) in [("screen", self.arrival_age_ms), ("input", self.input_ms)] {
+            if let Some(Quantiles { p50, p99, p999, .. }) = of {
+                write!(f, ", {name} {p50:.2} / {p99:.2} / {p999:.2} ms")?;
+            }
+        }
+        write!(f, ", {:.1} MiB, {} Gbit/s", self.rss_bytes / 1_048_576.0, self.gbit_per_s)?;
+        self.ended.as_ref().map_or(Ok(()), |why| write!(f, "; ends: {why}"))
+    }
+}
+
+/// What is drawn of a step.
+type Value = fn(&Step) -> Option<f64>;
+
+/// Lines of a chart: one for each curve and value.
+fn lines(steps: &[Step], counted: Counted, values: &[(&str, Value)]) -> Vec<Series> {
+    let mut series = Vec::new();
+    for (binding, transport) in ["quic", "websocket"].into_iter().enumerate() {
+        for (at, (name, value)) in values.iter().enumerate() {
+            let own = steps.iter().filter(|step| step.transport == transport && step.counted == counted);
+            let points = own.filter_map(|step| Some((step.count as f64, value(step)?))).collect();
+            series.push(Series {
+                name: format!("{transport}{}{name}", if name.is_empty() { "" } else { " " }),
+                points,
+                colour: binding * 2 + at.min(1),
+                dashed: at > 1,
+                marked: true,
+            });
+        }
+    }
+    series
+}
+
+fn charts(steps: &[Step], counted: Counted) -> Vec<(String, String)> {
+    let x = Axis { label: counted.name(), scale: Scale::Log };
+    let latency: [(&str, Value); 3] = [
+        ("50 %", |step| Some(step.arrival_age_ms?.p50)),
+        ("99 %", |step| Some(step.arrival_age_ms?.p99)),
+        ("99.9 %", |step| Some(step.arrival_age_ms?.p999)),
+    ];
+    let of = |caption: &str, label: &str, scale, values: &[(&str, Value)]| {
+        let caption = format!("{caption}, by {}", counted.name());
+        let svg = chart(&caption, x, Axis { label, scale }, &lines(steps, counted, values));
+        (caption, svg)
+    };
+    vec![
+        of("Processor time", "% of a core", Scale::Linear, &[("", |step| Some(step.core_pct))]),
+        of("Screen updates, from capture to arrival", "ms", Scale::Log, &latency),
+        of("Memory", "MiB", Scale::Log, &[("", |step| Some(step.rss_bytes / 1_048_576.0))]),
+    ]
+}
+
+/// The page of a plan's curves.
+pub(crate) fn page(plan: &Plan, steps: &[Step]) -> anyhow::Result<String> {
+    let mut body = String::new();
+    let _ = writeln!(body, "<h1>How much a relay takes: {}</h1>", escaped(&plan.name));
+    let cores = plan.relay_cores.clone().map_or_else(|| "all".to_owned(), String::from);
+    let _ = writeln!(
+        body,
+        "<p class=\"soft\">each step {} s, seed {}, relay on core {}; tandem-loadtest {}, {}</p>",
+        plan.window.as_secs_f64(),
+        plan.seed,
+        escaped(&cores),
+        env!("CARGO_PKG_VERSION"),
+        escaped(&machine())
+    );
+    for counted in [Counted::Sessions, Counted::Subscribers] {
+        let _ = writeln!(body, "<h2>Doubling {}</h2><div class=\"charts\">", counted.name());
+        charts(steps, counted).iter().for_each(|(caption, svg)| figure(&mut body, caption, svg));
+        body.push_str("</div>\n");
+    }
+    table(&mut body, steps);
+    let _ = writeln!(
+        body,
+        "<details><summary>The plan, every key</summary><pre>{}</pre></details>",
+        escaped(&plan.written.to_toml()?)
+    );
+    Ok(document(&plan.name, &body))
+}
+
+fn table(body: &mut String, steps: &[Step]) {
+    body.push_str("<h2>Every step</h2><div class=\"scroll\"><table><thead><tr><th>step</th><th>core</th><th>screen 50 %</th><th>99 %</th><th>99.9 %</th><th>input 99 %</th><th>memory</th><th>Gbit/s</th><th>why it ends</th></tr></thead><tbody>\n");
+    for step in steps {
+        let ms = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.2} ms"));
+        let arrival = step.arrival_age_ms;
+        let _ = writeln!(
+            body,
+            "<tr><td>{} {}, {}</td><td>{} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.1} MiB</td><td>{}</td><td>{}</td></tr>",
+            step.count,
+            step.counted.name(),
+            step.transport,
+            step.core_pct,
+            ms(arrival.map(|of| of.p50)),
+            ms(arrival.map(|of| of.p99)),
+            ms(arrival.map(|of| of.p999)),
+            ms(step.input_ms.map(|of| of.p99)),
+            step.rss_bytes / 1_048_576.0,
+            step.gbit_per_s,
+            escaped(step.ended.as_deref().unwrap_or_default())
+        );
+    }
+    body.push_str("</tbody></table></div>\n");
+}
+
+/// Processor time and latency of both curves in one drawing that needs no page around it.
+pub(crate) fn plot(steps: &[Step]) -> String {
+    let all = [Counted::Sessions, Counted::Subscribers].map(|counted| charts(steps, counted));
+    let rows: Vec<Vec<(String, String)>> =
+        (0..3).map(|at| all.iter().filter_map(|row| row.get(at).cloned()).collect()).collect();
+    stacked(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(transport: &'static str, counted: Counted, count: usize) -> Step {
+        let of = |p50: f64| Quantiles {
+            p50,
+            p90: p50,
+            p99: p50 * 3.0,
+            p999: p50 * 9.0,
+            max: p50 * 10.0,
+            count: 7,
+        };
+        Step {
+            schema: 1,
+            kind: "curve",
+            transport,
+            counted,
+            count,
+            core_pct: count as f64 / 10.0,
+            arrival_age_ms: Some(of(count as f64 / 100.0)),
+            input_ms: None,
+            gbit_per_s: 0.5,
+            rss_bytes: 1e6 * count as f64,
+            failures: 0,
+            bottlenecks: Vec::new(),
+            ended: (count > 100).then(|| "the relay's cores are <full>".to_owned()),
+        }
+    }
+
+    fn steps() -> Vec<Step> {
+        let mut steps = Vec::new();
+        for transport in ["quic", "websocket"] {
+            for counted in [Counted::Sessions, Counted::Subscribers] {
+                steps.extend([50, 100, 200].map(|count| step(transport, counted, count)));
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn a_plot_has_every_step_of_every_curve() {
+        let svg = plot(&steps());
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let count = |name| document.descendants().filter(|node| node.tag_name().name() == name).count();
+        // Six charts in one: one, three and one value of two bindings and three steps, for two kinds of count.
+        assert_eq!((count("svg"), count("circle")), (7, 2 * (1 + 3 + 1) * 2 * 3));
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn steps_are_told_to_machines_and_to_people() {
+        let step = step("quic", Counted::Subscribers, 200);
+        let value = serde_json::to_value(&step).unwrap();
+        assert_eq!((&value["kind"], &value["counted"]), (&"curve".into(), &"subscribers".into()));
+        assert_eq!(value["arrival_age_ms"]["p99"], 6.0);
+        assert!(
+            step.to_string()
+                .starts_with("200 subscribers over quic: 20 % of a core, screen 2.00 / 6.00 / 18.00 ms"),
+            "{step}"
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! Whether something grows: a straight line through samples, and how certain its slope is.
+
+use serde::Serialize;
+
+use super::rounded;
+
+/// A slope and its standard error, in units an hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fit {
+    pub(crate) slope: f64,
+    pub(crate) error: f64,
+    pub(crate) mean: f64,
+}
+
+impl Fit {
+    /// The line of least squares through (seconds, value). `None` of fewer than three points, or of points at one moment.
+    pub(crate) fn of(points: &[(f64, f64)]) -> Option<Self> {
+        let count = points.len() as f64;
+        if points.len() < 3 {
+            return None;
+        }
+        let hours = |seconds: f64| seconds / 3600.0;
+        let mean_x = points.iter().map(|&(x, _)| hours(x)).sum::<f64>() / count;
+        let mean = points.iter().map(|&(_, y)| y).sum::<f64>() / count;
+        let (mut xx, mut xy) = (0.0, 0.0);
+        for &(x, y) in points {
+            xx += (hours(x) - mean_x).powi(2);
+            xy += (hours(x) - mean_x) * (y - mean);
+        }
+        if xx <= f64::EPSILON * f64::EPSILON {
+            return None;
+        }
+        let slope = xy / xx;
+        let residual = |&(x, y): &(f64, f64)| (y - mean - slope * (hours(x) - mean_x)).powi(2);
+        let variance = points.iter().map(residual).sum::<f64>() / (count - 2.0);
+        Some(Self { slope, error: (variance / xx).sqrt(), mean })
+    }
+}
+
+/// What was found out about something that must not grow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Growth {
+    pub(crate) what: &'static str,
+    pub(crate) mean: f64,
+    pub(crate) per_hour: f64,
+    /// Standard error of that.
+    pub(crate) error: f64,
+    /// More an hour than this would be growth.
+    pub(crate) allowed: f64,
+    pub(crate) grows: bool,
+}
+
+/// Of a run the first part warms up: pools fill, arenas are taken.
+const WARM_UP: f64 = 0.2;
+/// An hour's growth that is none: this share of the mean, or a fixed floor if that is more.
+const ALLOWED: f64 = 0.02;
+
+impl Growth {
+    /// Judges samples of (seconds, value), of which the first fifth does not count. It grows if even the slope less twice its error is
+    /// more than is allowed. `None`: too few samples.
+    pub(crate) fn judge(what: &'static str, floor: f64, samples: &[(f64, f64)]) -> Option<Self> {
+        let warm = samples.get((samples.len() as f64 * WARM_UP) as usize..)?;
+        let fit = Fit::of(warm)?;
+        let allowed = (fit.mean * ALLOWED).max(floor);
+        Some(Self {
+            what,
+            mean: rounded(fit.mean, 1e1),
+            per_hour: rounded(fit.slope, 1e1),
+            error: rounded(fit.error, 1e1),
+            allowed: rounded(allowed, 1e1),
+            grows: fit.slope - 2.0 * fit.error > allowed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A value every second, with a fixed pattern of noise.
+    fn samples(start: f64, per_hour: f64, noise: f64) -> Vec<(f64, f64)> {
+        (0..1800)
+            .map(|at| {
+                (f64::from(at), start + per_hour * f64::from(at) / 3600.0 + noise * f64::from(at * 7 % 5 - 2))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_line_is_found_with_its_error() {
+        let fit = Fit::of(&[(0.0, 1.0), (3600.0, 3.0), (7200.0, 5.0)]).unwrap();
+        assert!((fit.slope - 2.0).abs() < 1e-9 && fit.error < 1e-9 && fit.mean == 3.0);
+        // By hand: slope 1.5, residuals −1/2, 1, −1/2 at −1, 0, 1 hours: error √(1.5 / 1 / 2).
+        let fit = Fit::of(&[(0.0, 0.0), (3600.0, 3.0), (7200.0, 3.0)]).unwrap();
+        assert!((fit.slope - 1.5).abs() < 1e-9 && (fit.error - (0.75f64).sqrt()).abs() < 1e-9, "{fit:?}");
+        assert_eq!(Fit::of(&[(0.0, 1.0), (1.0, 1.0)]), None);
+        assert_eq!(Fit::of(&[(5.0, 1.0), (5.0, 2.0), (5.0, 3.0)]), None);
+    }
+
+    #[test]
+    fn growth_is_told_from_noise_and_from_warming_up() {
+        let judged = |samples: &[(f64, f64)]| Growth::judge("rss", 1e6, samples).unwrap();
+        assert!(judged(&samples(5e7, 2e7, 1e5)).grows);
+        assert!(!judged(&samples(5e7, 0.0, 4e6)).grows);
+        assert!(!judged(&samples(5e7, 4e5, 0.0)).grows, "less than the floor");
+        let mut warming = samples(5e7, 0.0, 1e5);
+        warming.iter_mut().take(300).for_each(|(at, value)| *value *= *at / 300.0);
+        assert!(!judged(&warming).grows);
+        assert_eq!(Growth::judge("rss", 1.0, &[(0.0, 1.0), (1.0, 1.0)]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_slope_of_any_line_is_its_own(start in -1e6f64..1e6, per_hour in -1e6f64..1e6, count in 3usize..200) {
+            let points: Vec<_> = (0..count).map(|at| (at as f64 * 30.0, start + per_hour * at as f64 / 120.0)).collect();
+            let fit = Fit::of(&points).unwrap();
+            prop_assert!((fit.slope - per_hour).abs() <= 1e-4 * per_hour.abs() + 1e-2, "{fit:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! How much a relay takes: sessions, and then subscribers, doubled until it is full, over each binding.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::command::{Args, BOTTLENECK, Output, TOLD_MAX, start_relay};
+use super::execute::{Scenes, try_plan};
+use crate::plan::{Cores, Plan, Transports};
+use crate::report::curve::{Counted, Step, page, plot};
+use crate::report::line::Line;
+use crate::report::table::Progress;
+
+/// Technicians of a session when subscribers are counted.
+const FAN_OUT: usize = 16;
+/// The relay is full when it keeps more than this of its cores busy.
+const FULL: f64 = 0.95;
+/// Between two relays.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is said beside the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most that 99 % of updates or input events may take, in ms.
+    pub(super) added_ms: f64,
+}
+
+/// Where nothing was said: the relay has the first core, and this program the others.
+pub(super) fn with_cores(plan: Plan) -> Plan {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores < 2 || plan.relay_cores.is_some() || plan.own_cores.is_some() {
+        return plan;
+    }
+    let of = |text: String| text.parse::<Cores>().ok();
+    Plan { relay_cores: of("0".to_owned()), own_cores: of(format!("1-{}", cores - 1)), ..plan }
+}
+
+/// Measures all of it. On the main thread, as relays are started there.
+pub(super) async fn measure(args: &Args, plan: &Plan, limits: Limits) -> anyhow::Result<ExitCode> {
+    let mut output = Output::create(args.json.as_deref())?;
+    let scenes = Scenes::new(plan)?;
+    let bindings = match plan.transports {
+        Transports::Mixed => vec![Transports::Quic, Transports::WebSocket],
+        one => vec![one],
+    };
+    let mut steps = Vec::new();
+    for transports in bindings {
+        for counted in [Counted::Sessions, Counted::Subscribers] {
+            let mut count = plan.sessions;
+            loop {
+                let step = step(args, plan, &scenes, (transports, counted, count), limits).await?;
+                eprintln!("run: {step}");
+                output.line(&step)?;
+                let ended = step.ended.is_some();
+                steps.push(step);
+                if ended {
+                    break;
+                }
+                count *= 2;
+            }
+        }
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, page(plan, &steps)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &args.plot {
+        std::fs::write(path, plot(&steps)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    // A curve ends where something ends it. The relay's first step must be clean.
+    let all_ours = steps.iter().all(|step| step.bottlenecks.is_empty());
+    Ok(if all_ours || args.publish_anyway { ExitCode::SUCCESS } else { ExitCode::from(BOTTLENECK) })
+}
+
+/// One point of a curve, at a relay of its own.
+async fn step(
+    args: &Args,
+    plan: &Plan,
+    scenes: &Scenes,
+    (transports, counted, count): (Transports, Counted, usize),
+    limits: Limits,
+) -> anyhow::Result<Step> {
+    let sized = match counted {
+        Counted::Sessions => plan.sized(count, 1, transports),
+        Counted::Subscribers => plan.sized(count.div_ceil(FAN_OUT), count.min(FAN_OUT), transports),
+    };
+    let mut relay = start_relay(args, &sized).await?;
+    let mut progress = Progress::new();
+    let tried = try_plan(&sized, scenes, &mut relay, &mut progress).await;
+    progress.clear();
+    let tried = tried?;
+    tried.figures.failures.iter().take(TOLD_MAX).for_each(|failure| eprintln!("run: {failure}"));
+    drop(relay);
+    tokio::time::sleep(PAUSE).await;
+    let line = Line::new(&sized, 1, &tried);
+    let cores = sized.relay_cores.as_ref().map_or(tried.own_cores, |cores| cores.numbers().len() as f64);
+    let ended = why_it_ends(&line, cores, limits);
+    Ok(Step::new(&line, counted, sized.sessions * sized.technicians, ended))
+}
+
+/// What makes a step the last one of its curve.
+fn why_it_ends(line: &Line, cores: f64, limits: Limits) -> Option<String> {
+    let full = line.relay.as_ref().is_some_and(|relay| relay.core_pct > FULL * 100.0 * cores);
+    let slowest =
+        [line.arrival_age_ms, line.input_ms].into_iter().flatten().map(|of| of.p99).fold(0.0, f64::max);
+    if line.failures > 0 {
+        Some(format!("{} failures", line.failures))
+    } else if full {
+        Some("the relay's cores are full".to_owned())
+    } else if let Some(why) = line.generator.bottlenecks.first() {
+        Some(format!("not the relay: {why}"))
+    } else if slowest > limits.added_ms {
+        Some(format!("99 % took up to {slowest:.1} ms"))
+    } else {
+        None
+    }
+}
