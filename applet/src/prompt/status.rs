@@ -209,13 +209,17 @@ impl Bar {
     fn new(status: &Status, window: &Window) -> Result<Self, PromptError> {
         let strings = strings::of(status.language.as_deref());
         let controlled = status.permissions.contains(&Permission::Control);
+        let says = if controlled {
+            strings.controls
+        } else if status.permissions.contains(&Permission::View) {
+            strings.sees
+        } else {
+            strings.connected
+        };
         let mut writer = window.writer()?;
         let px = |logical: f32| window.px(logical);
         let (height, gap) = (px(44.0), px(12.0));
-        let text = filled(
-            if controlled { strings.controls } else { strings.sees },
-            &[("names", &names(status, strings))],
-        );
+        let text = filled(says, &[("names", &names(status, strings))]);
         let room = window.monitor()?.width * 3 / 5;
         let text = window.write(&mut writer, &text, TEXT, room)?;
         let mut right = gap + px(10.0) + px(8.0) + text.width + gap;
