@@ -12,7 +12,7 @@ use tandem_protocol::message::{Grants, Right, Rights, Role, Roster};
 use tandem_protocol::{Sender, limits};
 
 /// What this applet can let a technician do.
-pub const SUPPORTED: &[Right] = &[Right::View, Right::Control];
+pub const SUPPORTED: &[Right] = &[Right::View, Right::Control, Right::Clipboard];
 
 /// Participants that are gone and remembered: far more than come and go in a session.
 const REMEMBERED_MAX: usize = 256;

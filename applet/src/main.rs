@@ -152,6 +152,7 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
         // There is no desktop to show a window on.
         headless: arguments.headless || arguments.source == Source::Pattern,
         video: !arguments.no_video,
+        clipboard: arguments.source != Source::Pattern,
         look: EncoderOptions {
             colours: arguments.colours.into(),
             low_memory_up_to: arguments.memory.low_up_to(),

@@ -6,13 +6,14 @@ use prost::Message;
 use tandem_capture::Halves;
 use tandem_client::{Event, Events, Handle, Join, Options, Outgoing, Proxies, Target, Transport};
 use tandem_codec::EncoderOptions;
-use tandem_protocol::message::{self, Capabilities, EndReason, Right, Rights, control, types};
+use tandem_protocol::message::{self, Capabilities, ClipboardText, EndReason, Right, Rights, control, types};
 use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::audience::Audience;
-use crate::consent::{Consent, Output};
+use crate::clipboard::Clipboard;
+use crate::consent::{Consent, Output, Person};
 use crate::hands::{self, Hands};
 use crate::prompt::{Answer, StatusAction};
 use crate::screens::{self, Screens, Told};
@@ -45,7 +46,9 @@ pub struct Settings {
     pub video: bool,
     /// How screens are encoded. Sizes and layouts are theirs.
     pub look: EncoderOptions,
-    /// The X display of the windows.
+    /// There is a clipboard to share.
+    pub clipboard: bool,
+    /// The X display of the windows and the clipboard.
     pub display: Option<String>,
 }
 
@@ -66,6 +69,11 @@ struct Session {
     video: bool,
     hands: Hands,
     windows: Option<Windows>,
+    /// There is a clipboard to share, on this display.
+    has_clipboard: bool,
+    display: Option<String>,
+    /// While somebody may have it.
+    clipboard: Option<Clipboard>,
     prompt: u64,
     consent: Consent,
     me: Option<Sender>,
@@ -106,7 +114,7 @@ pub async fn run(
     let screens = Screens::start(source, handle.clone(), look, move |news| drop(tell.send(news)))?;
     let windows = match settings.headless {
         true => None,
-        false => Some(Windows::start(settings.display, said)?),
+        false => Some(Windows::start(settings.display.clone(), said)?),
     };
     let session = Session {
         hands: Hands::start(injector, handle.clone(), journal.unwrap_or_default())?,
@@ -114,6 +122,9 @@ pub async fn run(
         audience: Audience::default(),
         video: settings.video,
         windows,
+        has_clipboard: settings.clipboard,
+        display: settings.display,
+        clipboard: None,
         prompt: 0,
         consent: Consent::new(settings.automatic, settings.saved.grants()),
         me: None,
@@ -200,6 +211,7 @@ impl Session {
                 self.hands.record(lane, record).await
             }
             Event::Record { lane, record } if lane.kind == LaneKind::Peer => self.peer(lane, &record),
+            Event::Record { lane, record } if lane.kind == LaneKind::Clipboard => self.copied(lane, &record),
             _ => {}
         }
     }
@@ -233,6 +245,20 @@ impl Session {
                 self.set_video();
             }
             _ => {}
+        }
+    }
+
+    /// A technician copied something for the customer.
+    fn copied(&self, lane: LaneKey, record: &Record) {
+        let may = self.consent.may(lane.sender).has(Right::Clipboard);
+        let Some(clipboard) = self.clipboard.as_ref().filter(|_| may) else {
+            tracing::debug!("a text for the clipboard from somebody who may not have it");
+            return;
+        };
+        if record.header.record_type == types::CLIPBOARD_TEXT
+            && let Ok(copied) = ClipboardText::decode(record.body())
+        {
+            clipboard.put(copied.text);
         }
     }
 
@@ -285,6 +311,7 @@ impl Session {
             }
         }
         self.set_controllers();
+        self.set_clipboard();
         if let Some(windows) = &mut self.windows {
             windows.status(self.consent.people().values());
         }
@@ -308,6 +335,18 @@ impl Session {
         let people = self.consent.people().keys().copied();
         let may: BTreeSet<Sender> = people.filter(|&who| self.consent.may(who).has(Right::Control)).collect();
         self.hands.order(hands::Order::Controllers(may));
+    }
+
+    /// The clipboard is looked at while somebody may have it, and at no other time.
+    fn set_clipboard(&mut self) {
+        let may = |person: &Person| person.online && person.granted.has(Right::Clipboard);
+        if !self.has_clipboard || !self.consent.people().values().any(may) {
+            self.clipboard = None;
+        } else if self.clipboard.is_none() {
+            let shared = Clipboard::start(self.display.clone(), self.handle.clone());
+            self.clipboard =
+                shared.inspect_err(|error| tracing::warn!(%error, "the clipboard is not shared")).ok();
+        }
     }
 
     fn save(&self) {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Relay};
 use prost::Message;
+use tandem_capture::Clipboard;
+use tandem_capture::x11::X11Clipboard;
 use tandem_client::{Event, Outgoing, Transport};
 use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
 use tandem_protocol::message::{self, Ask, Right, Visible, control, types};
@@ -36,6 +38,7 @@ impl Drop for Programs {
 
 struct Desk {
     _relay: Relay,
+    display: String,
     x: RustConnection,
     technician: Client,
     _programs: Programs,
@@ -66,8 +69,14 @@ impl Desk {
             .arg(state.path())
             .spawn()
             .expect("the applet starts");
-        let mut desk =
-            Self { _relay: relay, x, technician, _programs: Programs(vec![applet, xvfb]), _state: state };
+        let mut desk = Self {
+            _relay: relay,
+            display,
+            x,
+            technician,
+            _programs: Programs(vec![applet, xvfb]),
+            _state: state,
+        };
         desk.consented().await;
         desk
     }
@@ -80,14 +89,15 @@ impl Desk {
             }
         };
         self.technician.control("customer", roster(|who| who.publisher && who.online)).await;
-        let rights = vec![Right::View.into(), Right::Control.into()];
-        for message in [
-            control::Message::Ask(Ask { participant: 0, rights }),
-            control::Message::Visible(Visible { display: 0, visible: true, focused: true }),
-        ] {
-            self.technician.handle.control(message).expect("connected");
-        }
+        let visible = control::Message::Visible(Visible { display: 0, visible: true, focused: true });
+        self.technician.handle.control(visible).expect("connected");
+        self.ask(vec![Right::View.into(), Right::Control.into()]);
         self.technician.control("grant", roster(|who| who.rights.len() == 2)).await;
+    }
+
+    fn ask(&self, rights: Vec<i32>) {
+        let ask = control::Message::Ask(Ask { participant: 0, rights });
+        self.technician.handle.control(ask).expect("connected");
     }
 
     fn press(&self, down: bool) {
@@ -156,4 +166,41 @@ async fn what_is_drawn_is_seen_exactly() {
         same(viewer.decoder().picture()).then_some(())
     };
     desk.technician.until("the same pixels", look).await;
+}
+
+/// Nothing of what was copied before it was allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_is_copied_there_and_back_once_that_is_allowed() {
+    let mut desk = Desk::new().await;
+    let mut theirs = X11Clipboard::open(Some(&desk.display)).expect("a clipboard");
+    theirs.put("a secret from before").expect("copied");
+    desk.ask(vec![Right::Clipboard.into()]);
+    let granted = |message: &control::Message| match message {
+        control::Message::Roster(roster) => {
+            roster.participants.iter().any(|who| who.rights.len() == 3).then_some(())
+        }
+        _ => None,
+    };
+    desk.technician.control("grant", granted).await;
+
+    let lane = LaneKey::plain(LaneKind::Clipboard, Sender::RELAY);
+    let text = message::ClipboardText { text: "von fern: 世界".to_owned() }.encode_to_vec();
+    desk.technician.handle.send(lane, Outgoing::message(types::CLIPBOARD_TEXT, &text)).expect("joined");
+    let (waker, began) = (theirs.waker(), Instant::now());
+    let served = std::thread::spawn(move || {
+        let told = theirs.wait(Some(PATIENCE)).expect("a clipboard");
+        assert_eq!(told.as_deref(), Some("von fern: 世界"), "after {:?}", began.elapsed());
+        theirs.put("from here\n").expect("copied");
+        theirs.wait(Some(PATIENCE)).expect("a clipboard")
+    });
+    let copied = |event| match event {
+        Event::Record { lane, record } if lane.kind == LaneKind::Clipboard => {
+            message::ClipboardText::decode(record.body()).ok()
+        }
+        _ => None,
+    };
+    let copied = desk.technician.until("what was copied", copied).await;
+    assert_eq!(copied.text, "from here\n");
+    waker.wake();
+    assert_eq!(served.join().expect("served"), None);
 }

@@ -15,8 +15,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::{Client, Relay};
-use desk::{Desk, until, variable};
+use desk::{Desk, PATIENCE, until, variable};
 use prost::Message;
+use tandem_capture::Clipboard;
+use tandem_capture::x11::X11Clipboard;
 use tandem_client::{Event, Outgoing, Transport};
 use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
 use tandem_protocol::message::{self, Ask, EndReason, Position, Right, Visible, control, types};
@@ -29,6 +31,7 @@ const YES_PIXELS: usize = 6000;
 /// Keys, by their USB HID usages.
 const CONTROL: u32 = 0xe0;
 const SHIFT: u32 = 0xe1;
+const END: u32 = 0x4d;
 const fn letter(letter: u8) -> u32 {
     (letter - b'a') as u32 + 4
 }
@@ -112,13 +115,30 @@ impl Technician {
         Self { client, viewer: Viewer::new(ViewerLimits::default(), PixelOrder::Bgra) }
     }
 
+    /// Waits for something, and shows meanwhile whatever arrives.
+    async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event, &Viewer) -> Option<T>) -> T {
+        let (viewer, handle) = (&mut self.viewer, self.client.handle.clone());
+        let look = |event: Event| {
+            if let Event::Record { lane, record } = &event
+                && is_picture(*lane)
+                && let Outcome::Applied { point, .. } = viewer.record(&record.header, record.body())
+            {
+                handle.applied(LaneKey { kind: LaneKind::Screen, ..*lane }, point, point.seq);
+            }
+            wanted(&event, viewer)
+        };
+        self.client.until(what, look).await
+    }
+
     /// Waits until the roster shows a participant of this kind.
     async fn roster(&mut self, what: &str, wanted: fn(&message::Participant) -> bool) {
-        let look = |message: &control::Message| match message {
-            control::Message::Roster(roster) => roster.participants.iter().any(wanted).then_some(()),
+        let look = |event: &Event, _: &Viewer| match event {
+            Event::Control(control::Message::Roster(roster)) => {
+                roster.participants.iter().any(wanted).then_some(())
+            }
             _ => None,
         };
-        self.client.control(what, look).await;
+        self.until(what, look).await;
     }
 
     fn say(&self, message: control::Message) {
@@ -131,15 +151,19 @@ impl Technician {
 
     /// Asks for everything, and the customer allows it with the mouse.
     async fn is_allowed(&mut self, desk: &Arc<Desk>) {
-        let rights = vec![Right::View.into(), Right::Control.into()];
+        let rights = vec![Right::View.into(), Right::Control.into(), Right::Clipboard.into()];
         self.say(control::Message::Ask(Ask { participant: 0, rights }));
         self.look();
         let _hand = Hand::clicks_on_allow(desk);
-        self.roster("grant", |who| who.rights.len() == 2).await;
+        self.roster("grant", |who| who.rights.len() == 3).await;
     }
 
     fn send(&self, record_type: u8, message: &impl Message) {
-        let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
+        self.send_on(LaneKind::Input, record_type, message);
+    }
+
+    fn send_on(&self, kind: LaneKind, record_type: u8, message: &impl Message) {
+        let lane = LaneKey::plain(kind, Sender::RELAY);
         let body = message.encode_to_vec();
         self.client.handle.send(lane, Outgoing::message(record_type, &body)).expect("joined");
     }
@@ -158,6 +182,23 @@ impl Technician {
         self.send(types::TEXT, &message::Text { text: text.to_owned() });
     }
 
+    /// Copies a text for the customer.
+    fn copies(&self, text: &str) {
+        let copied = message::ClipboardText { text: text.to_owned() };
+        self.send_on(LaneKind::Clipboard, types::CLIPBOARD_TEXT, &copied);
+    }
+
+    /// Waits until the customer has copied this.
+    async fn is_told(&mut self, text: &str) {
+        let look = |event: &Event, _: &Viewer| {
+            let Event::Record { lane, record } = event else { return None };
+            let copied =
+                (lane.kind == LaneKind::Clipboard).then(|| message::ClipboardText::decode(record.body()))?;
+            (copied.ok()?.text == text).then_some(())
+        };
+        self.until("what the customer copied", look).await;
+    }
+
     fn click(&self, (x, y): (i32, i32), generation: u32) {
         let at = Some(Position { display: 0, generation, x, y });
         for down in [true, false] {
@@ -167,17 +208,16 @@ impl Technician {
 
     /// Watches until the picture is what the display shows, to the last bit.
     async fn sees_exactly(&mut self, what: &str, desk: &Desk) {
-        let (viewer, handle) = (&mut self.viewer, self.client.handle.clone());
-        let look = |event| {
-            let Event::Record { lane, record } = event else { return None };
-            let Outcome::Applied { point, .. } = viewer.record(&record.header, record.body()) else {
-                return None;
-            };
-            handle.applied(LaneKey { kind: LaneKind::Screen, ..lane }, point, point.seq);
-            same(viewer.decoder().picture(), &desk.pixels()).then_some(())
+        let look = |event: &Event, viewer: &Viewer| {
+            let changed = matches!(event, Event::Record { lane, .. } if is_picture(*lane));
+            (changed && same(viewer.decoder().picture(), &desk.pixels())).then_some(())
         };
-        self.client.until(what, look).await;
+        self.until(what, look).await;
     }
+}
+
+fn is_picture(lane: LaneKey) -> bool {
+    matches!(lane.kind, LaneKind::Screen | LaneKind::Key)
 }
 
 /// Whether two pictures are alike but for the unused byte.
@@ -211,13 +251,25 @@ async fn the_main_job(transport: Transport, binding: &str) {
     technician.sees_exactly("what was typed", &desk).await;
     saved(&technician, &note, "Grüße, 世界 ✓\r\nTandem");
 
+    let mut theirs = X11Clipboard::open(Some(&desk.display)).expect("a clipboard");
+    technician.copies("\nhelps");
+    until("text on the customer's clipboard", || {
+        (theirs.wait(Some(PATIENCE)).expect("a clipboard").as_deref() == Some("\nhelps")).then_some(())
+    });
+    technician.chord(&[CONTROL, letter(b'v')]);
+    technician.chord(&[CONTROL, letter(b'a')]);
+    technician.chord(&[CONTROL, letter(b'c')]);
+    technician.is_told("Grüße, 世界 ✓\nTandem\nhelps").await;
+    technician.chord(&[CONTROL, END]);
+
     relay.crash();
-    technician.client.connected().await;
+    let connected = |event: &Event, _: &Viewer| matches!(event, Event::Connected(_)).then_some(());
+    technician.until("connection after the crash", connected).await;
     technician.roster("grant after the crash", |who| !who.rights.is_empty()).await;
     technician.look();
     technician.text(" again");
     technician.sees_exactly("picture after the crash", &desk).await;
-    saved(&technician, &note, "Grüße, 世界 ✓\r\nTandem again");
+    saved(&technician, &note, "Grüße, 世界 ✓\r\nTandem\r\nhelps again");
 
     technician.client.handle.end(EndReason::ClosedByTechnician).expect("connected");
     assert_eq!(applet.ended().code(), Some(0));

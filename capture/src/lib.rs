@@ -1,4 +1,5 @@
-//! The screen, the cursor and the input of this computer, behind two traits: [`ScreenSource`] sees and [`Injector`] acts.
+//! The screen, the cursor, the input and the clipboard of this computer, behind three traits: [`ScreenSource`] sees, [`Injector`]
+//! acts, [`Clipboard`] copies and pastes.
 //!
 //! Each platform is one folder that meets the traits: `x11` and `windows`; docs/platforms.md says what each of the others asks
 //! for. [`pattern`] is a display that no platform is needed for. Nothing here knows of records, codecs or consent: the
@@ -6,6 +7,7 @@
 //!
 //! Both halves block and belong on threads of their own; a [`Waker`] interrupts a waiting [`ScreenSource`].
 
+pub mod clipboard;
 #[cfg(any(windows, test))]
 mod compare;
 pub mod cursor;
@@ -25,6 +27,7 @@ pub mod windows;
 #[cfg(all(unix, not(target_os = "macos")))]
 pub mod x11;
 
+pub use clipboard::Clipboard;
 pub use cursor::CursorShape;
 pub use error::CaptureError;
 pub use held::{HeldKeys, Holdable};

@@ -4,6 +4,7 @@
 //! Without MIT-SHM, RandR, XInput or XKB less is offered or it is slower, and the log says so once; without Damage, XFixes
 //! or XTEST there is no service. Nothing polls: an idle screen causes no traffic on the connection.
 
+mod clipboard;
 mod injector;
 mod keymap;
 mod layout;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use x11rb::protocol::xproto::Screen;
 use x11rb::rust_connection::RustConnection;
 
+pub use self::clipboard::X11Clipboard;
 pub use self::injector::X11Injector;
 pub use self::screen::X11Screen;
 pub use self::wake::Wakeup;

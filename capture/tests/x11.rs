@@ -2,6 +2,8 @@
 #![cfg(all(unix, not(target_os = "macos")))]
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+#[path = "x11/clipboard.rs"]
+mod clipboard;
 #[path = "x11/desk.rs"]
 mod desk;
 #[path = "x11/input.rs"]

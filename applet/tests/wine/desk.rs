@@ -18,7 +18,7 @@ use x11rb::wrapper::ConnectionExt as _;
 /// The size of wine's desktop (scripts/wine-prefix), and of the display.
 pub(crate) const SIZE: (u16, u16) = (1024, 768);
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -37,7 +37,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// The display and the Windows on it, both ended when dropped.
 pub(crate) struct Desk {
     xvfb: Child,
-    display: String,
+    pub(crate) display: String,
     prefix: PathBuf,
     x: RustConnection,
 }
