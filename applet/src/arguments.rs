@@ -64,6 +64,11 @@ pub(crate) struct Arguments {
     /// Remove this program's own file when it ends.
     #[arg(long)]
     pub remove_program: bool,
+    /// Work on windows of programs with an administrator's rights too. Windows asks the customer for that; who refuses goes on
+    /// without. To be given as an argument like everything else: what the environment says is not handed on.
+    #[cfg(windows)]
+    #[arg(long)]
+    pub as_administrator: bool,
     /// Where to keep what resumes the session after a crash.
     #[arg(long, env = "TANDEM_STATE_DIR")]
     pub state_dir: Option<PathBuf>,

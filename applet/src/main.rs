@@ -42,20 +42,41 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let code = start_log(&arguments.log).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(run(&arguments))
-    });
-    let code = code.unwrap_or_else(|error| {
-        platform::tell(&format!("tandem-applet: {error:#}"));
-        ExitCode::FAILURE
-    });
+    if let Err(error) = start_log(&arguments.log) {
+        return failed(&error);
+    }
+    #[cfg(windows)]
+    if goes_on_elevated(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let code = match runtime {
+        Ok(runtime) => runtime.block_on(run(&arguments)).unwrap_or_else(|error| failed(&error)),
+        Err(error) => failed(&error.into()),
+    };
     if arguments.remove_program
         && let Err(error) = self_replace::self_delete()
     {
         tracing::warn!(%error, "this program's file could not be removed");
     }
     code
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    platform::tell(&format!("tandem-applet: {error:#}"));
+    ExitCode::FAILURE
+}
+
+/// Whether another process goes on with an administrator's rights in this one's place.
+#[cfg(windows)]
+fn goes_on_elevated(arguments: &Arguments) -> bool {
+    if !arguments.as_administrator || platform::is_elevated() {
+        return false;
+    }
+    let started = platform::start_elevated();
+    started
+        .inspect_err(|error| tracing::info!(%error, "it goes on without an administrator's rights"))
+        .is_ok()
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {

@@ -1,6 +1,8 @@
 //! Windows.
 #![allow(unsafe_code)]
 
+mod elevation;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::windows::fs::FileExt;
@@ -15,6 +17,8 @@ use windows_sys::Win32::System::Console::{
 };
 use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RRF_RT_REG_SZ, RegGetValueW};
 use windows_sys::Win32::UI::WindowsAndMessaging::{MB_ICONINFORMATION, MB_SETFOREGROUND, MessageBoxW};
+
+pub use self::elevation::{is_elevated, start_elevated};
 
 /// Where the administrator writes: the value `Applet` holds the policy's TOML. By Windows' own rules only administrators can
 /// write there, and group policy can.

@@ -124,7 +124,8 @@ impl Injector for WindowsInjector {
         let mut released = Ok(());
         for what in self.held.release_all() {
             // All are tried, whatever becomes of one.
-            released = released.and(self.act(what, false));
+            let done = self.act(what, false);
+            released = released.and(done);
         }
         released
     }

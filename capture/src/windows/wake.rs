@@ -1,7 +1,7 @@
 //! Waiting for a wake-up, and for messages to this thread's windows. Windows of other crates wait with it too.
 
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Wakeup {
     pub fn new() -> Result<Self, CaptureError> {
         // SAFETY: without attributes and a name, reset by hand, not raised.
         let handle = unsafe { CreateEventW(null(), 1, 0, null()) };
-        if handle == null_mut() {
+        if handle.is_null() {
             return Err(last("make an event"));
         }
         // SAFETY: it has just been made, and nobody else owns it.
