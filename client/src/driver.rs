@@ -18,10 +18,12 @@ use crate::backoff::Backoff;
 use crate::event::{Connected, Event};
 use crate::handle::Shared;
 use crate::link::{Heard, Link, Lost, Source};
+use crate::mover::{self, Mover};
 use crate::outbox::Command;
+use crate::quic::QuicLink;
 use crate::race::{self, Failure, Joined};
 use crate::route::Route;
-use crate::{Join, Options};
+use crate::{Binding, Join, Options};
 
 /// Events that wait for a program that does not read them, while control messages still come in. Then the connection is
 /// given up: such a program is gone.
@@ -48,9 +50,18 @@ pub(crate) struct Driver {
     route: Route,
     /// The relay said that it leaves service: over how long those who come back are to spread.
     spread: Duration,
+    /// How long a WebSocket lasts before QUIC is looked for: longer after every time that it was found, since it did not last.
+    look_after: Duration,
 }
 
-/// One connection's timers.
+/// How a connection ended.
+enum Ended {
+    Lost(Lost),
+    /// Nothing is on its way on the second one any more: the session goes on over the first.
+    Moves(Box<QuicLink>, Link),
+}
+
+/// One connection's timers, and whether it looks for a better one.
 struct Timers {
     heard: Instant,
     heartbeat: Duration,
@@ -58,6 +69,7 @@ struct Timers {
     asked: bool,
     /// When we follow a `GoAway`.
     leave: Option<Instant>,
+    mover: Mover,
 }
 
 impl Timers {
@@ -86,6 +98,7 @@ impl Driver {
         let backlog = VecDeque::new();
         let route = Route::new(options.target.clone());
         let (positions, grace) = (HashMap::new(), limits::GRACE);
+        let look_after = options.look_for_quic_after;
         Self {
             options,
             shared,
@@ -98,6 +111,7 @@ impl Driver {
             backoff: Backoff::default(),
             route,
             spread: Duration::ZERO,
+            look_after,
         }
     }
 
@@ -108,24 +122,40 @@ impl Driver {
             self.ticket = Some(ticket.clone());
         }
         let mut lost_at = Instant::now();
+        let mut moved = None;
         loop {
             let hello = self.hello();
+            let joining = async {
+                match moved.take() {
+                    // The old one stays until we are seated on the new one: else we would have left for a moment.
+                    Some((link, _old)) => race::join_over(Link::Quic(link), Binding::Quic, hello).await,
+                    None => race::join(&self.options, self.route.target(), &hello).await,
+                }
+            };
             let joined = tokio::select! {
-                joined = race::join(&self.options, self.route.target(), &hello) => joined,
+                joined = joining => joined,
                 () = self.shared.closing() => break self.closed(Close::LEFT, "left").await,
                 () = self.events.closed() => break,
             };
             let failure = match joined {
                 Ok(joined) => {
                     let at = joined.at;
-                    let mut lost = self.session(joined).await;
+                    let ended = self.session(joined).await;
                     self.shared.outbox.lock().disconnected();
                     self.shared.path.set(State::default());
+                    lost_at = Instant::now();
+                    let mut lost = match ended {
+                        Ended::Lost(lost) => lost,
+                        Ended::Moves(better, old) => {
+                            self.look_after = mover::later(self.look_after);
+                            moved = Some((better, old));
+                            continue;
+                        }
+                    };
                     let race = matches!(lost.close, Some(Close::REPLACED | Close::RACE_LOST));
                     if race && at.elapsed() < RACE_TIME {
                         lost.close = Some(Close::GOING_AWAY);
                     }
-                    lost_at = Instant::now();
                     Failure::from(lost)
                 }
                 Err(failure) => self.elsewhere(failure),
@@ -222,13 +252,14 @@ impl Driver {
     }
 
     /// One connection, from its welcome to its loss.
-    async fn session(&mut self, joined: Joined) -> Lost {
+    async fn session(&mut self, joined: Joined) -> Ended {
         let Joined { mut link, welcome, binding, at } = joined;
         let mut timers = Timers {
             heard: at,
             heartbeat: Duration::from_millis(welcome.heartbeat_ms.max(1).into()),
             asked: false,
             leave: None,
+            mover: Mover::new(&self.options, binding, self.route.target(), self.look_after),
         };
         match self.welcomed(welcome) {
             Ok(mut connected) => {
@@ -236,7 +267,7 @@ impl Driver {
                 tracing::info!(?binding, relay = connected.relay, sender = connected.sender.0, "connected");
                 self.backlog.push_back(Event::Connected(connected));
             }
-            Err(lost) => return lost,
+            Err(lost) => return Ended::Lost(lost),
         }
         loop {
             let lanes = self.backlog.is_empty();
@@ -248,16 +279,27 @@ impl Driver {
                 permit = self.events.reserve(), if !lanes => {
                     match (permit, self.backlog.pop_front()) {
                         (Ok(permit), Some(event)) => permit.send(event),
-                        _ => return Lost::path("nobody listens"),
+                        _ => return Ended::Lost(Lost::path("nobody listens")),
                     }
                     continue;
                 }
-                () = self.events.closed() => return Lost::path("nobody listens"),
+                () = self.events.closed() => return Ended::Lost(Lost::path("nobody listens")),
                 () = shared.notified() => Ok(None),
                 heard = std::future::poll_fn(|cx| link.poll(cx, &*shared, lanes)) => heard.map(Some),
                 () = tokio::time::sleep_until(deadline) => Ok(None),
+                better = timers.mover.found() => {
+                    self.rest(better, &mut link, &mut timers);
+                    Ok(None)
+                }
             };
             let now = Instant::now();
+            if timers.mover.deadline().is_some()
+                && let Ok(Some(Heard::Control(record))) = &heard
+                && let Ok(Some(control::Message::Move(_))) = Control::decode_body(record.body())
+                && let Some(better) = timers.mover.take()
+            {
+                return self.goes_over(link, better, &mut timers, now);
+            }
             let result = heard.and_then(|heard| {
                 if let Some(heard) = heard {
                     (timers.heard, timers.asked) = (now, false);
@@ -268,9 +310,32 @@ impl Driver {
             if let Err(lost) = result {
                 let close = self.shared.leaving().or(lost.close).unwrap_or(Close::SILENT);
                 link.close(close, &lost.reason).await;
-                return lost;
+                return Ended::Lost(lost);
             }
         }
+    }
+
+    /// There is a better connection: nothing leaves on this one any more, and the relay is told.
+    fn rest(&mut self, better: QuicLink, link: &mut Link, timers: &mut Timers) {
+        let now = Instant::now();
+        tracing::info!("a way over QUIC: the session goes over to it");
+        let half = link.take_back();
+        let mut outbox = self.shared.outbox.lock();
+        outbox.pause(half, now);
+        // Refused only when far too much waits: then the relay has no time to answer either.
+        let _ = outbox.control(control::Message::Move(message::Move {}), now);
+        drop(outbox);
+        timers.mover.told(better, now);
+    }
+
+    /// The relay has sent all that it will on this connection: reads what is left and goes on with the better one.
+    fn goes_over(&mut self, mut link: Link, better: Box<QuicLink>, timers: &mut Timers, now: Instant) -> Ended {
+        for heard in link.rest() {
+            if let Err(lost) = self.heard(heard, &mut link, timers, now) {
+                return Ended::Lost(lost);
+            }
+        }
+        Ended::Moves(better, link)
     }
 
     fn welcomed(&mut self, welcome: message::Welcome) -> Result<Connected, Lost> {
@@ -303,7 +368,7 @@ impl Driver {
     /// When something is to be done although nothing happens.
     fn deadline(&self, timers: &Timers) -> Instant {
         let acks = self.shared.acks.lock().due();
-        let others = [timers.ask(), acks, timers.leave];
+        let others = [timers.ask(), acks, timers.leave, timers.mover.deadline()];
         others.into_iter().flatten().fold(timers.silent(), Instant::min)
     }
 
@@ -325,6 +390,9 @@ impl Driver {
                 close: Some(Close::GOING_AWAY),
                 reason: "the relay leaves service".to_owned(),
             });
+        }
+        if timers.mover.deadline().is_some_and(|until| now >= until) {
+            return Err(Lost::path("the relay did not let us go over to QUIC"));
         }
         if now >= timers.silent() {
             let reason = "nothing was heard for three heartbeats".to_owned();

@@ -7,7 +7,7 @@
 //!
 //! - [`target`], `tls`, `route`, [`proxy`]: whom to reach, whom to believe, through what; `race`, `link`, `quic`, `websocket`: how;
 //! - `outbox`: what waits, what is kept for a resume, and how lanes share our own end of the path; `acks`: what is acknowledged
-//!   and when; `backoff`;
+//!   and when; `backoff`; `mover`: from a WebSocket to QUIC in mid-session;
 //! - [`pacer`]: how much screen the path takes. Pure, like the three before it.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod driver;
 pub mod event;
 mod handle;
 mod link;
+mod mover;
 mod outbox;
 pub mod pacer;
 pub mod proxy;
@@ -30,7 +31,7 @@ mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_protocol::Code;
@@ -47,6 +48,9 @@ pub use tls::config as tls_config;
 
 /// Events that wait for the program before lanes are read no further.
 const EVENTS_MAX: usize = 64;
+
+/// Time before QUIC is looked for again, unless the program says otherwise.
+const LOOK_FOR_QUIC_AFTER: Duration = Duration::from_secs(5);
 
 /// How to join, and as whom.
 #[derive(Clone, Debug)]
@@ -67,6 +71,9 @@ pub struct Options {
     pub agent: String,
     /// Through which proxy. Where there is one, everything goes through it, over a WebSocket, unless only QUIC is allowed.
     pub proxies: Proxies,
+    /// How long a connection over a WebSocket lasts, about, before QUIC is looked for again; twice as long with every try. When it
+    /// is found the session goes over to it: [`Event::Connected`] again, without a loss between.
+    pub look_for_quic_after: Duration,
     /// How a connection finds out what its path takes. Another one than the default is for comparing.
     pub congestion: Congestion,
 }
@@ -83,6 +90,7 @@ impl Options {
             began: Instant::now(),
             agent: agent.into(),
             proxies: Proxies::none(),
+            look_for_quic_after: LOOK_FOR_QUIC_AFTER,
             congestion: Congestion::default(),
         }
     }

@@ -101,6 +101,22 @@ impl Link {
         }
     }
 
+    /// Gives up what is half sent, where a connection may be left for another one. Answers it whole.
+    pub(crate) fn take_back(&mut self) -> Vec<(LaneKey, Bytes)> {
+        match self {
+            Self::Quic(_) => Vec::new(),
+            Self::WebSocket(link) => link.take_back(),
+        }
+    }
+
+    /// What has arrived and waits to be read, on a connection that is left.
+    pub(crate) fn rest(&mut self) -> Vec<Heard> {
+        match self {
+            Self::Quic(_) => Vec::new(),
+            Self::WebSocket(link) => link.rest(),
+        }
+    }
+
     /// Says farewell, and waits for that to leave.
     pub(crate) async fn close(self, close: Close, reason: &str) {
         let reason = tandem_protocol::close::reason(reason);

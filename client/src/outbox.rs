@@ -108,6 +108,8 @@ pub(crate) struct Outbox {
     began: Instant,
     sender: Option<Sender>,
     online: bool,
+    /// Nothing but control leaves on this connection any more: the next one takes the rest.
+    paused: bool,
     control: VecDeque<Bytes>,
     control_seq: u64,
     lanes: BTreeMap<LaneKey, Lane>,
@@ -130,6 +132,7 @@ impl Outbox {
             began,
             sender: None,
             online: false,
+            paused: false,
             control: VecDeque::new(),
             control_seq: 0,
             lanes: BTreeMap::new(),
@@ -245,7 +248,9 @@ impl Outbox {
 
     /// How much this screen's path takes now, which begins with what our own connection knows.
     pub(crate) fn pace(&mut self, key: LaneKey, path: &State, now: Instant) -> Pace {
-        let Some(sender) = self.sender.filter(|_| self.online) else { return Pace::Wait(None) };
+        let Some(sender) = self.sender.filter(|_| self.online && !self.paused) else {
+            return Pace::Wait(None);
+        };
         let key = LaneKey { sender, ..key };
         let waiting = self.screens_waiting() as u64;
         let lane = self.lanes.entry(key).or_default();
@@ -279,7 +284,7 @@ impl Outbox {
         if key.kind == LaneKind::Control {
             return self.control.pop_front();
         }
-        let lane = self.lanes.get_mut(&key)?;
+        let lane = self.lanes.get_mut(&key).filter(|_| !self.paused)?;
         let record = lane.pop(now)?;
         let bytes = record.bytes.clone();
         match key.kind {
@@ -310,9 +315,25 @@ impl Outbox {
         }
     }
 
+    /// Lets nothing but control leave any more. `half` is what had begun to and goes again, whole, on the next connection.
+    pub(crate) fn pause(&mut self, half: Vec<(LaneKey, Bytes)>, now: Instant) {
+        self.paused = true;
+        for (key, bytes) in half {
+            // Of these what has gone is kept anyway.
+            let is_kept = matches!(key.kind, LaneKind::Input | LaneKind::Screen);
+            let Some(lane) = self.lanes.get_mut(&key).filter(|_| !is_kept) else { continue };
+            if let Ok(Some((header, _))) = Header::parse(key.kind, &bytes) {
+                let slot = header.flags.contains(Flags::LATEST).then_some(header.record_type);
+                let (seq, end) = (header.seq, lane.bytes);
+                lane.put_back(Kept { seq, follows: seq, at: now, end, slot, bytes });
+            }
+        }
+    }
+
     /// The connection is gone.
     pub(crate) fn disconnected(&mut self) {
         self.online = false;
+        self.paused = false;
         self.control.clear();
         self.commands.clear();
         for (key, lane) in &mut self.lanes {

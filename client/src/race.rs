@@ -149,18 +149,12 @@ async fn run(binding: Binding, way: Way, hello: Bytes, gate: watch::Sender<Gate>
         }
     };
     match answer.and_then(|answer| answer) {
-        Ok(control::Message::Welcome(welcome)) => {
-            gate.send_replace(Gate::Over);
-            Ok(Joined { link, welcome, binding, at: Instant::now() })
+        Ok(message) => {
+            if matches!(message, control::Message::Welcome(_) | control::Message::Refused(_)) {
+                gate.send_replace(Gate::Over);
+            }
+            answered(link, binding, message).await
         }
-        Ok(control::Message::Refused(refused)) => {
-            gate.send_replace(Gate::Over);
-            let close = Close::from_number(refused.code.into());
-            link.close(close, "").await;
-            let retry_after = Duration::from_millis(refused.retry_after_ms.into());
-            Err(Failure { lost: Lost { close: Some(close), reason: refused.reason }, retry_after })
-        }
-        Ok(_) => Err(Lost::protocol("neither a welcome nor a refusal").into()),
         Err(lost) => {
             // The other need not wait for an answer that will not come.
             gate.send_if_modified(|gate| {
@@ -169,6 +163,27 @@ async fn run(binding: Binding, way: Way, hello: Bytes, gate: watch::Sender<Gate>
             Err(lost.into())
         }
     }
+}
+
+/// Makes of the relay's first answer what it says.
+async fn answered(link: Link, binding: Binding, message: control::Message) -> Result<Joined, Failure> {
+    match message {
+        control::Message::Welcome(welcome) => Ok(Joined { link, welcome, binding, at: Instant::now() }),
+        control::Message::Refused(refused) => {
+            let close = Close::from_number(refused.code.into());
+            link.close(close, "").await;
+            let retry_after = Duration::from_millis(refused.retry_after_ms.into());
+            Err(Failure { lost: Lost { close: Some(close), reason: refused.reason }, retry_after })
+        }
+        _ => Err(Lost::protocol("neither a welcome nor a refusal").into()),
+    }
+}
+
+/// Joins over a connection that is there already.
+pub(crate) async fn join_over(mut link: Link, binding: Binding, hello: Bytes) -> Result<Joined, Failure> {
+    let answer = tokio::time::timeout(limits::ADMISSION_TIME, link.exchange(hello)).await;
+    let message = answer.map_err(|_| Lost::path("no answer to the Hello"))??;
+    answered(link, binding, message).await
 }
 
 async fn is_over(gate: &mut watch::Receiver<Gate>) {

@@ -11,14 +11,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Sink, SinkExt, Stream};
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
 use tandem_path::Congestion;
 use tandem_path::tcp::{self, Bound};
 use tandem_protocol::mux::{Event, Incoming, LaneId, Outgoing, Side};
-use tandem_protocol::{Close, LaneKey, Priority, limits};
+use tandem_protocol::{Close, LaneKey, LaneKind, Priority, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -269,6 +269,23 @@ impl WebSocketLink {
             && self.out.fragment_of(last, piece, |_, key| source.next(key), &mut self.message).is_some()
         {
         }
+    }
+
+    /// Gives up what is half sent. Answers it whole: it goes again on another connection.
+    pub(crate) fn take_back(&mut self) -> Vec<(LaneKey, Bytes)> {
+        let half =
+            |&(&key, &id): &(&LaneKey, &LaneId)| key.kind != LaneKind::Control && self.out.in_record(id);
+        let lanes: Vec<_> = self.out_ids.iter().filter(half).map(|(&key, &id)| (key, id)).collect();
+        let reset = |(key, id)| {
+            self.out_ids.remove(&key);
+            Some((key, self.out.reset(id, &mut self.message)?))
+        };
+        lanes.into_iter().filter_map(reset).collect()
+    }
+
+    /// What has arrived and waits to be read.
+    pub(crate) fn rest(&mut self) -> Vec<Heard> {
+        self.lanes.drain(..).map(|(_, heard)| heard).collect()
     }
 
     pub(crate) fn received(&self, lane: LaneKey) -> u64 {

@@ -157,6 +157,8 @@ impl LaneKey {
 pub struct Priority(pub u8);
 
 impl Priority {
+    /// The control lane.
+    pub const CONTROL: Self = Self(0);
     /// Bulk.
     pub const LAST: Self = Self(9);
 }

@@ -58,7 +58,8 @@ struct OutLane {
     id: LaneId,
     key: LaneKey,
     priority: Priority,
-    /// What is left of the record that is being sent.
+    /// The record that is being sent, and what is left of it.
+    whole: Bytes,
     record: Bytes,
     opened: bool,
     finishing: bool,
@@ -72,6 +73,7 @@ impl OutLane {
             id,
             key,
             priority: key.priority(focused),
+            whole: Bytes::new(),
             record: Bytes::new(),
             opened: id == LaneId::CONTROL,
             finishing: false,
@@ -91,7 +93,8 @@ impl OutLane {
             return false;
         }
         if self.record.is_empty() && !self.finishing {
-            self.record = next(self.id, self.key).unwrap_or_default();
+            self.whole = next(self.id, self.key).unwrap_or_default();
+            self.record = self.whole.clone();
         }
         !self.record.is_empty() || (self.finishing && self.opened)
     }
@@ -146,14 +149,14 @@ impl Outgoing {
     }
 
     /// Gives a lane up at once, in the middle of a record if need be. Appends the fragment that says so, if the other
-    /// side knows of the lane.
-    pub fn reset(&mut self, id: LaneId, out: &mut BytesMut) {
-        if let Some(at) = self.lanes.iter().position(|lane| lane.id == id) {
-            let lane = self.lanes.remove(at);
-            if lane.opened {
-                put_header(out, id, RESET, 0);
-            }
+    /// side knows of the lane. Answers the record that has not been sent whole.
+    pub fn reset(&mut self, id: LaneId, out: &mut BytesMut) -> Option<Bytes> {
+        let at = self.lanes.iter().position(|lane| lane.id == id)?;
+        let lane = self.lanes.remove(at);
+        if lane.opened {
+            put_header(out, id, RESET, 0);
         }
+        (!lane.record.is_empty()).then_some(lane.whole)
     }
 
     /// Whether a record of this lane is half sent.
@@ -211,6 +214,9 @@ impl Outgoing {
         }
         out.put_slice(&lane.record[..body]);
         lane.record.advance(body);
+        if lane.record.is_empty() {
+            lane.whole = Bytes::new();
+        }
         self.shares.sent(lane.key.kind, opening + body, waiting);
         if lane.id != LaneId::CONTROL {
             lane.sent += (opening + body) as u64;
@@ -503,6 +509,29 @@ mod tests {
             order.push(out.fragment(2000, source, &mut BytesMut::new()));
         }
         assert_eq!(order, [Some(screen), Some(input), Some(screen), Some(screen)]);
+    }
+
+    #[test]
+    fn what_is_half_sent_when_a_lane_is_given_up_comes_back_whole() {
+        let mut out = Outgoing::new(Side::Client);
+        let lane = out.open(LaneKey::plain(LaneKind::Chat, Sender(1)), true);
+        let mut records = VecDeque::from([record(0, 100), record(1, 5000)]);
+        let mut message = BytesMut::new();
+        let mut send = |out: &mut Outgoing| {
+            let next = |id, _| if id == lane { records.pop_front() } else { None };
+            out.fragment(2000, next, &mut message).is_some()
+        };
+        assert!(send(&mut out) && !out.in_record(lane));
+        assert!(send(&mut out) && out.in_record(lane));
+        assert_eq!(out.reset(lane, &mut message), Some(record(1, 5000)));
+        let mut events = Vec::new();
+        Incoming::new(Side::Client).message(&message, |event| events.push(event)).unwrap();
+        assert!(
+            matches!(&events[..], [Event::Opened(..), Event::Record(_, _, whole), Event::Reset(..)] if whole.header.seq == 0),
+            "{events:?}"
+        );
+        let lane = out.open(LaneKey::plain(LaneKind::Chat, Sender(1)), true);
+        assert_eq!(out.reset(lane, &mut message), None);
     }
 
     #[test]

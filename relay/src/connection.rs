@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tandem_protocol::message::{Control, Hello, control};
 use tandem_protocol::record::RecordError;
 use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Priority, Record, limits};
@@ -153,6 +153,21 @@ impl Connection {
         session.record(self.place.seat, lane, record, now)
     }
 
+    /// Hands in a record although its receiver has no room as yet: the connection is being left, and nobody can hold it.
+    ///
+    /// # Errors
+    /// A [`Breach`].
+    pub fn leave_behind(&self, lane: LaneInstance, record: &Record) -> Result<(), Breach> {
+        let mut session = self.place.shared.session.lock();
+        session.record_left_behind(self.place.seat, lane, record, Instant::now())
+    }
+
+    /// The client goes on on another connection: nothing is taken for this one any more. `half` is what was being written, and
+    /// goes again whole.
+    pub fn park(&self, half: Vec<(Slot, Bytes)>) {
+        self.place.shared.session.lock().park(self.place.seat, half);
+    }
+
     /// Hands in a control record. What is for the binding itself comes back.
     ///
     /// # Errors
@@ -166,7 +181,7 @@ impl Connection {
         session.control_received(self.binding(), record.bytes.len());
         match message {
             None => Ok(None),
-            Some(message @ control::Message::Credit(_)) => Ok(Some(message)),
+            Some(message @ (control::Message::Credit(_) | control::Message::Move(_))) => Ok(Some(message)),
             Some(message) => {
                 if is_costly(&message) {
                     self.paces.costly();

@@ -294,6 +294,30 @@ impl Outbox {
         Pull::Nothing
     }
 
+    /// A record that was taken from a queue has not been sent whole: it goes again, before what waits.
+    pub(crate) fn put_back(&mut self, slot: Slot, record: Bytes) {
+        let Some(lane) = self.lanes.get_mut(&slot) else { return };
+        let Source::Queue { records, bytes } = &mut lane.source else { return };
+        let Ok(Some((header, _))) = Header::parse(lane.key.kind, &record) else { return };
+        let latest = header.flags.contains(Flags::LATEST).then_some(header.record_type);
+        if latest.is_some() && records.iter().any(|queued| queued.latest == latest) {
+            self.metrics.dropped(Dropped::Replaced, record.len());
+            return;
+        }
+        *bytes += record.len();
+        let more = header.flags.contains(Flags::MORE);
+        records.push_front(Queued { bytes: record, latest, more, arrived: None });
+    }
+
+    /// What waits in queues, for the connection that takes this one's place. (Screens go on from what is shown, and keys with them.)
+    pub(crate) fn carry(&mut self) -> Vec<(LaneKey, Source)> {
+        let queued = |lane: &OutLane| {
+            lane.key.kind != LaneKind::Key && matches!(&lane.source, Source::Queue { bytes: 1.., .. })
+        };
+        let lanes = self.lanes.extract_if(.., |slot, lane| *slot != Slot::CONTROL && queued(lane));
+        lanes.map(|(_, lane)| (lane.key, lane.source)).collect()
+    }
+
     /// Whether this lane reads a rendition.
     pub(crate) fn is_screen(&self, slot: Slot) -> bool {
         self.lanes.get(&slot).is_some_and(|lane| matches!(lane.source, Source::Screen))

@@ -26,12 +26,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tandem_protocol::message::{self, Rights, Role, control};
 use tandem_protocol::{AttemptId, Close, DisplayId, LaneKind, Point, Record, Sender, SessionId, limits};
 
 use crate::limits::{Account as Memory, SessionLimits, Tenant};
 use crate::metrics::{Binding, Metrics};
-use crate::outbox::{Outbox, Wake};
+use crate::outbox::{Outbox, Slot, Wake};
 use crate::stream::StreamError;
 
 use display::Display;
@@ -246,11 +247,20 @@ impl Session {
         self.metrics.came(!self.members.contains_key(&sender), join.returns, now);
         let member = self.members.entry(sender).or_insert_with(|| Member::new(who, elsewhere));
         member.remember();
-        if let Link::Online(before) = &member.link {
+        let mut carried = None;
+        if let Link::Online(before) = &mut member.link {
             before.outbox.close(Close::REPLACED, "the same participant connected anew");
+            if before.parked && before.epoch == join.epoch {
+                carried = Some(before.outbox.carry());
+            }
         }
         let outbox = Outbox::new(wake, self.metrics.shared());
-        member.link = Link::Online(Box::new(Online::new(connection, join, outbox, now)));
+        let mut online = Online::new(connection, join, outbox, now);
+        online.moved = carried.is_some();
+        for (key, source) in carried.into_iter().flatten() {
+            online.outbox.open(key, source);
+        }
+        member.link = Link::Online(Box::new(online));
         if self.publisher().is_some() {
             self.awaited = None;
         } else if elsewhere {
@@ -262,18 +272,26 @@ impl Session {
     /// The first message to a seat, and all that it needs to go on: to be sent before anything else.
     pub fn welcome(&mut self, seat: Seat, mut welcome: message::Welcome, now: Instant) {
         let Some(member) = self.members.get(&seat.sender) else { return };
-        welcome.received =
-            if member.is_publisher() { self.received_screens(seat.sender) } else { Vec::new() };
+        let moved = member.online().is_some_and(|online| online.moved);
+        welcome.received = match (member.is_publisher(), moved) {
+            (true, _) => self.received_screens(seat.sender),
+            (false, true) => member.received_input(seat.sender).into_iter().collect(),
+            (false, false) => Vec::new(),
+        };
         welcome.heartbeat_ms = self.heartbeat().as_millis().try_into().unwrap_or(u32::MAX);
         let publisher = member.is_publisher();
         if let Some(online) = self.online(seat) {
             online.outbox.control(control::Message::Welcome(welcome));
         }
         if publisher {
-            self.publisher_came(seat.sender, now);
+            // Who only moved still grants what it granted; but what it was asked for may be among what was given up.
+            if !moved {
+                self.publisher_went();
+            }
+            self.ask_publisher(seat.sender, now);
         }
         self.sync(seat.sender, now);
-        if !publisher {
+        if !publisher && !moved {
             self.send_latest(seat.sender);
         }
         self.note_paired(now);
@@ -286,6 +304,16 @@ impl Session {
             self.paired = true;
             let began = self.metrics.totals().began.unwrap_or(now);
             self.metrics.pairing_seconds.record(now.saturating_duration_since(began));
+        }
+    }
+
+    /// A client goes over to another connection, and has said all on this one. What its writer had begun goes again.
+    pub fn park(&mut self, seat: Seat, half: Vec<(Slot, Bytes)>) {
+        if let Some(online) = self.online(seat) {
+            online.parked = true;
+            for (slot, bytes) in half {
+                online.outbox.put_back(slot, bytes);
+            }
         }
     }
 

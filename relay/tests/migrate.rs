@@ -1,12 +1,13 @@
-//! A path that changes under a session: the connection stays, and nobody notices.
+//! A path that changes under a session: another port, or UDP where there was none. Nobody notices.
 
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod common;
 
 use common::nat::Nat;
-use common::people::{Customer, Desk, Watcher, code, options_at, relay, session, work};
-use tandem_client::{Binding, Transport};
+use common::people::{Customer, Desk, Past, Watcher, code, options_at, relay, session, work};
+use common::scrape::Scrape;
+use tandem_client::{Binding, Options, Transport};
 use tandem_protocol::token::TokenRole;
 
 /// Customer and technician behind a translator that gives them other ports while one types and the other's screen changes.
@@ -77,4 +78,83 @@ async fn who_is_silent_behind_a_forgetful_translator_is_found_again() {
     for past in [&customer.past, &technician.past] {
         assert_eq!((past.connections.len(), past.losses, past.dropped), (1, 0, 0), "{past:?}");
     }
+}
+
+/// UDP is blocked at first, then opened, while one types, the other's screen changes and both talk at length: who may goes over to
+/// QUIC, and nothing is lost, doubled or overtaken in either direction. Nobody needs a key, and nothing is granted anew.
+async fn goes_over(transports: [Transport; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = Desk::new();
+    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
+    let nat = Nat::start(relay.address().parse().unwrap()).await;
+    nat.let_udp(false);
+    let at = |transport, join| {
+        let options = options_at(&format!("https://{}", nat.address), &[&relay], transport, join);
+        Options { look_for_quic_after: std::time::Duration::from_millis(100), ..options }
+    };
+    let token = desk.token(&session(&relay).await, TokenRole::Lead);
+    let mut customer = Customer::start(at(transports[0], code(&relay)));
+    let mut technician = Watcher::start(at(transports[1], token));
+    let talk = |customer: &Customer, technician: &Watcher| {
+        customer.words.go_on(&customer.handle, &technician.words);
+        technician.words.go_on(&technician.handle, &customer.words);
+    };
+    work(&mut customer, &mut technician, |customer, technician| {
+        talk(customer, technician);
+        customer.pressed > 20 && customer.words.heard > 20 && technician.words.heard > 20
+    })
+    .await;
+    for past in [&customer.past, &technician.past] {
+        assert_eq!((past.binding(), past.connections.len()), (Some(Binding::WebSocket), 1));
+    }
+    let before = (customer.keys, technician.keys);
+
+    nat.let_udp(true);
+    let expected = |transport| match transport {
+        Transport::WebSocket => vec![Binding::WebSocket],
+        _ => vec![Binding::WebSocket, Binding::Quic],
+    };
+    let bindings = |past: &Past| past.connections.iter().map(|(binding, _)| *binding).collect::<Vec<_>>();
+    let mut goal = None;
+    work(&mut customer, &mut technician, |customer, technician| {
+        talk(customer, technician);
+        let over = [&customer.past, &technician.past].iter().zip(transports).all(|(past, transport)| {
+            bindings(past) == expected(transport)
+        });
+        let heard = customer.words.heard.min(technician.words.heard);
+        if over {
+            goal.get_or_insert((technician.typed + 20, heard + 20));
+        }
+        goal.is_some_and(|(typed, words)| customer.pressed > typed && heard > words)
+    })
+    .await;
+    for past in [&customer.past, &technician.past] {
+        assert_eq!((past.losses, past.dropped, past.closed), (0, 0, None), "{past:?}");
+    }
+    assert_eq!((customer.missing, customer.keys, technician.keys), (0, before.0, before.1));
+    let scrape = Scrape::of(&relay).await;
+    for reason in ["unsent", "stale", "no_right", "away", "full"] {
+        let dropped = scrape.sum("tandem_relay_dropped_records_total", &format!("reason=\"{reason}\""));
+        assert_eq!(dropped, 0.0, "{reason}");
+    }
+    for (name, binding) in [("quic", Binding::Quic), ("websocket", Binding::WebSocket)] {
+        let there = transports.iter().filter(|&&transport| expected(transport).last() == Some(&binding)).count();
+        relay.settles(&format!("tandem_relay_connections{{transport=\"{name}\"}}"), there as f64).await;
+    }
+    Scrape::of(&relay).await.assert_balanced();
+}
+
+#[tokio::test]
+async fn both_go_over_to_quic_as_soon_as_there_is_a_way() {
+    goes_over([Transport::Auto; 2]).await;
+}
+
+#[tokio::test]
+async fn the_technician_goes_over_to_quic_alone() {
+    goes_over([Transport::WebSocket, Transport::Auto]).await;
+}
+
+#[tokio::test]
+async fn the_customer_goes_over_to_quic_alone() {
+    goes_over([Transport::Auto, Transport::WebSocket]).await;
 }

@@ -86,6 +86,15 @@ impl Lane {
         self.waiting.push_back(record);
     }
 
+    /// A record was taken out and has not gone after all.
+    pub(super) fn put_back(&mut self, record: Kept) {
+        // A slot that has been replaced meanwhile is worth nothing.
+        if record.slot.is_none() || self.waiting.iter().all(|waiting| waiting.slot != record.slot) {
+            self.waiting_bytes += record.bytes.len();
+            self.waiting.push_front(record);
+        }
+    }
+
     pub(super) fn keep(&mut self, record: Kept, most: usize) {
         self.kept_bytes += record.bytes.len();
         self.kept.push_back(record);

@@ -42,6 +42,39 @@ fn update(outbox: &mut Outbox, len: usize, now: Instant) -> Sent {
 }
 
 #[test]
+fn what_a_connection_that_is_left_had_begun_goes_on_the_next_one_in_its_order() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let bulk = LaneKey::plain(LaneKind::File, ME);
+    (0..4u8).for_each(|n| drop(outbox.send(bulk, Outgoing::message(1, &[n]), now).unwrap()));
+    (0..3).for_each(|_| type_key(&mut outbox, now));
+    (0..3).for_each(|_| drop(update(&mut outbox, 10, now)));
+    // One of each has arrived, the second is half sent.
+    outbox.next(bulk, now).unwrap();
+    let half: Vec<_> = [bulk, input(), screen()]
+        .into_iter()
+        .map(|lane| {
+            let first = if lane == bulk { None } else { outbox.next(lane, now) };
+            assert_eq!(first.is_none(), lane == bulk);
+            (lane, outbox.next(lane, now).unwrap())
+        })
+        .collect();
+    outbox.pause(half, now);
+    for lane in [bulk, input(), screen()] {
+        assert_eq!(outbox.next(lane, now), None, "it rests");
+    }
+    assert_eq!(outbox.pace(screen(), &State::default(), now), Pace::Wait(None));
+    // What comes meanwhile waits.
+    outbox.send(bulk, Outgoing::message(1, &[4]), now).unwrap();
+    outbox.disconnected();
+    let received = [has(input(), 1), has(screen(), 1)].concat();
+    assert_eq!(outbox.connected(ME, &received, now), Resumed::default());
+    assert_eq!(seqs(&mut outbox, bulk), [1, 2, 3, 4]);
+    assert_eq!(seqs(&mut outbox, input()), [1, 2]);
+    assert_eq!(seqs(&mut outbox, screen()), [1, 2]);
+}
+
+#[test]
 fn input_goes_again_after_a_reopen_but_not_when_it_is_old() {
     let now = Instant::now();
     let mut outbox = joined(now);

@@ -73,7 +73,9 @@ impl Session {
     /// A subscriber may control from now on, for the first time or again since the publisher came back. What it has sent
     /// before was dropped here or died with the publisher's connection: it begins with what is not acknowledged.
     fn reopen_input(&mut self, sender: Sender) {
-        let Some(online) = self.members.get_mut(&sender).and_then(Member::online_mut) else { return };
+        let Some(member) = self.members.get_mut(&sender) else { return };
+        member.input_taken = None;
+        let Some(online) = member.online_mut() else { return };
         for lane in online.lanes.values_mut().filter(|lane| lane.key.kind == LaneKind::Input) {
             lane.stale = true;
         }
@@ -81,9 +83,8 @@ impl Session {
         online.outbox.control(control::Message::Reopen(message::Reopen { lane: Some(lane.into()) }));
     }
 
-    /// The publisher is here again: its grants are to be restated.
-    pub(super) fn publisher_came(&mut self, publisher: Sender, now: Instant) {
-        self.publisher_went();
+    /// The publisher is here again: asks it for all that it may not know of.
+    pub(super) fn ask_publisher(&mut self, publisher: Sender, now: Instant) {
         self.forget_wants();
         let mut asks = Vec::new();
         for (&sender, member) in self.members.iter().filter(|(sender, _)| **sender != publisher) {
@@ -97,7 +98,7 @@ impl Session {
         self.refresh_wants(now);
     }
 
-    /// Without the publisher no grant holds.
+    /// Without the publisher no grant holds; it restates them when it is back.
     pub(super) fn publisher_went(&mut self) {
         let subscribers: Vec<Sender> = self.members.keys().copied().collect();
         for sender in subscribers {
@@ -105,6 +106,7 @@ impl Session {
                 member.granted = Rights::NONE;
                 member.grant_revision = None;
                 member.prompt_open = false;
+                member.input_taken = None;
             }
         }
     }

@@ -16,6 +16,8 @@ use crate::outbox::{Pull, Slot, Source};
 const QUEUE_MAX: usize = 1 << 20;
 /// And that wait before the sender of input, files or the clipboard is held up.
 const BULK_MAX: usize = QUEUE_MAX / 4;
+/// And that may wait when that sender goes over to another connection, with what the credit of its lane had let in.
+const LEFT_BEHIND_MAX: usize = BULK_MAX + limits::CREDIT_BULK as usize + limits::BODY_MAX;
 
 impl Session {
     /// A client opened a lane.
@@ -71,13 +73,45 @@ impl Session {
         record: &Record,
         now: Instant,
     ) -> Result<Taken, Breach> {
+        self.take(seat, lane, record, self.queue_max(BULK_MAX), now)
+    }
+
+    /// The same, for what a connection that is left had held since there was no room for it. It is found room once, since its
+    /// lane's credit bounds it; who leaves more behind before that was taken is closed, and resumes.
+    ///
+    /// # Errors
+    /// A [`Breach`] of the protocol, or of that.
+    pub fn record_left_behind(
+        &mut self,
+        seat: Seat,
+        lane: LaneInstance,
+        record: &Record,
+        now: Instant,
+    ) -> Result<(), Breach> {
+        match self.take(seat, lane, record, LEFT_BEHIND_MAX, now)? {
+            Taken::Yes => Ok(()),
+            Taken::NoRoom => {
+                self.metrics.dropped(Dropped::Full, record.bytes.len());
+                Err(Breach { close: Close::STALLED, reason: "too much was left behind".into() })
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        seat: Seat,
+        lane: LaneInstance,
+        record: &Record,
+        room: usize,
+        now: Instant,
+    ) -> Result<Taken, Breach> {
         let known = self.online(seat).map(|online| (online.binding, online.lanes.get(&lane).copied()));
         let len = record.bytes.len();
         let Some((binding, Some(member::InLane { key, stale }))) = known else {
             self.metrics.dropped(Dropped::Stale, len);
             return Ok(Taken::Yes);
         };
-        let taken = self.take_in(seat, (key, stale), record, now)?;
+        let taken = self.take_in(seat, (key, stale), record, room, now)?;
         if matches!(taken, Taken::Yes) {
             self.metrics.received(key.kind, binding, len);
         }
@@ -89,6 +123,7 @@ impl Session {
         seat: Seat,
         (key, stale): (LaneKey, bool),
         record: &Record,
+        room: usize,
         now: Instant,
     ) -> Result<Taken, Breach> {
         if record.header.sender != seat.sender {
@@ -105,12 +140,12 @@ impl Session {
         match key.kind {
             LaneKind::Screen | LaneKind::Key => self.screen_record(key, record, now)?,
             kind if self.is_publisher(seat.sender) => {
-                if kind.is_bulk() && !self.has_room(seat.sender, key, record.bytes.len()) {
+                if kind.is_bulk() && !self.has_room(seat.sender, key, record.bytes.len(), room) {
                     return Ok(Taken::NoRoom);
                 }
                 self.publish(seat.sender, key, record, now);
             }
-            _ => return Ok(self.submit(seat.sender, key, record, now)),
+            _ => return Ok(self.submit(seat.sender, key, record, room, now)),
         }
         Ok(Taken::Yes)
     }
@@ -133,14 +168,14 @@ impl Session {
 
     /// Whether so many bytes more of the publisher's bulk can wait for each who may have them. So files go as fast as the
     /// slowest of their receivers, and none is closed for being slow.
-    fn has_room(&self, publisher: Sender, key: LaneKey, len: usize) -> bool {
+    fn has_room(&self, publisher: Sender, key: LaneKey, len: usize, room: usize) -> bool {
         let right = key.kind.right(true);
         self.members.iter().filter(|&(&to, _)| to != publisher).all(|(_, member)| {
             let Some(online) = member.online().filter(|_| right.is_none_or(|right| member.may(right))) else {
                 return true;
             };
             let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
-            waiting == 0 || waiting + len <= self.queue_max(BULK_MAX)
+            waiting == 0 || waiting + len <= room
         })
     }
 
@@ -155,7 +190,8 @@ impl Session {
             return;
         }
         let slot = online.outbox.find(key).unwrap_or_else(|| online.outbox.open(key, Source::queue()));
-        if online.outbox.queued_bytes(slot) > queue_max {
+        let most = if key.kind.is_bulk() || key.kind == LaneKind::Input { LEFT_BEHIND_MAX } else { queue_max };
+        if online.outbox.queued_bytes(slot) > most {
             self.metrics.dropped(Dropped::Full, record.bytes.len());
             online.outbox.stalled(Stalled::Queue, "too much is waiting");
             return;
@@ -164,9 +200,8 @@ impl Session {
     }
 
     /// A subscriber's records, to the publisher; what it says in chat, to everybody.
-    fn submit(&mut self, from: Sender, key: LaneKey, record: &Record, now: Instant) -> Taken {
+    fn submit(&mut self, from: Sender, key: LaneKey, record: &Record, room: usize, now: Instant) -> Taken {
         let len = record.bytes.len();
-        let bulk_max = self.queue_max(BULK_MAX);
         let prompting = self.members.values().any(|member| member.prompt_open);
         let Some(sender) = self.members.get(&from) else { return Taken::Yes };
         let dropped = if key.kind.right(false).is_some_and(|right| !sender.may(right)) {
@@ -184,10 +219,15 @@ impl Session {
         };
         let waiting = online.outbox.find(key).map_or(0, |slot| online.outbox.queued_bytes(slot));
         // A single record may be larger.
-        if waiting > 0 && waiting + len > bulk_max {
+        if waiting > 0 && waiting + len > room {
             return Taken::NoRoom;
         }
         self.forward(to, key, record, Some(now));
+        if key.kind == LaneKind::Input
+            && let Some(member) = self.members.get_mut(&from)
+        {
+            member.input_taken = Some((record.header.epoch, record.header.seq + 1));
+        }
         if key.kind == LaneKind::Chat {
             let others: Vec<Sender> =
                 self.members.keys().copied().filter(|&other| other != from && other != to).collect();
@@ -221,6 +261,9 @@ impl Session {
 
     fn take_out(&mut self, seat: Seat, slot: Slot, now: Instant) -> Pull {
         let Some(online) = self.online(seat) else { return Pull::Reset };
+        if online.parked && slot != Slot::CONTROL {
+            return Pull::Nothing;
+        }
         if online.outbox.is_screen(slot) {
             return self.pull_screen(seat, slot, now);
         }

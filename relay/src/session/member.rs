@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tandem_protocol::message::{Participant, Ping, Right, Rights, Role, control};
-use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, Rendition, Sender};
+use tandem_protocol::message::{LanePosition, Participant, Ping, Right, Rights, Role, control};
+use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, Rendition, Sender};
 
 use super::display::Both;
 use super::rate::Rate;
@@ -80,6 +80,8 @@ pub(super) struct Member {
     pub(super) prompt_open: bool,
     /// What it has asked for and has no answer to.
     pub(super) asking: Option<Rights>,
+    /// How far its input was passed on to the publisher that is there now: epoch and next number.
+    pub(super) input_taken: Option<(u64, u64)>,
     /// Which rendition of a display its last connection read.
     pub(super) read_last: BTreeMap<DisplayId, Rendition>,
     pub(super) link: Link,
@@ -115,6 +117,10 @@ pub(super) struct Online {
     pub(super) rate: Rate,
     /// When it last took or acknowledged something of its screens, or had nothing to take.
     pub(super) progress: Instant,
+    /// Its client is going over to another connection: nothing but control is taken for this one any more.
+    pub(super) parked: bool,
+    /// It goes on where one that was parked ended.
+    pub(super) moved: bool,
     /// It was told to close.
     pub(super) ending: bool,
     pub(super) heard: Instant,
@@ -148,6 +154,7 @@ impl Member {
             grant_revision: None,
             prompt_open: false,
             asking: None,
+            input_taken: None,
             read_last: BTreeMap::new(),
             link: Link::New,
         }
@@ -186,6 +193,12 @@ impl Member {
         }
     }
 
+    /// How far its input has come: on a connection that it went over to it goes on with the next.
+    pub(super) fn received_input(&self, sender: Sender) -> Option<LanePosition> {
+        let (epoch, next_seq) = self.input_taken?;
+        Some(LanePosition { lane: Some(LaneKey::plain(LaneKind::Input, sender).into()), epoch, next_seq })
+    }
+
     /// As the roster shows it.
     pub(super) fn participant(&self, sender: Sender) -> Participant {
         Participant {
@@ -217,6 +230,8 @@ impl Online {
             carried: 0,
             rate: Rate::default(),
             progress: now,
+            parked: false,
+            moved: false,
             ending: false,
             heard: now,
             rtt: None,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -14,7 +15,7 @@ use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use parking_lot::Mutex;
 use tandem_path::tcp::Bound;
 use tandem_path::{Congestion, State};
-use tandem_protocol::message::{Credit, control};
+use tandem_protocol::message::{Credit, Move, control};
 use tandem_protocol::mux::{self, Event, Incoming, LaneId, MuxError, Outgoing, Side};
 use tandem_protocol::{Close, LaneKey, Priority, Record, close, limits};
 use tracing::debug;
@@ -124,6 +125,8 @@ async fn read_hello(
 struct Shared {
     connection: Connection,
     outgoing: Mutex<Lanes>,
+    /// The client goes over to another connection, and has said all on this one.
+    leaving: AtomicBool,
 }
 
 /// The lanes towards the client.
@@ -136,7 +139,7 @@ async fn run(socket: WebSocket, (tcp, bound): (Tcp, Bound), connection: Connecti
     let (sink, stream) = socket.split();
     let lanes =
         Lanes { mux: Outgoing::new(Side::Relay), slots: HashMap::from([(LaneId::CONTROL, Slot::CONTROL)]) };
-    let shared = Shared { connection, outgoing: Mutex::new(lanes) };
+    let shared = Shared { connection, outgoing: Mutex::new(lanes), leaving: AtomicBool::new(false) };
     let mut writer = Writer::new(&shared, sink, tcp, bound);
     let end = side_by_side::first([
         Box::pin(async {
@@ -230,7 +233,9 @@ impl<'a> Inbound<'a> {
                     connection.lane_opened(lane, key)?;
                 }
                 Event::Record(LaneId::CONTROL, _, record) => {
-                    control(self.shared, &record)?;
+                    if control(self.shared, &record)? {
+                        self.leave()?;
+                    }
                     self.pause.extend(connection.paces.control());
                 }
                 Event::Record(id, _, record) => {
@@ -283,6 +288,22 @@ impl<'a> Inbound<'a> {
         Ok(())
     }
 
+    /// The client leaves this connection: what is held is handed in now, whatever room there is.
+    fn leave(&mut self) -> Result<(), End> {
+        let connection = &self.shared.connection;
+        for (id, held) in std::mem::take(&mut self.held) {
+            let Some(&lane) = self.instances.get(&id) else { continue };
+            for what in held {
+                if let Held::Record(record) = what {
+                    connection.leave_behind(lane, &record)?;
+                }
+            }
+        }
+        self.shared.leaving.store(true, Ordering::Release);
+        connection.signals.any.notify_one();
+        Ok(())
+    }
+
     /// Hands it in; gives it back if there is no room.
     fn hand_in(&mut self, id: LaneId, what: Held) -> Result<Option<Held>, End> {
         let connection = &self.shared.connection;
@@ -305,14 +326,19 @@ impl<'a> Inbound<'a> {
     }
 }
 
-fn control(shared: &Shared, record: &Record) -> Result<(), End> {
-    if let Some(control::Message::Credit(credit)) = shared.connection.control(record)?
-        && let Ok(lane) = u16::try_from(credit.lane)
-    {
-        shared.outgoing.lock().mux.credit(LaneId(lane), credit.bytes);
-        shared.connection.signals.any.notify_one();
+/// Takes a control record. Whether the client leaves this connection for another one.
+fn control(shared: &Shared, record: &Record) -> Result<bool, End> {
+    match shared.connection.control(record)? {
+        Some(control::Message::Credit(credit)) => {
+            if let Ok(lane) = u16::try_from(credit.lane) {
+                shared.outgoing.lock().mux.credit(LaneId(lane), credit.bytes);
+                shared.connection.signals.any.notify_one();
+            }
+            Ok(false)
+        }
+        Some(control::Message::Move(_)) => Ok(true),
+        _ => Ok(false),
     }
-    Ok(())
 }
 
 struct Writer<'a> {
@@ -337,6 +363,9 @@ impl<'a> Writer<'a> {
     async fn write(&mut self) -> End {
         let signals = self.shared.connection.signals.clone();
         loop {
+            if self.shared.leaving.load(Ordering::Acquire) {
+                return self.leave().await;
+            }
             self.take_changes();
             let mut opens_at = None;
             let mut open = false;
@@ -448,24 +477,52 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The last control messages, then the close code.
-    async fn farewell(&mut self, close: Close, reason: &str) {
-        let mut last = BytesMut::new();
+    /// Gives up what is half sent, says that nothing follows, and waits until the client is seated elsewhere.
+    async fn leave(&mut self) -> End {
         {
-            let connection = &self.shared.connection;
             let mut lanes = self.shared.outgoing.lock();
-            let next = |id: LaneId, _: LaneKey| {
-                let pulled = (id == LaneId::CONTROL).then(|| connection.pull(Slot::CONTROL))?;
-                if let Pull::Record(bytes) = pulled { Some(bytes) } else { None }
-            };
-            while last.len() < limits::MESSAGE_MAX / 2 {
-                let id = lanes.mux.fragment(limits::FRAGMENT_MAX, next, &mut last);
-                if id != Some(LaneId::CONTROL) {
-                    break;
-                }
+            let Lanes { mux, slots } = &mut *lanes;
+            let half: Vec<LaneId> =
+                slots.keys().copied().filter(|&id| id != LaneId::CONTROL && mux.in_record(id)).collect();
+            let whole = half
+                .into_iter()
+                .filter_map(|id| Some((slots.remove(&id)?, mux.reset(id, &mut self.message)?)));
+            self.shared.connection.park(whole.collect());
+        }
+        self.shared.connection.tell(control::Message::Move(Move {}));
+        loop {
+            self.take_control();
+            if self.message.is_empty() {
+                return std::future::pending().await;
+            }
+            if let Err(error) = self.sink.send(Message::Binary(self.message.split().freeze())).await {
+                return End::Transport(error.to_string());
             }
         }
-        if !last.is_empty() && self.sink.send(Message::Binary(last.freeze())).await.is_err() {
+    }
+
+    /// Adds the control messages that wait to the message.
+    fn take_control(&mut self) {
+        let connection = &self.shared.connection;
+        let mut lanes = self.shared.outgoing.lock();
+        let next = |id: LaneId, _: LaneKey| {
+            let pulled = (id == LaneId::CONTROL).then(|| connection.pull(Slot::CONTROL))?;
+            if let Pull::Record(bytes) = pulled { Some(bytes) } else { None }
+        };
+        let message = &mut self.message;
+        while message.len() < limits::MESSAGE_MAX / 2
+            && lanes.mux.fragment_of(Priority::CONTROL, limits::FRAGMENT_MAX, next, message).is_some()
+        {
+        }
+    }
+
+    /// The last control messages, then the close code.
+    async fn farewell(&mut self, close: Close, reason: &str) {
+        // What was put together and never sent is of no use any more.
+        self.message.clear();
+        self.take_control();
+        let last = self.message.split().freeze();
+        if !last.is_empty() && self.sink.send(Message::Binary(last)).await.is_err() {
             return;
         }
         let _ = self.sink.send(close_message(close, reason)).await;

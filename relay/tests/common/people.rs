@@ -1,6 +1,7 @@
 //! People at a real relay: a customer whose screen the test paints, and technicians who watch it and type.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -100,6 +101,39 @@ pub async fn next(events: &mut Events) -> Event {
         .expect("the connection is over")
 }
 
+/// The type of a word: a record with a number on the peer lane, long enough to be under way for a while.
+const WORD: u8 = 200;
+const WORD_LEN: usize = 100_000;
+
+/// What a client says to the others, and hears of them: every word once, in order.
+#[derive(Default)]
+pub struct Words {
+    said: AtomicU32,
+    pub heard: u32,
+}
+
+impl Words {
+    /// Says the next one unless `others` have yet to hear two.
+    pub fn go_on(&self, handle: &Handle, others: &Words) {
+        let said = self.said.load(Ordering::SeqCst);
+        if said >= others.heard + 2 {
+            return;
+        }
+        let mut word = said.to_le_bytes().to_vec();
+        word.resize(WORD_LEN, said as u8);
+        let lane = LaneKey::plain(LaneKind::Peer, Sender::RELAY);
+        if handle.send(lane, Outgoing::message(WORD, &word)).is_ok() {
+            self.said.store(said + 1, Ordering::SeqCst);
+        }
+    }
+
+    fn hear(&mut self, word: &[u8]) {
+        assert_eq!(word[..4], self.heard.to_le_bytes(), "each word once, in order");
+        assert!(word.len() == WORD_LEN && word[4..].iter().all(|&byte| byte == self.heard as u8));
+        self.heard += 1;
+    }
+}
+
 /// What a client went through.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
@@ -142,6 +176,7 @@ impl Past {
 /// A customer whose screen the test paints. It grants everything to everybody.
 pub struct Customer {
     pub past: Past,
+    pub words: Words,
     /// The number of the next key press, and how many numbers were left out.
     pub pressed: u32,
     pub missing: u32,
@@ -170,6 +205,7 @@ impl Customer {
         let (handle, events) = tandem_client::start(options);
         Self {
             past: Past::default(),
+            words: Words::default(),
             pressed: 0,
             missing: 0,
             held: (Vec::new(), 0),
@@ -256,6 +292,11 @@ impl Customer {
         self.past.note(&event);
         match event {
             Event::Record { lane, record } if lane.kind == LaneKind::Input => self.press(lane, &record),
+            Event::Record { lane, record }
+                if lane.kind == LaneKind::Peer && record.header.record_type == WORD =>
+            {
+                self.words.hear(record.body());
+            }
             Event::Control(control::Message::Want(want)) => self.want(want),
             Event::Control(control::Message::Roster(roster)) => self.grant_everybody(&roster, false),
             Event::Connected(connected) => {
@@ -305,6 +346,9 @@ impl Customer {
 /// Somebody who watches.
 pub struct Watcher {
     pub past: Past,
+    pub words: Words,
+    /// The next number of each epoch's live updates.
+    next: HashMap<u64, u64>,
     /// Keys that were pressed.
     pub typed: u32,
     /// Keys that are held down. Where there are any, they are told whenever the way to the customer is a new one.
@@ -330,6 +374,8 @@ impl Watcher {
         let viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
         Self {
             past: Past::default(),
+            words: Words::default(),
+            next: HashMap::new(),
             typed: 0,
             holds: Vec::new(),
             rights: Vec::new(),
@@ -355,6 +401,11 @@ impl Watcher {
                 let others = roster.participants.into_iter().filter(|who| !who.publisher);
                 self.rights = others.map(|who| who.rights).collect();
             }
+            Event::Record { lane, record }
+                if lane.kind == LaneKind::Peer && record.header.record_type == WORD =>
+            {
+                self.words.hear(record.body());
+            }
             Event::Record { lane, record } if lane.kind == LaneKind::Peer => {
                 assert_eq!(record.header.record_type, types::DISPLAY_LAYOUT);
                 self.layouts.push(DisplayLayout::decode(record.body()).unwrap().generation);
@@ -366,6 +417,11 @@ impl Watcher {
                 self.keys +=
                     u32::from(lane.kind == LaneKind::Key && !record.header.flags.contains(Flags::MORE));
                 self.updates += u32::from(lane.kind == LaneKind::Screen);
+                if lane.kind == LaneKind::Screen && lane.rendition == Rendition::LIVE {
+                    let next = self.next.entry(record.header.epoch).or_default();
+                    assert!(record.header.seq >= *next, "update {} where {next} was next", record.header.seq);
+                    *next = record.header.seq + 1;
+                }
                 match self.viewer.record(&record.header, record.body()) {
                     Outcome::Applied { point, .. } if lane.kind == LaneKind::Screen => {
                         self.handle.applied(lane, point, point.seq);
