@@ -152,7 +152,8 @@ async fn create(Of(desk): Of<Arc<Desk>>, headers: HeaderMap) -> Result<Response,
     desk.check(&headers)?;
     let now = SystemTime::now();
     let (id, _) = desk.create(now).map_err(|error: CodeError| {
-        Failure(StatusCode::SERVICE_UNAVAILABLE, "no_code_free", error.to_string())
+        let code = if error == CodeError::Leaving { "leaving" } else { "no_code_free" };
+        Failure(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
     })?;
     let state = desk.state.lock();
     let made = state.sessions.list(now).into_iter().find(|(known, _)| *known == id);

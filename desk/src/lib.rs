@@ -10,6 +10,7 @@ mod sessions;
 mod signin;
 mod token;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +21,7 @@ use tandem_protocol::{AttemptId, Code, SessionId};
 pub use saved::Damaged;
 pub use sessions::{CodeError, State};
 
-use saved::Saved;
+use saved::{Saved, from_hex};
 use sessions::Sessions;
 use signin::SignIns;
 use token::Signer;
@@ -70,8 +71,9 @@ pub struct Redeemed {
 /// The desk.
 pub struct Desk {
     settings: Settings,
-    signer: Signer,
     state: Mutex<Inner>,
+    /// No session is made any more.
+    leaves: AtomicBool,
     on_end: Box<dyn Fn(SessionId) + Send + Sync>,
     on_change: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -79,6 +81,7 @@ pub struct Desk {
 struct Inner {
     sessions: Sessions,
     signins: SignIns,
+    signer: Signer,
 }
 
 impl std::fmt::Debug for Desk {
@@ -103,8 +106,9 @@ impl Desk {
     ) -> Result<Self, KeyError> {
         let signer = Signer::generate()?;
         let sessions = Sessions::new(settings.code_life);
-        let state = Mutex::new(Inner { sessions, signins: SignIns::default() });
-        Ok(Self { settings, signer, state, on_end: Box::new(on_end), on_change: OnceLock::new() })
+        let state = Mutex::new(Inner { sessions, signins: SignIns::default(), signer });
+        let on_end = Box::new(on_end);
+        Ok(Self { settings, state, leaves: AtomicBool::new(false), on_end, on_change: OnceLock::new() })
     }
 
     /// From now on `on_change` is called whenever something has changed that should survive a restart. It must not wait.
@@ -112,10 +116,10 @@ impl Desk {
         let _ = self.on_change.set(Box::new(on_change));
     }
 
-    /// What should survive a restart: sessions, codes, and who is signed in. Holds codes: to be kept private.
+    /// What should survive a restart: sessions, codes, who is signed in, and the key that signs tokens. To be kept private.
     pub fn save(&self) -> Vec<u8> {
         let state = self.state.lock();
-        Saved::new(state.sessions.save(), state.signins.save()).to_json()
+        Saved::new(state.sessions.save(), state.signins.save(), state.signer.seed()).to_json()
     }
 
     /// Remembers what a desk before this one has saved. Participants of its sessions may come back within `grace` from now.
@@ -127,9 +131,20 @@ impl Desk {
         let (mut sessions, mut signins) = (Sessions::new(self.settings.code_life), SignIns::default());
         sessions.restore(saved.sessions, now + grace)?;
         signins.restore(&saved.sign_ins, now)?;
+        let seed = saved.signing_key.map(|key| from_hex(&key, "key")).transpose()?;
+        let signer = seed.map(|seed| Signer::from_seed(&seed)).transpose();
+        let signer = signer.map_err(|_| Damaged::Value("the seed".into(), "key"))?;
         let mut state = self.state.lock();
         (state.sessions, state.signins) = (sessions, signins);
+        if let Some(signer) = signer {
+            state.signer = signer;
+        }
         Ok(())
+    }
+
+    /// From now on no session is made: the relay leaves service, and its successor makes them.
+    pub fn make_no_more(&self) {
+        self.leaves.store(true, Ordering::Release);
     }
 
     fn changed(&self) {
@@ -138,9 +153,9 @@ impl Desk {
         }
     }
 
-    /// The Ed25519 public key that verifies this desk's tokens.
+    /// The Ed25519 public key that verifies this desk's tokens: to be asked for after [`Desk::restore`].
     pub fn public_key(&self) -> [u8; 32] {
-        self.signer.public_key()
+        self.state.lock().signer.public_key()
     }
 
     /// A secret that signs the technician in once, for the fragment of the console's URL.
@@ -151,8 +166,11 @@ impl Desk {
     /// Makes a session with a code.
     ///
     /// # Errors
-    /// [`CodeError::Exhausted`] if every code is in use.
+    /// [`CodeError::Exhausted`] if every code is in use, [`CodeError::Leaving`] after [`Desk::make_no_more`].
     pub fn create(&self, now: SystemTime) -> Result<(SessionId, Code), CodeError> {
+        if self.leaves.load(Ordering::Acquire) {
+            return Err(CodeError::Leaving);
+        }
         let created = self.state.lock().sessions.create(now)?;
         self.changed();
         Ok(created)
@@ -163,8 +181,12 @@ impl Desk {
     /// # Errors
     /// [`CodeError`].
     pub fn redeem(&self, code: Code, attempt: AttemptId, now: SystemTime) -> Result<Redeemed, CodeError> {
-        let session = self.state.lock().sessions.redeem(code, attempt, now)?;
-        self.changed();
+        let redeemed = self.state.lock().sessions.redeem(code, attempt, now);
+        // A failure is counted, but a code that nobody has changes nothing.
+        if redeemed != Err(CodeError::Unknown) {
+            self.changed();
+        }
+        let session = redeemed?;
         Ok(Redeemed { session, organisation: self.settings.organisation.clone() })
     }
 
@@ -177,7 +199,7 @@ impl Desk {
 
     /// A token that lets the technician into a session as its lead.
     fn technician_token(&self, session: SessionId, now: SystemTime) -> String {
-        self.signer.technician(&self.settings, session, &RIGHTS, now)
+        self.state.lock().signer.technician(&self.settings, session, &RIGHTS, now)
     }
 
     /// The HTTP API, under `/api/v1`.
@@ -203,6 +225,8 @@ mod tests {
         let saved = before.save();
         after.restore(&saved, Duration::from_secs(300), now).unwrap();
         assert_eq!(after.redeem(code, AttemptId([1; 16]), now).unwrap().session, id);
+        assert_eq!(after.public_key(), before.public_key(), "tokens of before are good");
+        assert_ne!(after.public_key(), desk().public_key());
         let text = String::from_utf8(saved).unwrap();
         for bad in [
             "".to_owned(),
@@ -210,6 +234,7 @@ mod tests {
             text.replace("\"version\":1", "\"version\":2"),
             text.replace(&id.to_string(), "17"),
             text.replace(&code.to_string(), "1"),
+            text.replace("\"signing_key\":\"", "\"signing_key\":\"0"),
         ] {
             assert!(desk().restore(bad.as_bytes(), Duration::ZERO, now).is_err(), "{bad}");
         }

@@ -1,4 +1,5 @@
-//! What a desk must not forget when it is started again, as text: sessions with their codes, and who is signed in.
+//! What a desk must not forget when it is started again, as text: sessions with their codes, who is signed in, and the key that
+//! signs tokens.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,9 @@ pub(crate) struct Saved {
     version: u32,
     pub(crate) sessions: Vec<Session>,
     pub(crate) sign_ins: Vec<SignIn>,
+    /// The seed of the key that signs tokens, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signing_key: Option<String>,
 }
 
 /// A session that has not ended.
@@ -31,6 +35,9 @@ pub(crate) struct Session {
     pub(crate) used_by: Option<String>,
     /// Somebody has been in it.
     pub(crate) joined: bool,
+    /// How often somebody else tried the code.
+    #[serde(default)]
+    pub(crate) code_failures: u32,
 }
 
 /// Somebody who is signed in.
@@ -58,8 +65,8 @@ pub enum Damaged {
 }
 
 impl Saved {
-    pub(crate) fn new(sessions: Vec<Session>, sign_ins: Vec<SignIn>) -> Self {
-        Self { version: VERSION, sessions, sign_ins }
+    pub(crate) fn new(sessions: Vec<Session>, sign_ins: Vec<SignIn>, signing_key: &[u8]) -> Self {
+        Self { version: VERSION, sessions, sign_ins, signing_key: Some(hex(signing_key)) }
     }
 
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, Damaged> {

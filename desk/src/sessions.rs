@@ -40,6 +40,9 @@ pub enum CodeError {
     /// Every code is in use.
     #[error("every code is in use")]
     Exhausted,
+    /// The relay leaves service: a customer with a new code would be refused.
+    #[error("the server is being serviced: try again in a minute")]
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -203,6 +206,7 @@ impl Sessions {
             code_expires: saved::seconds(session.code_expires),
             used_by: session.used_by.map(|attempt| hex(&attempt.0)),
             joined: session.state != State::Connecting,
+            code_failures: session.failures,
         };
         self.by_id.iter().map(save).collect()
     }
@@ -227,7 +231,7 @@ impl Sessions {
                 code_expires: saved::time(one.code_expires),
                 customer_online: false,
                 used_by,
-                failures: 0,
+                failures: one.code_failures,
                 awaited_until: begun.then_some(awaited_until),
             };
             if let Some(code) = code {
@@ -300,10 +304,12 @@ mod tests {
         let [(fresh, code), (begun, used), (gone, _)] = [0; 3].map(|_| sessions.create(now).unwrap());
         let attempt = AttemptId([3; 16]);
         sessions.redeem(used, attempt, now).unwrap();
+        sessions.redeem(used, AttemptId([8; 16]), now).unwrap_err();
         sessions.observe(gone, Some(State::Active), true, now);
         let until = now + Duration::from_secs(300);
         let mut again = Sessions::new(LIFE);
         again.restore(sessions.save(), until).unwrap();
+        assert_eq!(again.by_id[&begun].failures, 1);
         assert_eq!(again.redeem(code, attempt, now), Ok(fresh));
         assert_eq!(again.redeem(used, attempt, now), Ok(begun), "the same attempt may ask again");
         assert_eq!(again.redeem(used, AttemptId([4; 16]), now), Err(CodeError::Used));

@@ -7,8 +7,9 @@ mod revoked;
 mod throttle;
 mod ticket;
 mod token;
+mod used;
 
-use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -17,6 +18,7 @@ use tandem_protocol::message::{Hello, hello};
 use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
 
 use crate::session::{SessionStatus, Who};
+use crate::state_file::{self, Keeper};
 
 pub use door::{Door, Verdict, Visitor};
 pub use keys::{TokenKeys, public_key, public_key_info};
@@ -24,6 +26,8 @@ pub use network::Network;
 pub use revoked::{KEPT, Revocations, RevokeError, Withdrawn};
 pub use throttle::{Pace, Rate, Throttle, Total};
 pub use ticket::{LIFE as TICKET_LIFE, Ticket, TicketKey};
+
+use used::Used;
 
 /// What the relay asks of a support desk: to say whose a code is. All that crosses this border is in here.
 pub trait Desk: Send + Sync + std::fmt::Debug {
@@ -35,6 +39,9 @@ pub trait Desk: Send + Sync + std::fmt::Debug {
 
     /// A session's state changed, or it ended.
     fn observe(&self, session: SessionId, status: &SessionStatus);
+
+    /// The relay leaves service: whoever is new is refused, so no session should be made for it any more.
+    fn relay_leaves(&self);
 }
 
 /// A relay without a desk of its own: no code is known, technicians and customers bring tokens.
@@ -47,6 +54,8 @@ impl Desk for NoDesk {
     }
 
     fn observe(&self, _: SessionId, _: &SessionStatus) {}
+
+    fn relay_leaves(&self) {}
 }
 
 /// A place in a session.
@@ -86,12 +95,10 @@ pub struct Admitter {
     ticket_key: TicketKey,
     /// What is withdrawn.
     pub revocations: Revocations,
-    /// Tokens that were used, by their `jti`: by which attempt, and until when they would be good.
-    used: Mutex<HashMap<String, (AttemptId, i64)>>,
+    used: Arc<Mutex<Used>>,
+    /// Keeps them over a restart.
+    kept: Option<Keeper>,
 }
-
-/// Used tokens kept at most; beyond it the relay refuses new ones until some have expired.
-const USED_MAX: usize = 100_000;
 
 impl Admitter {
     /// With a desk for codes, keys for tokens and the key that seals tickets.
@@ -101,7 +108,21 @@ impl Admitter {
         ticket_key: TicketKey,
         revocations: Revocations,
     ) -> Self {
-        Self { desk, tokens, ticket_key, revocations, used: Mutex::new(HashMap::new()) }
+        Self { desk, tokens, ticket_key, revocations, used: Arc::default(), kept: None }
+    }
+
+    /// Remembers in this file which tokens were used, and takes over what one before it has remembered there.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn keep(&mut self, path: PathBuf) -> anyhow::Result<()> {
+        if let Some(used) = state_file::read(&path, Used::from_json)? {
+            *self.used.lock() = used;
+        }
+        let used = self.used.clone();
+        let snapshot = move || used.lock().to_json(unix_seconds(SystemTime::now()));
+        self.kept = Some(Keeper::start(path, snapshot)?);
+        Ok(())
     }
 
     /// The desk.
@@ -160,22 +181,10 @@ impl Admitter {
     fn spend(&self, token: &str, attempt: AttemptId, now: SystemTime) -> Result<Admission, Refusal> {
         let claims = self.tokens.verify(token, now)?;
         let admission = token::admission(&claims)?;
-        let seconds = unix_seconds(now);
-        let mut used = self.used.lock();
-        if let Some((by, _)) = used.get(&claims.jti) {
-            return if *by == attempt {
-                Ok(admission)
-            } else {
-                Err(Refusal::new(Close::TOKEN_USED, "this token was used before"))
-            };
+        let news = self.used.lock().spend(claims.jti, attempt, claims.exp, unix_seconds(now))?;
+        if let Some(kept) = self.kept.as_ref().filter(|_| news) {
+            kept.changed().note();
         }
-        if used.len() >= USED_MAX {
-            used.retain(|_, (_, expiry)| *expiry + token::LEEWAY >= seconds);
-            if used.len() >= USED_MAX {
-                return Err(Refusal::new(Close::OVERLOADED, "too many tokens at once"));
-            }
-        }
-        used.insert(claims.jti, (attempt, claims.exp));
         Ok(admission)
     }
 

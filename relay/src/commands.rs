@@ -15,9 +15,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tandem_relay::config::ConfigError;
+use tandem_relay::private_file::StateError;
 
 /// Exit code of a configuration that does not work (EX_USAGE of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
+/// Exit code of a state directory that does not take or give a file: a full disk, mostly (EX_CANTCREAT).
+const EXIT_STATE: u8 = 73;
 
 /// Remote support on your own servers: the relay.
 #[derive(Debug, Parser)]
@@ -72,8 +75,11 @@ pub(crate) fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tandem-relay: {error:#}");
-            let config = error.downcast_ref::<ConfigError>().is_some();
-            ExitCode::from(if config { EXIT_CONFIG } else { 1 })
+            ExitCode::from(match () {
+                () if error.downcast_ref::<ConfigError>().is_some() => EXIT_CONFIG,
+                () if error.downcast_ref::<StateError>().is_some() => EXIT_STATE,
+                () => 1,
+            })
         }
     }
 }

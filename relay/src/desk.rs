@@ -6,8 +6,6 @@ mod built_in;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-#[cfg(feature = "desk")]
-use anyhow::Context;
 use tandem_relay::admission::NoDesk;
 use tandem_relay::config::{Config, State};
 #[cfg(feature = "desk")]
@@ -34,8 +32,7 @@ pub(crate) fn build(config: &Config, plain_http: bool) -> anyhow::Result<(DeskPa
     if let Some(settings) = &config.desk {
         let desk = BuiltIn::new(settings, &config.audience, plain_http)?;
         if let State::Directory(directory) = &config.state {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
+            private_file::directory(directory)?;
             desk.remember(directory.join("desk.json"), config.timing.grace)?;
         }
         return Ok((desk.parts(), Some(desk)));
@@ -50,7 +47,7 @@ pub(crate) fn leave_sign_in_link(desk: Option<&BuiltIn>, state: &State) -> anyho
     #[cfg(feature = "desk")]
     if let (Some(desk), State::Directory(directory)) = (desk, state) {
         let link = format!("/#secret={}\n", desk.one_time_secret());
-        return private_file::write(&directory.join("sign-in-link"), link.as_bytes());
+        private_file::write(&directory.join("sign-in-link"), link.as_bytes())?;
     }
     #[cfg(not(feature = "desk"))]
     let _ = (desk, state);

@@ -67,6 +67,11 @@ impl Drain {
         self.plan.lock().is_some()
     }
 
+    /// Whether it is leaving service and sessions may still stay.
+    pub fn is_within_deadline(&self, now: Instant) -> bool {
+        self.plan.lock().is_some_and(|plan| now < plan.deadline)
+    }
+
     /// Ends when it begins to.
     pub async fn begun(&self) {
         loop {
@@ -170,6 +175,7 @@ fn begin(relay: &Relay, deadline: Option<Duration>) -> Duration {
     let (sessions, clients) = (relay.session_count(), relay.connected());
     let left = relay.drain().begin(deadline, clients, Instant::now());
     info!(sessions, clients, deadline_ms = milliseconds(left), "leaving service");
+    relay.admitter().desk().relay_leaves();
     relay.tell_going();
     left
 }

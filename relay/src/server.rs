@@ -22,6 +22,7 @@ use crate::http::{self, Public};
 use crate::limits::{self, Limits};
 use crate::metrics::{Direction, Metrics};
 use crate::operations::{self, Operations};
+use crate::private_file;
 use crate::relay::Relay;
 use crate::tls::{self, ALPN_TCP, Certificates};
 use crate::transport::https::{self, Https};
@@ -64,8 +65,7 @@ impl Server {
     /// If a port, certificate or state directory cannot be had.
     pub async fn bind(config: Config, desk: DeskParts) -> anyhow::Result<Self> {
         if let State::Directory(directory) = &config.state {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
+            private_file::directory(directory)?;
         }
         let certificates = Certificates::load(config.tls.clone(), config.listen.ip())?;
         let ticket_key = match &config.state {
@@ -95,7 +95,10 @@ impl Server {
             State::Directory(directory) => Some(directory.join("revoked.json")),
         };
         let revocations = Revocations::load(revoked, unix_seconds(SystemTime::now()))?;
-        let admitter = Admitter::new(desk.desk, tokens, ticket_key, revocations);
+        let mut admitter = Admitter::new(desk.desk, tokens, ticket_key, revocations);
+        if let State::Directory(directory) = &config.state {
+            admitter.keep(directory.join("used-tokens.json"))?;
+        }
         let metrics = Arc::new(Metrics::new());
         let limits = within_descriptors(config.limits);
         let door = Arc::new(Door::new(limits, metrics.clone()));

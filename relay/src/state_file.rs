@@ -12,7 +12,7 @@ use anyhow::Context;
 use parking_lot::{Condvar, Mutex};
 use tracing::{error, info, warn};
 
-use crate::private_file;
+use crate::private_file::{self, StateError};
 
 /// Time between two writings, at least; and the part of all time that may go into writing, as its inverse.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -33,12 +33,12 @@ pub fn read<T, E: fmt::Display>(
 ) -> anyhow::Result<Option<T>> {
     let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata.with_context(|| format!("cannot read {}", path.display()))?,
+        metadata => metadata.map_err(StateError::of("read", path))?,
     };
     let parsed = if metadata.len() > BYTES_MAX {
         Err(format!("{} bytes are too many", metadata.len()))
     } else {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = std::fs::read(path).map_err(StateError::of("read", path))?;
         parse(&bytes).map_err(|error| error.to_string())
     };
     match parsed {
@@ -52,12 +52,12 @@ pub fn read<T, E: fmt::Display>(
 }
 
 /// Renames a file, so that nobody reads it again and somebody may look at it.
-fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
+fn set_aside(path: &Path) -> Result<PathBuf, StateError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".damaged-{}", now.as_millis()));
     let aside = path.with_file_name(name);
-    std::fs::rename(path, &aside).with_context(|| format!("cannot set {} aside", path.display()))?;
+    std::fs::rename(path, &aside).map_err(StateError::of("set aside", path))?;
     Ok(aside)
 }
 

@@ -45,7 +45,9 @@ async fn without_udp_nobody_is_sent_there() {
 
 #[tokio::test]
 async fn sigterm_tells_clients_and_ends() {
-    let mut relay = Relay::start(&[]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = config(directory.path(), "[drain]\ndeadline_seconds = 1\n");
+    let mut relay = Relay::start(&["--config", &file]).await;
     let mut customer = Socket::join(&relay, Join::Code(relay.code())).await;
     assert!(matches!(customer.next().await, Ok(control::Message::Welcome(_))));
     signal(relay.pid(), "-TERM");
@@ -82,6 +84,32 @@ async fn a_configuration_that_does_not_work_is_named_and_has_its_own_exit_code()
     let (code, text) = run(&["serve", "--config", &file]);
     assert_eq!(code, Some(1));
     assert!(text.contains("/nowhere/a.pem"), "{text}");
+}
+
+/// At the very first start nothing can be remembered: that is no relay to serve with, and said so.
+#[tokio::test]
+async fn a_state_directory_that_takes_nothing_is_named_and_has_its_own_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |state: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tandem-relay"))
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "error", "--state-directory", state])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // What it writes lands on a device that is always full.
+    let full = directory.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    std::os::unix::fs::symlink("/dev/full", full.join("ticket.new")).unwrap();
+    let (code, text) = run(full.to_str().unwrap());
+    assert_eq!(code, Some(73), "{text}");
+    let words = ["cannot write", "full/ticket.key", "No space left on device", "free some space"];
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    assert!(!full.join("ticket.new").exists() && !full.join("ticket.key").exists());
+    // And one that is a file.
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let (code, text) = run(directory.path().join("file/state").to_str().unwrap());
+    assert!(code == Some(73) && text.contains("cannot make the state directory"), "{code:?} {text}");
 }
 
 #[tokio::test]

@@ -68,6 +68,10 @@ async fn who_is_here_may_stay_and_come_back_until_the_deadline_and_nobody_new_ge
         assert_eq!(late.closed().await.map(|(close, _)| close), Some(Close::GOING_AWAY));
     }
     assert_eq!(relay.metric("tandem_relay_refused_total{code=\"going_away\"}").await, 2.0);
+    // Nor is a session made that nobody could join.
+    let (head, body) =
+        common::http(&relay.address(), "POST", "/api/v1/sessions", &relay.sign_in().await, "").await;
+    assert!(head.starts_with("HTTP/1.1 503") && body.contains("\"leaving\""), "{head} {body}");
     // A connection that is lost meanwhile is no end.
     drop(customer);
     let mut customer = Socket::join(&relay, Join::Ticket(ticket)).await;

@@ -87,7 +87,16 @@ async fn codes_sign_ins_and_ended_sessions_are_remembered() {
     let listen = relay.address();
     relay.kill().await;
     let relay = at(directory.path(), &listen).await;
-    assert_eq!(refused(&relay, Join::Code(unused)).await, Close::CODE_USED);
+    assert_eq!(refused(&relay, Join::Code(unused.clone())).await, Close::CODE_USED);
+    // That somebody else tried the code is shown, also after the next restart.
+    let failures = async |relay: &Relay| {
+        let answer = relay.desk("GET", "/api/v1/sessions", &cookie).await;
+        let sessions = answer["sessions"].as_array().unwrap().clone();
+        sessions.iter().find(|session| session["code"] == *unused).unwrap()["code_failures"].clone()
+    };
+    assert_eq!(failures(&relay).await, 1);
+    let relay = restart(relay, directory.path()).await;
+    assert_eq!(failures(&relay).await, 1);
     let (head, _) = http(&relay.address(), "POST", "/api/v1/sign-out", &cookie, "").await;
     assert!(head.starts_with("HTTP/1.1 204"), "{head}");
     let relay = restart(relay, directory.path()).await;
@@ -99,10 +108,39 @@ async fn codes_sign_ins_and_ended_sessions_are_remembered() {
     }
 }
 
+/// A token that was fetched just before is good once, whenever the relay was started: its key is kept, and that it was used.
+#[tokio::test]
+async fn tokens_of_before_are_good_and_used_ones_stay_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = at(directory.path(), "127.0.0.1:0").await;
+    let (one, other) = (relay.token().await, relay.token().await);
+    let mut technician = Socket::join(&relay, Join::Token(one.clone())).await;
+    welcomed(&mut technician).await;
+    drop(technician);
+    let relay = restart(relay, directory.path()).await;
+    assert_eq!(refused(&relay, Join::Token(one.clone())).await, Close::TOKEN_USED);
+    let mut technician = Socket::join(&relay, Join::Token(other.clone())).await;
+    welcomed(&mut technician).await;
+    // Killed, not asked: soon after the use that is written.
+    let written = async {
+        let used = || std::fs::read_to_string(directory.path().join("used-tokens.json")).unwrap();
+        while used().matches("jti").count() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    let listen = relay.address();
+    relay.kill().await;
+    let relay = at(directory.path(), &listen).await;
+    for used in [one, other] {
+        assert_eq!(refused(&relay, Join::Token(used)).await, Close::TOKEN_USED);
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_memory_is_set_aside_and_the_relay_starts() {
     let directory = tempfile::tempdir().unwrap();
-    for name in ["desk.json", "ended-sessions", "ticket.key"] {
+    for name in ["desk.json", "ended-sessions", "ticket.key", "used-tokens.json"] {
         std::fs::write(directory.path().join(name), "scrambled").unwrap();
     }
     let relay = at(directory.path(), "127.0.0.1:0").await;
@@ -112,11 +150,11 @@ async fn a_damaged_memory_is_set_aside_and_the_relay_starts() {
         let names = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
         names.filter(|name| name.to_string_lossy().contains(".damaged-")).count()
     };
-    assert_eq!(aside(), 3);
+    assert_eq!(aside(), 4);
     drop(customer);
     relay.settles("tandem_relay_connections{transport=\"websocket\"}", 0.0).await;
     let relay = restart(relay, directory.path()).await;
-    assert_eq!(aside(), 3, "what was written since is sound");
+    assert_eq!(aside(), 4, "what was written since is sound");
     let mut customer = Socket::join(&relay, Join::Ticket(ticket)).await;
     welcomed(&mut customer).await;
 }

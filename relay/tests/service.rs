@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::{PATIENCE, http};
+use common::{PATIENCE, Relay, Socket, http};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
+use tandem_protocol::message::{control, hello::Join};
 
 /// A relay as its unit starts it, with a service manager that listens.
 struct Service {
@@ -22,11 +23,17 @@ struct Service {
 }
 
 impl Service {
-    async fn start() -> Self {
+    fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// With more in its configuration, for which there may be more in its directory.
+    fn start_with(more: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         certificate(directory.path(), 30);
-        std::fs::write(at("relay.toml"), config(directory.path(), "")).unwrap();
+        let more = more(directory.path());
+        std::fs::write(at("relay.toml"), config(directory.path(), &more)).unwrap();
         let manager = UnixDatagram::bind(at("notify")).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
         // As systemd does it: the watchdog is meant for one process id.
@@ -121,7 +128,7 @@ fn config(directory: &Path, more: &str) -> String {
 
 #[tokio::test]
 async fn the_manager_is_told_of_readiness_progress_and_the_end() {
-    let mut service = Service::start().await;
+    let mut service = Service::start();
     service.hears("READY=1");
     service.hears("STATUS=0 sessions, 0 connections");
     // Twice: the second time progress must have been made since.
@@ -132,9 +139,53 @@ async fn the_manager_is_told_of_readiness_progress_and_the_end() {
     assert!(tokio::time::timeout(PATIENCE, service.child.wait()).await.unwrap().unwrap().success());
 }
 
+/// A request, not a signal: the manager learns of it, and that it has to be patient for as long as sessions may stay.
+#[tokio::test]
+async fn the_manager_is_told_of_a_drain_and_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = |wanted: &str| {
+        let mut message = [0; 512];
+        loop {
+            let len = manager.recv(&mut message).unwrap_or_else(|_| panic!("nobody says {wanted}"));
+            if String::from_utf8_lossy(&message[..len]).contains(wanted) {
+                return;
+            }
+        }
+    };
+    let shell = format!("NOTIFY_SOCKET='{}'; export NOTIFY_SOCKET", socket.display());
+    let mut relay = Relay::start_in(&shell, &[]).await;
+    hears("READY=1");
+    let mut customer = Socket::join(&relay, Join::Code(relay.code())).await;
+    assert!(matches!(customer.next().await, Ok(control::Message::Welcome(_))));
+    let (head, _) = relay.operations("POST", "/drain?deadline_seconds=3600").await;
+    assert!(head.starts_with("HTTP/1.1 202"), "{head}");
+    hears("STOPPING=1");
+    hears("EXTEND_TIMEOUT_USEC=");
+    hears("STATUS=leaving service: 1 sessions, 1 connections");
+    relay.signal("-TERM");
+    assert!(relay.wait().await.success());
+}
+
+#[tokio::test]
+async fn token_keys_are_read_again_on_request() {
+    let service = Service::start_with(|directory| {
+        std::fs::create_dir(directory.join("keys")).unwrap();
+        format!("[tokens]\ndirectory = '{}/keys'\n", directory.display())
+    });
+    service.hears("READY=1");
+    let read = || service.log().matches("token keys read").count();
+    assert_eq!(read(), 1);
+    service.signal("-HUP");
+    service.reloads();
+    assert_eq!(read(), 2);
+}
+
 #[tokio::test]
 async fn a_renewed_certificate_is_taken_over_and_a_broken_one_is_not() {
-    let service = Service::start().await;
+    let service = Service::start();
     service.hears("READY=1");
     assert_eq!(service.certificate_days().await, 30);
     // Nobody says a word: it is seen. Perhaps between its two files, which are then not taken, and seen again.
@@ -151,7 +202,7 @@ async fn a_renewed_certificate_is_taken_over_and_a_broken_one_is_not() {
 
 #[tokio::test]
 async fn changed_settings_are_taken_over_or_named_and_broken_ones_change_nothing() {
-    let service = Service::start().await;
+    let service = Service::start();
     service.hears("READY=1");
     let write = |text: String| std::fs::write(service.path("relay.toml"), text).unwrap();
     write(config(service.directory.path(), "[session]\ngrace_seconds = 1\n"));

@@ -16,6 +16,8 @@ export interface DeskSession {
   readonly created_at: string;
   readonly code_expires_at: string;
   readonly customer_online: boolean;
+  /** How often somebody else tried its code after the customer. */
+  readonly code_failures: number;
 }
 
 /** The desk said no. `status` 0: it could not be reached. */

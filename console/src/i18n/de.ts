@@ -44,6 +44,8 @@ export const de: Catalogue = {
       reconnecting: "Verbindet neu",
       offline: "Kunde offline",
     },
+    codeFailures: (n) => `Jemand anderes hat den Code versucht (${n}-mal)`,
+    leaving: "Der Server wird gerade gewartet. Versuchen Sie es in einer Minute noch einmal.",
     stale: "Die Liste ist nicht aktuell: Der Support-Desk ist nicht erreichbar.",
     ended: "Die Sitzung wurde beendet.",
   },

@@ -77,6 +77,8 @@ export const en = {
     endLabel: (name: string) => `End session ${name}`,
     noCode: "used",
     states,
+    codeFailures: (n: number) => `Somebody else tried its code (${count(n, "time", "times")})`,
+    leaving: "The server is being serviced. Try again in a minute.",
     stale: "The list is not up to date: the support desk cannot be reached.",
     ended: "The session was ended.",
   },

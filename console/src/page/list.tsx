@@ -26,6 +26,7 @@ export function SessionList({ me, onSignedOut, onSignOut }: Props) {
       await work();
     } catch (error) {
       if (error instanceof DeskError && error.status === 401) onSignedOut();
+      else if (error instanceof DeskError && error.code === "leaving") setNote(text.list.leaving);
       else setNote(error instanceof Error ? error.message : String(error));
     }
     refresh();
@@ -94,6 +95,7 @@ function Row({ session, onEnd }: { session: DeskSession; onEnd: () => void }) {
       <td class={code ? "figures" : "hint"}>{code ? name : text.list.noCode}</td>
       <td>
         <span class={`state ${state}`}>{text.list.states[state]}</span>
+        {session.code_failures > 0 && <p class="wrong">{text.list.codeFailures(session.code_failures)}</p>}
       </td>
       <td>
         <time dateTime={session.created_at} title={created.toLocaleString(language)}>

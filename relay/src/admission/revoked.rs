@@ -141,7 +141,7 @@ impl Revocations {
         let Some(file) = &self.file else { return Ok(()) };
         let lines: Vec<Line> = all.iter().map(|(what, &until)| Line { what: what.clone(), until }).collect();
         let text = serde_json::to_vec_pretty(&lines).map_err(|error| RevokeError::Forgetful(error.into()))?;
-        private_file::write(file, &text).map_err(RevokeError::Forgetful)
+        private_file::write(file, &text).map_err(|error| RevokeError::Forgetful(error.into()))
     }
 }
 

@@ -76,15 +76,24 @@ impl Plan {
         info!(%address, operations = operations.map(|address| address.to_string()), "listening");
         // Before anybody is told that it listens, and may want it to stop.
         let stop = CancellationToken::new();
-        let reload = Reload::new(settings, server.certificates().clone(), file, tls);
+        let reload = Reload::new(settings, (server.certificates().clone(), server.relay().clone()), file, tls);
         let signals = signals::watch(reload, stop.clone())?;
         desk::leave_sign_in_link(desk.as_deref(), &state)?;
         if dev {
             desk::announce(desk.as_deref(), address, operations, server.fingerprint(), json)?;
         }
         let _reporter = Reporter::start(server.relay().clone())?;
+        let leaves = tokio::spawn({
+            let relay = server.relay().clone();
+            async move {
+                relay.drain().begun().await;
+                service::stopping();
+            }
+        });
         service::ready();
         server.run(stop).await;
+        // It has left service, so that ends.
+        let _ = leaves.await;
         signals.abort();
         Ok(())
     }

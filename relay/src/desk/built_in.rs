@@ -59,6 +59,8 @@ impl BuiltIn {
         let desk = self.desk.clone();
         let keeper = Keeper::start(path, move || desk.save())?;
         let changed = keeper.changed();
+        // The key that signs its tokens is there before there is a token.
+        changed.note();
         self.desk.on_change(move || changed.note());
         let _ = self.kept.set(keeper);
         Ok(())
@@ -94,7 +96,7 @@ impl admission::Desk for BuiltIn {
     fn redeem(&self, code: Code, attempt: AttemptId, now: SystemTime) -> Result<Admission, Refusal> {
         let redeemed = self.desk.redeem(code, attempt, now).map_err(|error| {
             let close = match error {
-                CodeError::Unknown | CodeError::Exhausted => Close::CODE_UNKNOWN,
+                CodeError::Unknown | CodeError::Exhausted | CodeError::Leaving => Close::CODE_UNKNOWN,
                 CodeError::Expired => Close::CODE_EXPIRED,
                 CodeError::Used => Close::CODE_USED,
             };
@@ -124,5 +126,9 @@ impl admission::Desk for BuiltIn {
             _ => Some(State::Connecting),
         };
         self.desk.observe(session, state, status.customer_online, SystemTime::now());
+    }
+
+    fn relay_leaves(&self) {
+        self.desk.make_no_more();
     }
 }

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod caps;
 mod desk;
 mod neighbour;
 mod process;

@@ -38,7 +38,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 /// Longest time that anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A relay of the real binary, ended with this.
+/// A relay of the real binary, ended with this; what it counts must then be even.
 pub struct Relay {
     child: Child,
     /// As `serve --dev --json` tells it.
@@ -179,6 +179,16 @@ impl Relay {
         let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
         let token = self.desk("POST", &format!("/api/v1/sessions/{id}/token"), &cookie).await;
         token["token"].as_str().unwrap().to_owned()
+    }
+}
+
+/// However a scenario ends, what its relay counts as there is what was opened less what was closed.
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && matches!(self.child.try_wait(), Ok(None)) {
+            let operations = self.ready["operations"].as_str().unwrap();
+            scrape::Scrape::balances(operations.trim_start_matches("http://"));
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a relay's metrics say at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::time::Instant;
 
-use super::{Relay, http};
+use super::{PATIENCE, Relay, http};
 
 /// A scrape: values by name with labels, and the labels of each name.
 pub struct Scrape {
@@ -13,10 +15,14 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// Asks a relay. Every metric has a type, a value and says what it tells.
+    /// Asks a relay.
     pub async fn of(relay: &Relay) -> Self {
         let operations = relay.ready["operations"].as_str().unwrap().trim_start_matches("http://").to_owned();
-        let text = http(&operations, "GET", "/metrics", "", "").await.1;
+        Self::read(&http(&operations, "GET", "/metrics", "", "").await.1)
+    }
+
+    /// From the text of an answer. Every metric has a type, a value and says what it tells.
+    pub fn read(text: &str) -> Self {
         let typed = |line: &str| {
             let mut words = line.strip_prefix("# TYPE ")?.split(' ');
             Some((words.next()?.to_owned(), words.next()?.to_owned()))
@@ -47,17 +53,47 @@ impl Scrape {
 
     /// What is there is what was opened less what was closed.
     pub fn assert_balanced(&self) {
-        let [begun, ended] =
-            ["total", "ended_total"].map(|what| self.sum(&format!("tandem_relay_sessions_{what}"), ""));
-        let now = self.sum("tandem_relay_sessions", "");
-        assert_eq!(begun - ended, now, "{begun} sessions begun, {ended} ended, {now} there");
-        for transport in ["quic", "webtransport", "websocket"] {
-            let sum = |name: &str| self.sum(name, &format!("transport=\"{transport}\""));
-            let (opened, closed) = (sum("tandem_relay_connections_total"), sum("tandem_relay_closed_total"));
-            let open = sum("tandem_relay_connections");
-            assert_eq!(opened - closed, open, "{transport}: {opened} opened, {closed} closed, {open} open");
+        assert_eq!(self.imbalance(), None);
+    }
+
+    /// What is not what was opened less what was closed.
+    pub fn imbalance(&self) -> Option<String> {
+        let balance = |what: &str, [opened, closed, open]: [f64; 3]| {
+            (opened - closed != open).then(|| format!("{what}: {opened} opened, {closed} closed, {open} open"))
+        };
+        let sessions = ["sessions_total", "sessions_ended_total", "sessions"];
+        let of_sessions = balance("sessions", sessions.map(|name| self.sum(&format!("tandem_relay_{name}"), "")));
+        let of_transport = |transport: &str| {
+            let connections = ["connections_total", "closed_total", "connections"];
+            let label = format!("transport=\"{transport}\"");
+            balance(transport, connections.map(|name| self.sum(&format!("tandem_relay_{name}"), &label)))
+        };
+        of_sessions.or_else(|| ["quic", "webtransport", "websocket"].into_iter().find_map(of_transport))
+    }
+
+    /// Asks a relay whose test is over, as long as there is one, until what is there is what was opened less what was closed.
+    ///
+    /// # Panics
+    /// If that never comes.
+    pub fn balances(operations: &str) {
+        let began = Instant::now();
+        while let Some(text) = ask(operations) {
+            let Some(imbalance) = Self::read(&text).imbalance() else { return };
+            // What is opened and closed meanwhile is not seen at one moment.
+            assert!(began.elapsed() < PATIENCE, "{imbalance}");
         }
     }
+}
+
+/// The metrics of the relay whose private listener is here, if there is one. Blocks, for where nothing can be awaited.
+fn ask(operations: &str) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(operations).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {operations}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
 }
 
 /// The name of a metric by that of one of its series.

@@ -1,5 +1,5 @@
-//! Reading configuration and certificates again while the relay runs: on SIGHUP, and when their files have changed. What does not
-//! work changes nothing.
+//! Reading configuration, certificates and token keys again while the relay runs: on SIGHUP, and when their files have changed.
+//! What does not work changes nothing.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tandem_relay::config::file::File;
 use tandem_relay::config::{Config, Tls};
+use tandem_relay::relay::Relay;
 use tandem_relay::tls::Certificates;
 use toml::Table;
 use tracing::{info, warn};
@@ -21,6 +22,7 @@ const TAKEN_OVER: [&str; 2] = ["tls.certificate", "tls.key"];
 pub(super) struct Reload {
     settings: Settings,
     certificates: Arc<Certificates>,
+    relay: Arc<Relay>,
     /// What the relay runs with.
     applied: File,
     tls: Tls,
@@ -39,8 +41,14 @@ struct Stamp {
 }
 
 impl Reload {
-    pub(super) fn new(settings: Settings, certificates: Arc<Certificates>, applied: File, tls: Tls) -> Self {
-        let mut reload = Self { settings, certificates, applied, tls, stamps: Vec::new(), seen: Vec::new() };
+    pub(super) fn new(
+        settings: Settings,
+        (certificates, relay): (Arc<Certificates>, Arc<Relay>),
+        applied: File,
+        tls: Tls,
+    ) -> Self {
+        let (stamps, seen) = (Vec::new(), Vec::new());
+        let mut reload = Self { settings, certificates, relay, applied, tls, stamps, seen };
         reload.stamps = reload.look();
         reload.seen = reload.stamps.clone();
         reload
@@ -64,6 +72,10 @@ impl Reload {
             Ok(()) => info!("certificates read again"),
             // Also while somebody is between writing the certificate and its key: the second change is seen too.
             Err(error) => warn!(error = format!("{error:#}"), "keeping the last good certificate"),
+        }
+        // Changed files are seen without being told, too, within a second.
+        if let Err(error) = self.relay.admitter().tokens.reload() {
+            warn!(error = format!("{error:#}"), "keeping the last good token keys");
         }
         self.stamps = self.look();
         self.seen = self.stamps.clone();

@@ -14,6 +14,9 @@ use tracing::{error, warn};
 
 /// How often the line of status is looked at, if nothing asks for more.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
+/// While sessions may stay, the manager is told again and again that it has so much more patience to have: the unit's own
+/// (TimeoutStopSec) may be less than a drain's deadline.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The configuration is read again.
 pub(super) fn reloading() {
@@ -29,7 +32,7 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The relay ends.
+/// The relay leaves service, and ends when it has.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
@@ -86,6 +89,9 @@ fn report(relay: &Relay, runtime: Handle, stopped: &mpsc::Receiver<()>) {
             && progress.is_made(relay, deadline / 2, now)
         {
             tell(&[NotifyState::Watchdog]);
+        }
+        if relay.drain().is_within_deadline(now) {
+            tell(&[NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32)]);
         }
         let line = status_line(relay);
         if line != status {

@@ -10,7 +10,6 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::reload::Reload;
-use super::service;
 
 /// Exit code of who was told twice.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -41,7 +40,6 @@ pub(super) fn watch(mut reload: Reload, stop: CancellationToken) -> anyhow::Resu
             if stop.is_cancelled() {
                 std::process::exit(EXIT_INTERRUPTED);
             }
-            service::stopping();
             stop.cancel();
         }
     }))
