@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
+
 use common::nat::Nat;
 use common::people::{Customer, Desk, Past, Watcher, code, options_at, relay, session, work};
 use common::scrape::Scrape;
@@ -44,6 +46,30 @@ async fn other_ports_under_way_are_no_reconnection_and_cost_no_input() {
         handle.leave();
     }
     relay.settles("tandem_relay_connections{transport=\"quic\"}", 0.0).await;
+}
+
+/// Customer and technician come from another network while they work: on QUIC that is no reconnection.
+#[tokio::test]
+async fn another_address_under_way_is_no_reconnection_and_costs_no_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = Desk::new();
+    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
+    let nat = Nat::start(relay.address().parse().unwrap()).await;
+    let url = format!("https://{}", nat.address);
+    let token = desk.token(&session(&relay).await, TokenRole::Lead);
+    let mut customer = Customer::start(options_at(&url, &[&relay], Transport::Quic, code(&relay)));
+    let mut technician = Watcher::start(options_at(&url, &[&relay], Transport::Quic, token));
+    work(&mut customer, &mut technician, |customer, _| customer.pressed > 20).await;
+    let (typed, ports) = (technician.typed, nat.ports());
+    nat.come_from(Ipv4Addr::new(127, 1, 2, 3).into()).await;
+    work(&mut customer, &mut technician, |customer, _| {
+        customer.pressed > typed + 20 && nat.ports() >= ports + 2
+    })
+    .await;
+    for past in [&customer.past, &technician.past] {
+        assert_eq!((past.connections.len(), past.losses, past.dropped), (1, 0, 0), "{past:?}");
+    }
+    assert_eq!(customer.missing, 0);
 }
 
 /// A customer who only waits says nothing by itself: the relay's words no longer reach it. It speaks up from another port before

@@ -1,12 +1,14 @@
-//! A session whose transport no longer gets through goes on over the other one: what people may, see and hold stays theirs.
+//! A session whose transport no longer gets through, or whose people come from elsewhere, goes on over the other one, or from there:
+//! what people may, see and hold stays theirs.
 
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod common;
 
+use std::net::Ipv4Addr;
+
 use common::nat::Nat;
-use common::people::{Customer, Desk, Watcher, code, options_at, relay, session, work};
-use common::scrape::Scrape;
+use common::people::{Customer, Desk, Watcher, code, options_at, relay_logging, session, work};
 use tandem_client::{Binding, Transport};
 use tandem_protocol::message::{Right, Rights};
 use tandem_protocol::token::TokenRole;
@@ -17,11 +19,16 @@ fn only(binding: Binding, nat: &Nat) {
     nat.let_tcp(binding == Binding::WebSocket);
 }
 
-/// One types and holds a key while the other's screen changes; then `before` is cut off, and only `after` gets through.
-async fn goes_on(before: Binding, after: Binding) {
+/// Another address of this computer, of another network than the usual one.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 1, 2, 3);
+
+/// One types and holds a key while the other's screen changes; then `before` is cut off, and only `after` gets through, from
+/// `elsewhere` perhaps.
+async fn goes_on(before: Binding, after: Binding, elsewhere: bool) {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = Desk::new();
-    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
+    let log = directory.path().join("log");
+    let relay = relay_logging(&desk, directory.path(), &log).await;
     let nat = Nat::start(relay.address().parse().unwrap()).await;
     only(before, &nat);
     let url = format!("https://{}", nat.address);
@@ -38,6 +45,9 @@ async fn goes_on(before: Binding, after: Binding) {
     let grants = customer.revision;
 
     only(after, &nat);
+    if elsewhere {
+        nat.come_from(ELSEWHERE.into()).await;
+    }
     // While the way is cut this key is let go and another one pressed.
     technician.holds = vec![5];
     let mut goal = None;
@@ -59,22 +69,37 @@ async fn goes_on(before: Binding, after: Binding) {
     customer.lay_out(2);
     work(&mut customer, &mut technician, |_, technician| technician.layouts.last() == Some(&2)).await;
     assert_eq!(technician.layouts, [1, 2], "none is told twice");
-    Scrape::of(&relay).await.assert_balanced();
 
     technician.handle.leave();
     customer.handle.leave();
     for transport in ["quic", "websocket"] {
         relay.settles(&format!("tandem_relay_connections{{transport=\"{transport}\"}}"), 0.0).await;
     }
-    Scrape::of(&relay).await.assert_balanced();
+    // Everybody was seen to join once from the usual address, and once from where they are now.
+    let log = std::fs::read_to_string(log).unwrap();
+    let joined = |from: Ipv4Addr| {
+        log.lines().filter(|line| line.contains("joined") && line.contains(&format!("address={from}:"))).count()
+    };
+    let [here, there] = [joined(Ipv4Addr::LOCALHOST), joined(ELSEWHERE)];
+    assert_eq!([here, there], if elsewhere { [2, 2] } else { [4, 0] }, "{log}");
 }
 
 #[tokio::test]
 async fn a_session_over_quic_goes_on_over_a_websocket_when_udp_dies() {
-    goes_on(Binding::Quic, Binding::WebSocket).await;
+    goes_on(Binding::Quic, Binding::WebSocket, false).await;
 }
 
 #[tokio::test]
 async fn a_session_over_websockets_goes_on_over_quic_when_tcp_dies() {
-    goes_on(Binding::WebSocket, Binding::Quic).await;
+    goes_on(Binding::WebSocket, Binding::Quic, false).await;
+}
+
+#[tokio::test]
+async fn a_session_over_websockets_goes_on_from_another_address() {
+    goes_on(Binding::WebSocket, Binding::WebSocket, true).await;
+}
+
+#[tokio::test]
+async fn a_session_over_quic_goes_on_over_a_websocket_from_another_address() {
+    goes_on(Binding::Quic, Binding::WebSocket, true).await;
 }

@@ -1,11 +1,11 @@
 //! A network address translator and firewall between clients and a relay: forwards datagrams and TCP connections at one port
-//! number, gives clients another port, or lets UDP or TCP no longer through, whenever a test wants it to.
+//! number, gives clients another port or address, or lets UDP or TCP no longer through, whenever a test wants it to.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
@@ -19,6 +19,8 @@ pub struct Nat {
     ports: watch::Receiver<u32>,
     udp: watch::Sender<bool>,
     tcp: watch::Sender<bool>,
+    /// Where clients come from, as the relay sees it.
+    outside: watch::Sender<IpAddr>,
     _tasks: JoinSet<()>,
 }
 
@@ -30,16 +32,23 @@ impl Nat {
         let (give, ports) = watch::channel(0);
         let (udp, udp_open) = watch::channel(true);
         let (tcp, tcp_open) = watch::channel(true);
+        let (outside, from) = watch::channel(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let mut tasks = JoinSet::new();
         let address = inside.local_addr().unwrap();
-        tasks.spawn(forward(inside, relay, mappings.clone(), give, udp_open));
-        tasks.spawn(accept(listener, relay, tcp_open));
-        Self { address, mappings, ports, udp, tcp, _tasks: tasks }
+        tasks.spawn(forward(inside, relay, mappings.clone(), give, (udp_open, from.clone())));
+        tasks.spawn(accept(listener, relay, (tcp_open, from)));
+        Self { address, mappings, ports, udp, tcp, outside, _tasks: tasks }
     }
 
     /// Forgets everybody: who speaks next gets another port, and what comes for the old ones is lost.
     pub async fn forget(&self) {
         self.mappings.lock().await.clear();
+    }
+
+    /// Clients come from another address of this computer from now on: TCP connections of before end, datagrams go on from there.
+    pub async fn come_from(&self, address: IpAddr) {
+        self.outside.send_replace(address);
+        self.forget().await;
     }
 
     /// Lets datagrams through, or loses them without a word.
@@ -74,22 +83,28 @@ async fn sockets() -> (Arc<UdpSocket>, TcpListener) {
     }
 }
 
-async fn accept(listener: TcpListener, relay: SocketAddr, open: watch::Receiver<bool>) {
+/// Whether a way is open, and from where it leads to the relay.
+type Way = (watch::Receiver<bool>, watch::Receiver<IpAddr>);
+
+async fn accept(listener: TcpListener, relay: SocketAddr, way: Way) {
     let mut connections = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        connections.spawn(pipe(client, relay, open.clone()));
+        connections.spawn(pipe(client, relay, way.clone()));
     }
 }
 
-async fn pipe(mut client: TcpStream, relay: SocketAddr, mut open: watch::Receiver<bool>) {
+async fn pipe(mut client: TcpStream, relay: SocketAddr, (mut open, mut from): Way) {
     if !*open.borrow() {
         return;
     }
-    let mut server = TcpStream::connect(relay).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(*from.borrow_and_update(), 0)).unwrap();
+    let mut server = socket.connect(relay).await.unwrap();
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
         _ = open.wait_for(|open| !open) => {}
+        _ = from.changed() => {}
     }
 }
 
@@ -98,7 +113,7 @@ async fn forward(
     relay: SocketAddr,
     mappings: Mappings,
     ports: watch::Sender<u32>,
-    open: watch::Receiver<bool>,
+    (open, from): Way,
 ) {
     let mut backs = JoinSet::new();
     let mut datagram = vec![0; 65536];
@@ -112,7 +127,8 @@ async fn forward(
         let outside = match known.get(&client).cloned() {
             Some(outside) => outside,
             None => {
-                let outside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                let from = SocketAddr::new(*from.borrow(), 0);
+                let outside = Arc::new(UdpSocket::bind(from).await.unwrap());
                 outside.connect(relay).await.unwrap();
                 ports.send_modify(|ports| *ports += 1);
                 known.insert(client, outside.clone());

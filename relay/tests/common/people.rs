@@ -76,6 +76,13 @@ pub async fn relay_with(desk: &Desk, directory: &std::path::Path, listen: &str, 
     Relay::start(&["--config", &file, "--state-directory", state.to_str().unwrap(), "--listen", listen]).await
 }
 
+/// A relay that takes the desk's tokens and tells in a file who joins.
+pub async fn relay_logging(desk: &Desk, directory: &std::path::Path, log: &std::path::Path) -> Relay {
+    let file = config(directory, &format!("[tokens]\nkeys = [\"{}\"]\n", desk.public));
+    let log = std::fs::File::create(log).unwrap();
+    Relay::start_logging(&["--log", "info"], log.into(), &["--config", &file]).await
+}
+
 /// How a relay is reached: at its own address.
 pub fn options(relay: &Relay, transport: Transport, join: Join) -> Options {
     options_at(relay.ready["relay"].as_str().unwrap(), &[relay], transport, join)
