@@ -329,7 +329,13 @@ impl Driver {
     }
 
     /// The relay has sent all that it will on this connection: reads what is left and goes on with the better one.
-    fn goes_over(&mut self, mut link: Link, better: Box<QuicLink>, timers: &mut Timers, now: Instant) -> Ended {
+    fn goes_over(
+        &mut self,
+        mut link: Link,
+        better: Box<QuicLink>,
+        timers: &mut Timers,
+        now: Instant,
+    ) -> Ended {
         for heard in link.rest() {
             if let Err(lost) = self.heard(heard, &mut link, timers, now) {
                 return Ended::Lost(lost);

@@ -132,6 +132,36 @@ export class Console {
     return this.page.evaluate(() => globalThis.tandemTest.log());
   }
 
+  /** Watches how bright the canvas is, frame by frame, until `end`, which tells how it was at first and at its darkest (0 to 255). */
+  async watchBrightness() {
+    await this.page.evaluate(() => {
+      const canvas = document.querySelector(".frame canvas");
+      const small = new OffscreenCanvas(64, 48).getContext("2d", { willReadFrequently: true });
+      const watch = { first: undefined, least: 255, frames: 0, isOver: false };
+      globalThis.brightness = watch;
+      function look() {
+        small.drawImage(canvas, 0, 0, 64, 48);
+        const { data } = small.getImageData(0, 0, 64, 48);
+        let sum = 0;
+        for (let at = 0; at < data.length; at += 4) sum += data[at] + data[at + 1] + data[at + 2];
+        const mean = sum / ((data.length / 4) * 3);
+        watch.first ??= mean;
+        watch.least = Math.min(watch.least, mean);
+        watch.frames += 1;
+        if (!watch.isOver) requestAnimationFrame(look);
+      }
+      look();
+    });
+    return {
+      end: () =>
+        this.page.evaluate(() => {
+          const { brightness } = globalThis;
+          brightness.isOver = true;
+          return brightness;
+        }),
+    };
+  }
+
   /**
    * The picture's size and SHA-256 of its RGBA bytes, as decoded and as painted; with `rgba`, the canvas's bytes.
    * @param {{ rgba?: boolean }} [options]

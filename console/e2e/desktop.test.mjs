@@ -102,6 +102,22 @@ for (const transport of ["webtransport", "websocket"]) {
       },
     );
 
+    test("a relay killed and started again: the last picture stays until the new one is whole", limit, async () => {
+      await work({ transport });
+      await bothAtRest(desk, desktop);
+      const watch = await desk.watchBrightness();
+      await relay.crash();
+      await relay.restart();
+      await desk.waitForState(({ view }) => view?.connection.phase === "open" && view.rights.includes(2));
+      const sentence = "it goes on";
+      await desk.type(sentence);
+      await saved((text) => text === sentence);
+      const { seen, real } = await bothAtRest(desk, desktop);
+      assert.deepEqual(difference(seen, real), { pixels: 0 });
+      const { first, least, frames } = await watch.end();
+      assert.ok(first > 20 && least > 0.9 * first, `of ${first} the brightness fell to ${least} in ${frames} frames`);
+    });
+
     test("an applet killed and started again goes on without asking", limit, async () => {
       await work({ transport });
       await desk.type("before ");

@@ -144,9 +144,10 @@ async fn goes_over(transports: [Transport; 2]) {
     let mut goal = None;
     work(&mut customer, &mut technician, |customer, technician| {
         talk(customer, technician);
-        let over = [&customer.past, &technician.past].iter().zip(transports).all(|(past, transport)| {
-            bindings(past) == expected(transport)
-        });
+        let over = [&customer.past, &technician.past]
+            .iter()
+            .zip(transports)
+            .all(|(past, transport)| bindings(past) == expected(transport));
         let heard = customer.words.heard.min(technician.words.heard);
         if over {
             goal.get_or_insert((technician.typed + 20, heard + 20));
@@ -164,7 +165,8 @@ async fn goes_over(transports: [Transport; 2]) {
         assert_eq!(dropped, 0.0, "{reason}");
     }
     for (name, binding) in [("quic", Binding::Quic), ("websocket", Binding::WebSocket)] {
-        let there = transports.iter().filter(|&&transport| expected(transport).last() == Some(&binding)).count();
+        let there =
+            transports.iter().filter(|&&transport| expected(transport).last() == Some(&binding)).count();
         relay.settles(&format!("tandem_relay_connections{{transport=\"{name}\"}}"), there as f64).await;
     }
     Scrape::of(&relay).await.assert_balanced();

@@ -78,7 +78,9 @@ async fn goes_on(before: Binding, after: Binding, elsewhere: bool) {
     // Everybody was seen to join once from the usual address, and once from where they are now.
     let log = std::fs::read_to_string(log).unwrap();
     let joined = |from: Ipv4Addr| {
-        log.lines().filter(|line| line.contains("joined") && line.contains(&format!("address={from}:"))).count()
+        log.lines()
+            .filter(|line| line.contains("joined") && line.contains(&format!("address={from}:")))
+            .count()
     };
     let [here, there] = [joined(Ipv4Addr::LOCALHOST), joined(ELSEWHERE)];
     assert_eq!([here, there], if elsewhere { [2, 2] } else { [4, 0] }, "{log}");

@@ -3,13 +3,20 @@
 // is painted, so that an update is shown whole.
 import type { Shown } from "../core/acks";
 import type { LaneKey } from "../core/lane";
-import type { Point, Record } from "../core/record";
+import { type Point, type Record, ScreenKind } from "../core/record";
 import type { Fate, ScreenSink } from "../core/session";
 import { type Applied, Decoder, type Rect } from "./decoder";
 import { Video, type VideoPicture } from "./video";
 
 /** With more video than this on its way the newest is shown as it comes: a slow computer sees something rather than nothing. */
 const VIDEO_PENDING_MAX = 4;
+
+/**
+ * A picture that begins again from black (the relay or the applet was started again) takes the place of the last one when it is whole: nothing
+ * more has come for this long, or that has been awaited for so long, ms.
+ */
+const WHOLE_AFTER_MS = 150;
+const WHOLE_AT_MOST_MS = 2000;
 
 /** One painting of new pixels. */
 export interface Drawn {
@@ -36,6 +43,8 @@ interface Display {
   readonly sender: number;
   readonly epoch: bigint;
   drawn: Point | undefined;
+  /** It began again from black, and is not painted yet: since when, and what paints it. */
+  anew: { readonly since: number; timer: ReturnType<typeof setTimeout> | undefined } | undefined;
 }
 
 export class Screens implements ScreenSink {
@@ -47,6 +56,8 @@ export class Screens implements ScreenSink {
   private readonly displays = new Map<number, Display>();
   private readonly context: OffscreenCanvasRenderingContext2D;
   private shownDisplay: number | undefined;
+  /** Whose picture is on the canvas. */
+  private paintedDisplay: number | undefined;
 
   constructor(
     private readonly module: WebAssembly.Module,
@@ -70,6 +81,8 @@ export class Screens implements ScreenSink {
     }
     if (applied.outcome === "passed") return "passed";
     this.updates += 1;
+    const { screen } = record.header;
+    if (screen?.kind === ScreenKind.Start && !screen.from) this.beginAnew(display, lane.display);
     for (const frame of display.frames.values()) {
       // What is painted now is newer than a frame that still waits.
       frame.isDrawn ||= applied.rects.some((rect) => overlaps(rect, frame.picture.rect));
@@ -117,7 +130,9 @@ export class Screens implements ScreenSink {
     if (display === this.shownDisplay) return;
     this.shownDisplay = display;
     const state = display === undefined ? undefined : this.displays.get(display);
-    if (display !== undefined && state) this.paint(state, display, undefined);
+    if (display === undefined || !state) return;
+    this.endAnew(state);
+    this.paint(state, display, undefined);
   }
 
   /** The picture of the shown display, as decoded and as painted. */
@@ -138,7 +153,16 @@ export class Screens implements ScreenSink {
       (picture, frame) => this.showVideo(display, lane.display, picture, frame),
       (why) => this.loseVideo(display, lane.display, why),
     );
-    const display: Display = { decoder, video, frames: new Map(), dirty: [], sender, epoch, drawn: undefined };
+    const display: Display = {
+      decoder,
+      video,
+      frames: new Map(),
+      dirty: [],
+      sender,
+      epoch,
+      drawn: undefined,
+      anew: undefined,
+    };
     this.displays.set(lane.display, display);
     return display;
   }
@@ -161,8 +185,37 @@ export class Screens implements ScreenSink {
     this.settle(display, number);
   }
 
-  /** Paints what has changed, unless its video is still to come. */
+  /** What is on the canvas stays there until this display's picture is whole again. */
+  private beginAnew(display: Display, number: number): void {
+    const picture = display.decoder.picture();
+    const { width, height } = this.canvas;
+    const isShown = number === this.shownDisplay && number === this.paintedDisplay;
+    if (!isShown || picture?.width !== width || picture.height !== height) return;
+    display.anew ??= { since: performance.now(), timer: undefined };
+  }
+
+  private endAnew(display: Display): void {
+    clearTimeout(display.anew?.timer);
+    display.anew = undefined;
+  }
+
+  /** Paints what has changed, unless its video is still to come, or the rest of it. */
   private settle(display: Display, number: number): void {
+    const { anew } = display;
+    if (anew) {
+      const left = anew.since + WHOLE_AT_MOST_MS - performance.now();
+      clearTimeout(anew.timer);
+      anew.timer = setTimeout(
+        () => {
+          this.endAnew(display);
+          const { width, height } = this.canvas;
+          display.dirty = [{ x: 0, y: 0, width, height }];
+          this.settle(display, number);
+        },
+        Math.max(0, Math.min(left, WHOLE_AFTER_MS)),
+      );
+      return;
+    }
     const { pending } = display.video;
     if (pending > 0 && pending < VIDEO_PENDING_MAX) return;
     const { dirty } = display;
@@ -177,7 +230,9 @@ export class Screens implements ScreenSink {
   }
 
   /** The display is not needed any more. */
-  private release({ video, frames }: Display): void {
+  private release(display: Display): void {
+    const { video, frames } = display;
+    this.endAnew(display);
     video.clear();
     for (const { frame } of frames.values()) frame.close();
     frames.clear();
@@ -208,7 +263,8 @@ export class Screens implements ScreenSink {
     const { width, height } = picture;
     const all = [{ x: 0, y: 0, width, height }];
     let changed = rects ?? all;
-    if (this.canvas.width !== width || this.canvas.height !== height || !state.drawn) {
+    const isOther = display !== this.paintedDisplay;
+    if (this.canvas.width !== width || this.canvas.height !== height || isOther || !state.drawn) {
       this.canvas.width = width;
       this.canvas.height = height;
       changed = all;
@@ -224,6 +280,7 @@ export class Screens implements ScreenSink {
       if (changed !== all) changed = [...changed, frame.picture.rect];
     }
     this.paintings += 1;
+    this.paintedDisplay = display;
     state.drawn = state.decoder.point;
     this.onDrawn({ display, rects: changed, point: state.drawn });
   }

@@ -70,7 +70,8 @@ impl Used {
     /// What must survive a restart.
     pub(super) fn to_json(&mut self, now: i64) -> Vec<u8> {
         self.forget_expired(now);
-        let line = |(jti, used): (&String, &Use)| Line { jti: jti.clone(), by: used.by.0, expiry: used.expiry };
+        let line =
+            |(jti, used): (&String, &Use)| Line { jti: jti.clone(), by: used.by.0, expiry: used.expiry };
         let lines: Vec<Line> = self.by_name.iter().map(line).collect();
         serde_json::to_vec(&lines).expect("strings and numbers are JSON")
     }

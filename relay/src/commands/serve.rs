@@ -76,7 +76,8 @@ impl Plan {
         info!(%address, operations = operations.map(|address| address.to_string()), "listening");
         // Before anybody is told that it listens, and may want it to stop.
         let stop = CancellationToken::new();
-        let reload = Reload::new(settings, (server.certificates().clone(), server.relay().clone()), file, tls);
+        let reload =
+            Reload::new(settings, (server.certificates().clone(), server.relay().clone()), file, tls);
         let signals = signals::watch(reload, stop.clone())?;
         desk::leave_sign_in_link(desk.as_deref(), &state)?;
         if dev {

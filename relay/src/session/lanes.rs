@@ -190,7 +190,8 @@ impl Session {
             return;
         }
         let slot = online.outbox.find(key).unwrap_or_else(|| online.outbox.open(key, Source::queue()));
-        let most = if key.kind.is_bulk() || key.kind == LaneKind::Input { LEFT_BEHIND_MAX } else { queue_max };
+        let most =
+            if key.kind.is_bulk() || key.kind == LaneKind::Input { LEFT_BEHIND_MAX } else { queue_max };
         if online.outbox.queued_bytes(slot) > most {
             self.metrics.dropped(Dropped::Full, record.bytes.len());
             online.outbox.stalled(Stalled::Queue, "too much is waiting");

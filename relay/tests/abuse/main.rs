@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
+mod caps;
 #[path = "../common/mod.rs"]
 mod common;
-mod caps;
 mod desk;
 mod neighbour;
 mod process;

@@ -59,10 +59,12 @@ impl Scrape {
     /// What is not what was opened less what was closed.
     pub fn imbalance(&self) -> Option<String> {
         let balance = |what: &str, [opened, closed, open]: [f64; 3]| {
-            (opened - closed != open).then(|| format!("{what}: {opened} opened, {closed} closed, {open} open"))
+            (opened - closed != open)
+                .then(|| format!("{what}: {opened} opened, {closed} closed, {open} open"))
         };
         let sessions = ["sessions_total", "sessions_ended_total", "sessions"];
-        let of_sessions = balance("sessions", sessions.map(|name| self.sum(&format!("tandem_relay_{name}"), "")));
+        let of_sessions =
+            balance("sessions", sessions.map(|name| self.sum(&format!("tandem_relay_{name}"), "")));
         let of_transport = |transport: &str| {
             let connections = ["connections_total", "closed_total", "connections"];
             let label = format!("transport=\"{transport}\"");
