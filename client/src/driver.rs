@@ -187,6 +187,7 @@ impl Driver {
             received: if resumes { self.positions.iter().map(of).collect() } else { Vec::new() },
             showing: if resumes { self.shared.acks.lock().showing() } else { Vec::new() },
             agent: self.options.agent.clone(),
+            proof: Vec::new(),
         });
         self.shared.outbox.lock().control_record(message, Instant::now())
     }

@@ -69,6 +69,7 @@ impl Signer {
             exp: seconds + settings.token_life.as_secs() as i64,
             end: None,
             jti: random_text(),
+            cnf: None,
         };
         encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)
             .expect("the key is Ed25519 and the claims are JSON")

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::AttemptId;
+
 /// The claims of a token, signed with EdDSA. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
@@ -33,6 +35,45 @@ pub struct Claims {
     pub end: Option<i64>,
     /// Of this token alone: it is good for one attempt.
     pub jti: String,
+    /// The key without which nobody can join by it. Absent: whoever has it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+}
+
+/// What a token is bound to (RFC 7800).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// A public key.
+    pub jwk: PublicKey,
+}
+
+/// An Ed25519 public key as JSON (RFC 8037).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKey {
+    /// `OKP`.
+    pub kty: String,
+    /// `Ed25519`.
+    pub crv: String,
+    /// Its 32 bytes, in base64url without padding.
+    pub x: String,
+}
+
+impl PublicKey {
+    /// One with these bytes, which are in base64url already.
+    pub fn ed25519(x: impl Into<String>) -> Self {
+        Self { kty: "OKP".into(), crv: "Ed25519".into(), x: x.into() }
+    }
+
+    /// The bytes, still in base64url; `None` if it is a key of another kind.
+    pub fn as_ed25519(&self) -> Option<&str> {
+        (self.kty == "OKP" && self.crv == "Ed25519").then_some(&*self.x)
+    }
+}
+
+/// What a client that joins by a bound token signs with its key: `Hello.proof` is the signature. It belongs to this attempt and token
+/// alone.
+pub fn to_be_signed(attempt: AttemptId, epoch: u64, token: &str) -> Vec<u8> {
+    [b"tandem hello 1", &attempt.0[..], &epoch.to_le_bytes(), token.as_bytes()].concat()
 }
 
 /// A role, by name.

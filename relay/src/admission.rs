@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 use tandem_protocol::message::{Hello, hello};
+use tandem_protocol::token::to_be_signed;
 use tandem_protocol::{AttemptId, Close, Code, Sender, SessionId, limits};
 
 use crate::session::{SessionStatus, Who};
@@ -148,7 +149,10 @@ impl Admitter {
         let admission = match &hello.join {
             None => return Err(Refusal::new(Close::PROTOCOL, "a Hello without code, token or ticket")),
             Some(hello::Join::Code(code)) => self.redeem(code, attempt, visitor, now)?,
-            Some(hello::Join::Token(token)) => self.spend(token, attempt, now)?,
+            Some(hello::Join::Token(token)) => {
+                let signed = to_be_signed(attempt, hello.epoch, token);
+                self.spend(token, attempt, (&signed, &hello.proof), now)?
+            }
             Some(hello::Join::Ticket(sealed)) => {
                 let ticket = self.ticket_key.open(sealed, now)?;
                 Admission { session: ticket.session, who: ticket.who, sender: Some(ticket.sender) }
@@ -177,9 +181,16 @@ impl Admitter {
         redeemed.inspect_err(|_| visitor.guessed_wrong(instant))
     }
 
-    /// Verifies a token and marks it as used by this attempt.
-    fn spend(&self, token: &str, attempt: AttemptId, now: SystemTime) -> Result<Admission, Refusal> {
+    /// Verifies a token, and that its holder has the key that it is bound to, and marks it as used by this attempt.
+    fn spend(
+        &self,
+        token: &str,
+        attempt: AttemptId,
+        (signed, proof): (&[u8], &[u8]),
+        now: SystemTime,
+    ) -> Result<Admission, Refusal> {
         let claims = self.tokens.verify(token, now)?;
+        token::check_bound(&claims, signed, proof)?;
         let admission = token::admission(&claims)?;
         let news = self.used.lock().spend(claims.jti, attempt, claims.exp, unix_seconds(now))?;
         if let Some(kept) = self.kept.as_ref().filter(|_| news) {

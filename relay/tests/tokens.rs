@@ -7,9 +7,13 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use common::{PATIENCE, Relay, Socket, config, http};
-use tandem_protocol::Close;
-use tandem_protocol::message::{control, hello::Join};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
+use tandem_protocol::message::{Hello, control, hello::Join};
+use tandem_protocol::token::to_be_signed;
+use tandem_protocol::{AttemptId, Close};
 
 const OTHER: &str = "aa0102030405060708090a0b0c0d0e0f";
 const SESSION: &str = "000102030405060708090a0b0c0d0e0f";
@@ -111,6 +115,46 @@ async fn keys_come_and_go_while_the_relay_runs() {
     let left = async { while join(&relay, desk.mint("one", &[])).await.is_ok() {} };
     tokio::time::timeout(PATIENCE, left).await.expect("the old key is taken for ever");
     assert!(join(&relay, desk.mint("two", &[])).await.is_ok());
+}
+
+/// Who has stolen a bound token, and even the proof that came with it, cannot join by it.
+#[tokio::test]
+async fn a_bound_token_is_good_for_who_has_its_key() {
+    let desk = Desk::new();
+    let relay = desk.relay().await;
+    let (made, text) = token(&["key", &desk.path(""), "--name", "anna"]);
+    assert!(made, "{text}");
+    let key = PrivatePkcs8KeyDer::from_pem_file(desk.path("anna.key")).unwrap();
+    let anna = Ed25519KeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
+    let other = Ed25519KeyPair::generate().unwrap();
+    let bound = ["--role", "lead", "--bind", &desk.path("anna.pem")];
+    let Join::Token(minted) = desk.mint("one", &bound) else { unreachable!("a desk mints tokens") };
+    let greeting = |proof: &dyn Fn(&Hello) -> Vec<u8>| {
+        let mut hello = common::hello(Join::Token(minted.clone()));
+        hello.proof = proof(&hello);
+        hello
+    };
+    let sign = |key: &Ed25519KeyPair, hello: &Hello, token: &str| {
+        let attempt = AttemptId::try_from(&hello.attempt_id[..]).unwrap();
+        key.sign(&to_be_signed(attempt, hello.epoch, token)).as_ref().to_vec()
+    };
+    let good = greeting(&|hello| sign(&anna, hello, &minted));
+    let wrong = [
+        greeting(&|_| Vec::new()),
+        greeting(&|_| vec![7; 64]),
+        greeting(&|hello| sign(&other, hello, &minted)),
+        greeting(&|hello| sign(&anna, hello, "another token")),
+        // Of another attempt.
+        greeting(&|_| good.proof.clone()),
+    ];
+    for hello in wrong {
+        let mut socket = Socket::connect(&relay).await;
+        socket.say(control::Message::Hello(hello)).await;
+        assert_eq!(socket.closed().await.map(|(close, _)| close), Some(Close::TOKEN_INVALID));
+    }
+    let mut socket = Socket::connect(&relay).await;
+    socket.say(control::Message::Hello(good)).await;
+    assert!(matches!(socket.next().await, Ok(control::Message::Welcome(_))));
 }
 
 #[tokio::test]

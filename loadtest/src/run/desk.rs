@@ -205,6 +205,7 @@ impl Signer {
             exp: now + TOKEN_LIFE,
             end: None,
             jti: SessionId(rand::random()).to_string(),
+            cnf: None,
         };
         Ok(jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)?)
     }

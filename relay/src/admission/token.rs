@@ -2,6 +2,9 @@
 
 use std::time::SystemTime;
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use tandem_protocol::Close;
@@ -63,6 +66,22 @@ fn check(claims: Claims, now: SystemTime) -> Result<Claims, Refusal> {
         return Err(Refusal::new(Close::TOKEN_INVALID, "this token has no jti"));
     }
     Ok(claims)
+}
+
+/// Whether whoever joins by this token has shown the key that it is bound to, if it is: `proof` is the signature of `signed`.
+///
+/// # Errors
+/// [`Close::TOKEN_INVALID`].
+pub(super) fn check_bound(claims: &Claims, signed: &[u8], proof: &[u8]) -> Result<(), Refusal> {
+    let Some(confirmation) = &claims.cnf else { return Ok(()) };
+    let refusal = |why| Refusal::new(Close::TOKEN_INVALID, why);
+    let key = confirmation.jwk.as_ed25519().and_then(|key| URL_SAFE_NO_PAD.decode(key).ok());
+    let key = key.ok_or_else(|| refusal("this token is bound to a key that is none of Ed25519"))?;
+    if proof.is_empty() {
+        return Err(refusal("this token is bound to a key, and nobody has shown it"));
+    }
+    let key = UnparsedPublicKey::new(&ED25519, key);
+    key.verify(signed, proof).map_err(|_| refusal("this token is bound to another key"))
 }
 
 /// What a token's claims admit to.

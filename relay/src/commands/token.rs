@@ -8,14 +8,14 @@ use std::time::SystemTime;
 use anyhow::{Context, bail, ensure};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand, ValueEnum};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, dangerous, decode_header, encode};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use tandem_protocol::SessionId;
-use tandem_protocol::token::{Claims, TokenRight, TokenRole};
-use tandem_relay::admission::{TokenKeys, public_key_info};
+use tandem_protocol::token::{Claims, Confirmation, PublicKey, TokenRight, TokenRole};
+use tandem_relay::admission::{TokenKeys, public_key, public_key_info};
 use tandem_relay::private_file;
 
 #[derive(Args, Debug)]
@@ -81,6 +81,9 @@ struct Mint {
     /// How long the token is good to connect with.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     good_for: u32,
+    /// Bind the token to this public key (PEM, Ed25519): whoever joins by it must show that they have its private half.
+    #[arg(long, value_name = "FILE")]
+    bind: Option<PathBuf>,
     /// After how long the participation ends, or the session if it is the customer's or the lead's.
     #[arg(long, value_name = "SECONDS")]
     ends_in: Option<u32>,
@@ -170,6 +173,8 @@ impl Mint {
             vec![RightName::View, RightName::Control, RightName::Clipboard, RightName::Chat]
         });
         let customer = matches!(self.role, RoleName::Customer);
+        let bound = self.bind.as_deref().map(public_key).transpose()?;
+        let jwk = bound.map(|key| PublicKey::ed25519(URL_SAFE_NO_PAD.encode(key)));
         Ok(Claims {
             aud: self.audience,
             organisation: self.organisation.unwrap_or_else(|| self.tenant.clone()),
@@ -184,6 +189,7 @@ impl Mint {
             exp: now + i64::from(self.good_for),
             end: self.ends_in.map(|seconds| now + i64::from(seconds)),
             jti: SessionId(rand::random()).to_string(),
+            cnf: jwk.map(|jwk| Confirmation { jwk }),
         })
     }
 }

@@ -61,6 +61,7 @@ impl Desk {
             exp: now + 60,
             end: None,
             jti: name,
+            cnf: None,
         };
         encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).unwrap()
     }

@@ -59,6 +59,7 @@ impl Desk {
             exp: now + 60,
             end: None,
             jti: format!("token {}", self.minted),
+            cnf: None,
         };
         Join::Token(encode(&TokenHeader::new(Algorithm::EdDSA), &claims, &self.key).unwrap())
     }
