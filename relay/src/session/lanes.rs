@@ -73,7 +73,7 @@ impl Session {
         record: &Record,
         now: Instant,
     ) -> Result<Taken, Breach> {
-        self.take(seat, lane, record, self.queue_max(BULK_MAX), now)
+        self.take(seat, lane, record, false, now)
     }
 
     /// The same, for what a connection that is left had held since there was no room for it. It is found room once, since its
@@ -88,7 +88,7 @@ impl Session {
         record: &Record,
         now: Instant,
     ) -> Result<(), Breach> {
-        match self.take(seat, lane, record, LEFT_BEHIND_MAX, now)? {
+        match self.take(seat, lane, record, true, now)? {
             Taken::Yes => Ok(()),
             Taken::NoRoom => {
                 self.metrics.dropped(Dropped::Full, record.bytes.len());
@@ -102,7 +102,7 @@ impl Session {
         seat: Seat,
         lane: LaneInstance,
         record: &Record,
-        room: usize,
+        left_behind: bool,
         now: Instant,
     ) -> Result<Taken, Breach> {
         let known = self.online(seat).map(|online| (online.binding, online.lanes.get(&lane).copied()));
@@ -111,6 +111,7 @@ impl Session {
             self.metrics.dropped(Dropped::Stale, len);
             return Ok(Taken::Yes);
         };
+        let room = if left_behind { self.most_waiting(key.kind) } else { self.queue_max(BULK_MAX) };
         let taken = self.take_in(seat, (key, stale), record, room, now)?;
         if matches!(taken, Taken::Yes) {
             self.metrics.received(key.kind, binding, len);
@@ -155,6 +156,13 @@ impl Session {
         if self.tenant.is_tight() { TIGHT_QUEUE_MAX } else { usual }
     }
 
+    /// How much of this kind may wait for one receiver before that is closed. Files, the clipboard and input hold up their sender
+    /// long before, unless that goes over to another connection and leaves behind what was held up.
+    fn most_waiting(&self, kind: LaneKind) -> usize {
+        let holds_up = kind.is_bulk() || kind == LaneKind::Input;
+        if holds_up { LEFT_BEHIND_MAX } else { self.queue_max(QUEUE_MAX) }
+    }
+
     /// The publisher's chat, peer, cursor, audio and bulk records, to all who may have them.
     fn publish(&mut self, publisher: Sender, key: LaneKey, record: &Record, now: Instant) {
         if record.header.flags.contains(Flags::LATEST) && self.latest.len() < 64 {
@@ -182,7 +190,7 @@ impl Session {
     /// Queues a record for a participant, on the lane of this key, if its rights allow. `arrived`: when it came, if it came just
     /// now.
     pub(super) fn forward(&mut self, to: Sender, key: LaneKey, record: &Record, arrived: Option<Instant>) {
-        let queue_max = self.queue_max(QUEUE_MAX);
+        let most = self.most_waiting(key.kind);
         let Some(member) = self.members.get_mut(&to) else { return };
         let allowed = key.kind.right(!member.is_publisher()).is_none_or(|right| member.may(right));
         let Link::Online(online) = &mut member.link else { return };
@@ -190,8 +198,6 @@ impl Session {
             return;
         }
         let slot = online.outbox.find(key).unwrap_or_else(|| online.outbox.open(key, Source::queue()));
-        let most =
-            if key.kind.is_bulk() || key.kind == LaneKind::Input { LEFT_BEHIND_MAX } else { queue_max };
         if online.outbox.queued_bytes(slot) > most {
             self.metrics.dropped(Dropped::Full, record.bytes.len());
             online.outbox.stalled(Stalled::Queue, "too much is waiting");

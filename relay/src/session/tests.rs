@@ -1,5 +1,7 @@
 //! The session driven in memory, with a clock of the tests' own.
 
+mod moves;
+
 use super::*;
 use crate::outbox::{Pull, Slot};
 use parking_lot::Mutex;
@@ -44,7 +46,7 @@ const ANNA: Sender = Sender(2);
 const BEN: Sender = Sender(3);
 
 fn rights() -> Rights {
-    Rights::of(&[Right::View, Right::Control, Right::Chat])
+    Rights::of(&[Right::View, Right::Control, Right::Clipboard, Right::Chat])
 }
 
 impl Scene {
