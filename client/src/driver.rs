@@ -274,6 +274,7 @@ impl Driver {
             let lanes = self.backlog.is_empty();
             let deadline = tokio::time::Instant::from_std(self.deadline(&timers));
             let shared = self.shared.clone();
+            let mut better = None;
             // What was heard goes out first, then what is to be said: neither can starve reading, since both run dry.
             let heard = tokio::select! {
                 biased;
@@ -288,12 +289,15 @@ impl Driver {
                 () = shared.notified() => Ok(None),
                 heard = std::future::poll_fn(|cx| link.poll(cx, &*shared, lanes)) => heard.map(Some),
                 () = tokio::time::sleep_until(deadline) => Ok(None),
-                better = timers.mover.found() => {
-                    self.rest(better, &mut link, &mut timers);
+                found = timers.mover.found() => {
+                    better = Some(found);
                     Ok(None)
                 }
             };
             let now = Instant::now();
+            if let Some(better) = better {
+                self.rest(better, &mut link, &mut timers, now);
+            }
             if timers.mover.deadline().is_some()
                 && let Ok(Some(Heard::Control(record))) = &heard
                 && let Ok(Some(control::Message::Move(_))) = Control::decode_body(record.body())
@@ -317,8 +321,7 @@ impl Driver {
     }
 
     /// There is a better connection: nothing leaves on this one any more, and the relay is told.
-    fn rest(&mut self, better: QuicLink, link: &mut Link, timers: &mut Timers) {
-        let now = Instant::now();
+    fn rest(&self, better: QuicLink, link: &mut Link, timers: &mut Timers, now: Instant) {
         tracing::info!("a way over QUIC: the session goes over to it");
         let half = link.take_back();
         let mut outbox = self.shared.outbox.lock();
@@ -359,7 +362,7 @@ impl Driver {
         self.spread = Duration::ZERO;
         self.route.arrived();
         Ok(Connected {
-            binding: crate::Binding::Quic,
+            binding: Binding::Quic,
             relay: self.route.target().to_string(),
             sender,
             session,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State as Of};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +11,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tandem_protocol::SessionId;
+use tandem_protocol::token::PublicKey;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -166,14 +168,37 @@ fn parse(desk: &Desk, id: &str) -> Result<SessionId, Failure> {
     if desk.state.lock().sessions.contains(id) { Ok(id) } else { Err(no_such_session()) }
 }
 
+#[derive(Deserialize)]
+struct TokenRequest {
+    key: Option<String>,
+}
+
+/// The key that a token is to be bound to, if the console has one: 32 bytes in base64url.
+fn bound_to(body: &[u8]) -> Result<Option<PublicKey>, Failure> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let bad = |message: &str| Failure(StatusCode::BAD_REQUEST, "bad_request", message.into());
+    let request: TokenRequest =
+        serde_json::from_slice(body).map_err(|_| bad("This is no request for a token."))?;
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    match request.key {
+        Some(key) if key.len() != 43 || !key.bytes().all(is_digit) => {
+            Err(bad("A key is 32 bytes in base64url."))
+        }
+        key => Ok(key.map(PublicKey::ed25519)),
+    }
+}
+
 async fn token(
     Of(desk): Of<Arc<Desk>>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, Failure> {
     desk.check(&headers)?;
     let id = parse(&desk, &id)?;
-    let token = desk.technician_token(id, SystemTime::now());
+    let token = desk.technician_token(id, bound_to(&body)?, SystemTime::now());
     Ok(Json(serde_json::json!({ "token": token })).into_response())
 }
 
@@ -195,6 +220,8 @@ mod tests {
     use crate::Settings;
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use jsonwebtoken::dangerous::insecure_decode;
+    use tandem_protocol::token::Claims;
     use tower::ServiceExt;
 
     async fn call(
@@ -250,6 +277,19 @@ mod tests {
         let path = format!("/api/v1/sessions/{}", made["id"].as_str().unwrap());
         let (status, _, body) = call(&router, "POST", &format!("{path}/token"), cookie, "").await;
         assert!(status == StatusCode::OK && body.contains("\"token\""));
+        let bound = |key: &str| format!("{{\"key\":\"{key}\"}}");
+        let good = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let (status, _, body) = call(&router, "POST", &format!("{path}/token"), cookie, &bound(good)).await;
+        let made: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let claims = insecure_decode::<Claims>(made["token"].as_str().unwrap()).unwrap().claims;
+        assert_eq!(
+            (status, claims.cnf.map(|bound| bound.jwk)),
+            (StatusCode::OK, Some(PublicKey::ed25519(good)))
+        );
+        for bad in [&bound("short"), &bound(&good.replace('_', "+")), "{"] {
+            let (status, ..) = call(&router, "POST", &format!("{path}/token"), cookie, bad).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}");
+        }
         assert_eq!(call(&router, "DELETE", &path, cookie, "").await.0, StatusCode::NO_CONTENT);
         assert_eq!(call(&router, "DELETE", &path, cookie, "").await.0, StatusCode::NOT_FOUND);
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tandem_protocol::token::TokenRight;
+use tandem_protocol::token::{PublicKey, TokenRight};
 use tandem_protocol::{AttemptId, Code, SessionId};
 
 pub use saved::Damaged;
@@ -197,9 +197,9 @@ impl Desk {
         }
     }
 
-    /// A token that lets the technician into a session as its lead.
-    fn technician_token(&self, session: SessionId, now: SystemTime) -> String {
-        self.state.lock().signer.technician(&self.settings, session, &RIGHTS, now)
+    /// A token that lets the technician into a session as its lead, bound to a key if there is one.
+    fn technician_token(&self, session: SessionId, key: Option<PublicKey>, now: SystemTime) -> String {
+        self.state.lock().signer.technician(&self.settings, (session, &RIGHTS), key, now)
     }
 
     /// The HTTP API, under `/api/v1`.

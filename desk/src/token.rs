@@ -6,7 +6,7 @@ use aws_lc_rs::encoding::AsBigEndian;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use tandem_protocol::SessionId;
-use tandem_protocol::token::{Claims, TokenRight, TokenRole};
+use tandem_protocol::token::{Claims, Confirmation, PublicKey, TokenRight, TokenRole};
 
 use crate::signin::random_text;
 use crate::{KeyError, Settings};
@@ -50,8 +50,8 @@ impl Signer {
     pub(crate) fn technician(
         &self,
         settings: &Settings,
-        session: SessionId,
-        rights: &[TokenRight],
+        (session, rights): (SessionId, &[TokenRight]),
+        key: Option<PublicKey>,
         now: SystemTime,
     ) -> String {
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
@@ -69,7 +69,7 @@ impl Signer {
             exp: seconds + settings.token_life.as_secs() as i64,
             end: None,
             jti: random_text(),
-            cnf: None,
+            cnf: key.map(|jwk| Confirmation { jwk }),
         };
         encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)
             .expect("the key is Ed25519 and the claims are JSON")

@@ -217,7 +217,7 @@ fn send(vector: &Value) -> Vec<Vec<u8>> {
             "open" => assert_eq!(out.open(key_of(&action["lane"]), true), id),
             "send" => queues.entry(id).or_default().push_back(unhex(text(action, "record")).into()),
             "finish" => out.finish(id),
-            "reset" => out.reset(id, &mut bytes),
+            "reset" => drop(out.reset(id, &mut bytes)),
             "fragment" => {
                 let next = |id, _| queues.get_mut(&id).and_then(VecDeque::pop_front);
                 assert!(out.fragment(number as usize, next, &mut bytes).is_some(), "{action} sends nothing");

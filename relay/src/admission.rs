@@ -117,11 +117,11 @@ impl Admitter {
     /// # Errors
     /// If the file cannot be read.
     pub fn keep(&mut self, path: PathBuf) -> anyhow::Result<()> {
-        if let Some(used) = state_file::read(&path, Used::from_json)? {
+        if let Some(used) = state_file::read(&path, Used::restore)? {
             *self.used.lock() = used;
         }
         let used = self.used.clone();
-        let snapshot = move || used.lock().to_json(unix_seconds(SystemTime::now()));
+        let snapshot = move || used.lock().save(unix_seconds(SystemTime::now()));
         self.kept = Some(Keeper::start(path, snapshot)?);
         Ok(())
     }

@@ -46,9 +46,13 @@ fn what_a_connection_that_is_left_had_begun_goes_on_the_next_one_in_its_order() 
     let now = Instant::now();
     let mut outbox = joined(now);
     let bulk = LaneKey::plain(LaneKind::File, ME);
-    (0..4u8).for_each(|n| drop(outbox.send(bulk, Outgoing::message(1, &[n]), now).unwrap()));
+    for n in 0..4 {
+        outbox.send(bulk, Outgoing::message(1, &[n]), now).unwrap();
+    }
     (0..3).for_each(|_| type_key(&mut outbox, now));
-    (0..3).for_each(|_| drop(update(&mut outbox, 10, now)));
+    for _ in 0..3 {
+        update(&mut outbox, 10, now);
+    }
     // One of each has arrived, the second is half sent.
     outbox.next(bulk, now).unwrap();
     let half: Vec<_> = [bulk, input(), screen()]

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Welcome } from "../gen/control_pb";
 import { CLOSES, closeFromNumber, closeFromWebsocket, closeNamed, websocketCode } from "./close";
-import { Connection, type ConnectionState, JoinError } from "./connection";
+import { Connection, type ConnectionState, JoinError, toBeSigned } from "./connection";
 import { LaneKind, plainLane } from "./lane";
 import type { ControlMessage } from "./message";
 import { encodeRecord, parseRecord, type Record } from "./record";
@@ -11,7 +11,14 @@ import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from ".
 const WELCOME = { version: 1, sender: 3, ticket: Uint8Array.of(7, 7), graceMs: 300_000, heartbeatMs: 2000 };
 
 /** A connection whose relay is the test. */
-function stage(options: { ways?: number; token?: () => Promise<string>; ticket?: Uint8Array } = {}) {
+interface Staged {
+  ways?: number;
+  token?: () => Promise<string>;
+  prove?: (signed: Uint8Array) => Promise<Uint8Array>;
+  ticket?: Uint8Array;
+}
+
+function stage(options: Staged = {}) {
   const clock = new FakeClock();
   const { openers, made } = fakeWays(options.ways ?? 1);
   const states: ConnectionState[] = [];
@@ -32,6 +39,7 @@ function stage(options: { ways?: number; token?: () => Promise<string>; ticket?:
         return openers;
       },
       token: options.token ?? (async () => `token ${++tokens}`),
+      prove: options.prove,
       ticket: options.ticket,
     },
     {
@@ -100,6 +108,18 @@ describe("joining", () => {
     expect(s.connection.sender).toBe(3);
     expect(s.last().isAdmitted).toBe(true);
     expect(s.welcomes[0]?.[1]).toBe(true);
+  });
+
+  test("shows the key that its token is bound to, for this attempt alone", async () => {
+    const s = stage({ prove: async (signed) => signed.slice() });
+    await s.begin();
+    s.last().handler.ready();
+    const [hello] = s.last().heard("hello");
+    expect(hello?.proof).toEqual(toBeSigned(hello?.attemptId ?? new Uint8Array(), s.connection.epoch, "token 1"));
+    expect([...toBeSigned(Uint8Array.of(9), 0x0102n, "t")]).toEqual([
+      ...new TextEncoder().encode("tandem hello 1"),
+      ...[9, 2, 1, 0, 0, 0, 0, 0, 0, 0x74],
+    ]);
   });
 
   test("a refusal that no try would change closes, with the relay's words", async () => {

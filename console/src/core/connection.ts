@@ -50,6 +50,8 @@ export interface ConnectionOptions {
   readonly openers: (place: Place) => Promise<readonly Open[]>;
   /** A fresh token. Throws a JoinError when there is none to be had. */
   readonly token: () => Promise<string>;
+  /** Signs with the key that the tokens are bound to, if they are. */
+  readonly prove?: ((signed: Uint8Array<ArrayBuffer>) => Promise<Uint8Array>) | undefined;
   /** From an earlier run of the program. */
   readonly ticket?: Uint8Array | undefined;
 }
@@ -197,6 +199,10 @@ export class Connection {
     const join = this.ticket
       ? { case: "ticket" as const, value: this.ticket }
       : { case: "token" as const, value: await this.options.token() };
+    const attemptId = this.options.chance.bytes(16);
+    const { prove } = this.options;
+    const proof =
+      prove && join.case === "token" ? await prove(toBeSigned(attemptId, this.epoch, join.value)) : new Uint8Array();
     const openers = await this.options.openers(this.route.place);
     this.isResuming = join.case === "ticket" && this.welcomed !== undefined;
     const showing = this.isResuming ? this.handler.showing() : [];
@@ -206,11 +212,12 @@ export class Connection {
         versions: [VERSION],
         capabilities: { codecs: [...this.options.codecs], h264Levels: [...this.options.h264Levels] },
         join,
-        attemptId: this.options.chance.bytes(16),
+        attemptId,
         epoch: this.epoch,
         received: this.isResuming ? this.positions.list() : [],
         showing,
         agent: this.options.agent,
+        proof,
       },
     };
     return [openers, () => this.controlRecord(hello)];
@@ -381,4 +388,16 @@ export function receivedOf(welcome: Welcome, lane: LaneKey, epoch: bigint): Lane
     (position) => position.lane?.kind === lane.kind && position.lane.sender === lane.sender && position.epoch === epoch,
   );
   return at?.nextSeq;
+}
+
+/** What the key of a bound token signs: docs/protocol.md, section 4. */
+export function toBeSigned(attemptId: Uint8Array, epoch: bigint, token: string): Uint8Array<ArrayBuffer> {
+  const encoder = new TextEncoder();
+  const [head, tail] = [encoder.encode("tandem hello 1"), encoder.encode(token)];
+  const signed = new Uint8Array(head.length + attemptId.length + 8 + tail.length);
+  signed.set(head);
+  signed.set(attemptId, head.length);
+  new DataView(signed.buffer).setBigUint64(head.length + attemptId.length, epoch, true);
+  signed.set(tail, head.length + attemptId.length + 8);
+  return signed;
 }

@@ -74,9 +74,10 @@ export async function createSession(): Promise<DeskSession> {
   return (await call("POST", "sessions")) as DeskSession;
 }
 
-/** A token that admits this technician to a session's relay, good for one attempt. */
-export async function token(session: string): Promise<string> {
-  return ((await call("POST", `sessions/${session}/token`)) as { token: string }).token;
+/** A token that admits this technician to a session's relay, good for one attempt, and only with this key if there is one. */
+export async function token(session: string, key?: string): Promise<string> {
+  const answer = await call("POST", `sessions/${session}/token`, key === undefined ? undefined : { key });
+  return (answer as { token: string }).token;
 }
 
 export async function endSession(session: string): Promise<void> {

@@ -5,6 +5,7 @@ import { closeNamed } from "../core/close";
 import { JoinError } from "../core/connection";
 import { Session } from "../core/session";
 import { DeskError, token } from "../desk/api";
+import { type Key, makeKey } from "../desk/key";
 import { cursorImage } from "./cursor";
 import { loadDecoder } from "./decoder";
 import type { Act, FromWorker, Start, ToWorker } from "./messages";
@@ -59,6 +60,7 @@ async function start({ canvas, session: id, ticket, transport, isTest }: Start):
   const hasVideo = (await levels).length > 0;
   screens.setVideo(hasVideo);
   if (!hasVideo) tell({ type: "noVideo" });
+  const key = await makeKey();
   session = new Session({
     clock: systemClock,
     chance: systemChance,
@@ -66,7 +68,8 @@ async function start({ canvas, session: id, ticket, transport, isTest }: Start):
     codecs: CODECS,
     h264Levels: await levels,
     openers: (place) => ways(transport, place),
-    token: () => join(id),
+    token: () => join(id, key),
+    prove: key && ((signed) => key.sign(signed)),
     ticket,
     sink: screens,
     onView: (view) => {
@@ -85,9 +88,9 @@ async function start({ canvas, session: id, ticket, transport, isTest }: Start):
 }
 
 /** A token from the desk, or its no in the relay's words. */
-async function join(id: string): Promise<string> {
+async function join(id: string, key: Key | undefined): Promise<string> {
   try {
-    return await token(id);
+    return await token(id, key?.x);
   } catch (error) {
     if (!(error instanceof DeskError)) throw error;
     if (error.status === 401) {

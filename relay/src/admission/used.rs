@@ -68,7 +68,7 @@ impl Used {
     }
 
     /// What must survive a restart.
-    pub(super) fn to_json(&mut self, now: i64) -> Vec<u8> {
+    pub(super) fn save(&mut self, now: i64) -> Vec<u8> {
         self.forget_expired(now);
         let line =
             |(jti, used): (&String, &Use)| Line { jti: jti.clone(), by: used.by.0, expiry: used.expiry };
@@ -77,7 +77,7 @@ impl Used {
     }
 
     /// From such text.
-    pub(super) fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+    pub(super) fn restore(json: &[u8]) -> serde_json::Result<Self> {
         let lines: Vec<Line> = serde_json::from_slice(json)?;
         let used = |line: Line| (line.jti, Use { by: AttemptId(line.by), expiry: line.expiry });
         Ok(Self { by_name: lines.into_iter().map(used).collect() })
@@ -94,13 +94,13 @@ mod tests {
         let mut used = Used::default();
         assert_eq!(used.spend("a".into(), one, 100, 50), Ok(true));
         assert_eq!(used.spend("b".into(), one, 1000, 50), Ok(true));
-        for mut used in [Used::from_json(&used.to_json(60)).unwrap(), used] {
+        for mut used in [Used::restore(&used.save(60)).unwrap(), used] {
             assert_eq!(used.spend("a".into(), one, 100, 60), Ok(false), "the race's second connection");
             assert_eq!(used.spend("a".into(), other, 100, 60).unwrap_err().close, Close::TOKEN_USED);
-            let mut later = Used::from_json(&used.to_json(100 + token::LEEWAY + 1)).unwrap();
+            let mut later = Used::restore(&used.save(100 + token::LEEWAY + 1)).unwrap();
             assert_eq!(later.by_name.len(), 1);
             assert_eq!(later.spend("b".into(), other, 1000, 200).unwrap_err().close, Close::TOKEN_USED);
         }
-        assert!(Used::from_json(b"[{}]").is_err());
+        assert!(Used::restore(b"[{}]").is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tandem_protocol::message::{self, Right, Rights, control};
 use tandem_protocol::{Close, LaneKey, LaneKind, Record, Sender};
 
-use super::member::{Link, Member};
+use super::member::Link;
 use super::{Breach, Session};
 
 impl Session {

@@ -122,7 +122,7 @@ pub struct Words {
 
 impl Words {
     /// Says the next one unless `others` have yet to hear two.
-    pub fn go_on(&self, handle: &Handle, others: &Words) {
+    pub fn go_on(&self, handle: &Handle, others: &Self) {
         let said = self.said.load(Ordering::SeqCst);
         if said >= others.heard + 2 {
             return;

@@ -72,7 +72,9 @@ fn a_publisher_that_moves_has_granted_what_it_had_and_gets_input_in_its_order() 
     let (mut scene, customer, mut anna, lane) = sharing();
     scene.say(&anna, control::Message::Ask(message::Ask { participant: 0, rights: vec![1, 2] }));
     let input = scene.open(&mut anna, LaneKind::Input);
-    (0..3).for_each(|seq| drop(scene.give(&anna, input, &key(seq))));
+    for seq in 0..3 {
+        assert_eq!(scene.give(&anna, input, &key(seq)), Taken::Yes);
+    }
     scene.messages(&anna);
     let slot =
         scene.session.outbox(customer.seat).unwrap().find_by(|key| key.kind == LaneKind::Input).unwrap();
