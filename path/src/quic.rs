@@ -170,6 +170,11 @@ const URGENT_MAX: u64 = 8 << 10;
 /// Room for a small packet, as quinn counts: a whole one.
 const ROOM_TO_SPEAK: u64 = 1500;
 
+/// quinn tells of packets too that only acknowledge others. Nobody acknowledges those: whoever waited for it would take an idle path
+/// for a dead one, ask, and be asked in turn because of the answer, for ever. They are no longer than this, and what else is as short
+/// counts for nothing.
+const ACK_MAX: u64 = 64;
+
 impl DelayController {
     fn publish(&self) {
         self.path.gauge.set(self.control.state());
@@ -178,8 +183,10 @@ impl DelayController {
 
 impl Controller for DelayController {
     fn on_sent(&mut self, now: Instant, bytes: u64, _last_packet_number: u64) {
-        self.control.sent(bytes, now);
-        self.publish();
+        if bytes > ACK_MAX {
+            self.control.sent(bytes, now);
+            self.publish();
+        }
     }
 
     fn on_ack(&mut self, _now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
@@ -224,5 +231,23 @@ impl Controller for DelayController {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_an_acknowledgement_of_an_acknowledgement() {
+        let start = Instant::now();
+        let mut controller = Arc::new(Delay).build(start, 1200);
+        let path = Path::of(controller.clone_box()).unwrap();
+        controller.on_sent(start, 35, 0);
+        assert_eq!((path.state().in_flight, path.speaks_at()), (0, None));
+        controller.on_sent(start, 80, 1);
+        assert!(path.speaks_at().is_some());
+        controller.on_end_acks(start, 0, true, Some(1));
+        assert_eq!(path.speaks_at(), None);
     }
 }
