@@ -1,5 +1,5 @@
 //! When to acknowledge what. Screens: updates as the program applies them, and bytes as they arrive, a little later so that it can
-//! say what came of them too; at most every 8 ms. Input: what has been injected, ten times a second: what is not acknowledged is only
+//! say what came of them too; at most every 8 ms. Input: what has been injected, four times a second: what is not acknowledged is only
 //! kept for a resume.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ const SCREEN_EVERY: Duration = Duration::from_millis(8);
 /// How long bytes wait for what the program makes of them.
 const SETTLES: Duration = Duration::from_millis(4);
 /// How long input waits for more.
-const INPUT_EVERY: Duration = Duration::from_millis(100);
+const INPUT_EVERY: Duration = Duration::from_millis(250);
 
 /// Acknowledgements that are due, by lane.
 #[derive(Debug, Default)]
@@ -163,8 +163,8 @@ mod tests {
         for n in 1..=5 {
             acks.processed(key, 7, n, at(n * 15));
         }
-        assert_eq!(acks.due(), Some(at(115)));
-        let told = acks.take(at(115));
+        assert_eq!(acks.due(), Some(at(265)));
+        let told = acks.take(at(265));
         assert_eq!((told.len(), told[0].received_next_seq), (1, 5));
         assert_eq!(acks.due(), None, "nothing is owed");
     }

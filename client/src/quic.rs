@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ConnectionError, Endpoint, IdleTimeout, MtuDiscoveryConfig, RecvStream, SendStream, TransportConfig,
@@ -22,8 +22,7 @@ use quinn::{
 };
 use tandem_path::sender::{Next, Sender, Stream};
 use tandem_path::{Congestion, State, quic};
-use tandem_protocol::{Close, LaneKey, LaneKind, Record, limits};
-use tokio::io::AsyncWrite;
+use tandem_protocol::{Assembler, Close, LaneKey, LaneKind, Record, limits};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Sleep;
@@ -43,6 +42,9 @@ const WINDOW_EVERY: Duration = Duration::from_millis(5);
 const AHEAD: Duration = Duration::from_millis(25);
 /// Records that wait between a stream's reader and the driver; then the stream is not read on, and its window closes.
 const HEARD_MAX: usize = 16;
+
+/// Pieces of a lane that are read at once; each is a packet's.
+const CHUNKS: usize = 16;
 
 type Closed = Pin<Box<dyn Future<Output = ConnectionError> + Send>>;
 
@@ -69,8 +71,10 @@ pub(crate) struct QuicLink {
 struct Out(SendStream);
 
 impl Stream for Out {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.0), cx, bytes)
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: Bytes) -> Poll<io::Result<usize>> {
+        let mut chunks = [bytes];
+        let written = pin!(self.0.write_chunks(&mut chunks)).poll(cx);
+        written.map(|written| Ok(written.map_err(io::Error::other)?.bytes))
     }
 
     // These fail only when the stream is closed anyway.
@@ -355,27 +359,33 @@ async fn read_lane(
     received: Arc<AtomicU64>,
     heard: mpsc::Sender<News>,
 ) {
-    let mut buffer = BytesMut::new();
-    loop {
-        let news = match Record::split_from(key.kind, &mut buffer) {
-            Ok(Some(record)) => News::Record(key, record),
-            Ok(None) => match stream.read_chunk(64 << 10, true).await {
-                Ok(Some(chunk)) => {
-                    buffer.extend_from_slice(&chunk.bytes);
-                    received.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
-                    // Whoever is behind with reading will see the count anyway.
-                    let _ = heard.try_send(News::Progress);
-                    continue;
+    let mut records = Assembler::new(key.kind);
+    let mut chunks = [const { Bytes::new() }; CHUNKS];
+    while let Ok(Some(count)) = stream.read_chunks(&mut chunks).await {
+        let bytes = chunks[..count].iter().map(|chunk| chunk.len() as u64).sum();
+        received.fetch_add(bytes, Ordering::Relaxed);
+        // Whoever is behind with reading will see the count anyway.
+        let _ = heard.try_send(News::Progress);
+        for chunk in &mut chunks[..count] {
+            // Let go of afterwards: it keeps all that came with it.
+            let chunk = std::mem::take(chunk);
+            let mut rest = &chunk[..];
+            loop {
+                let news = match records.next(&mut rest) {
+                    Ok(Some(record)) => News::Record(key, record),
+                    Ok(None) => break,
+                    Err(error) => {
+                        let _ = heard.send(News::Broken(Lost::protocol(error))).await;
+                        return;
+                    }
+                };
+                if heard.send(news).await.is_err() {
+                    return;
                 }
-                Ok(None) | Err(_) => News::Ended(key, received.clone()),
-            },
-            Err(error) => News::Broken(Lost::protocol(error)),
-        };
-        let last = matches!(news, News::Ended(..) | News::Broken(_));
-        if heard.send(news).await.is_err() || last {
-            return;
+            }
         }
     }
+    let _ = heard.send(News::Ended(key, received)).await;
 }
 
 fn lost(error: ConnectionError) -> Lost {

@@ -38,6 +38,8 @@ use crate::tls;
 
 /// Cursors' priority: what is at least as urgent waits for no room.
 const URGENT: Priority = Priority(4);
+/// Bytes that are read at once. They are filled with zeros before each read.
+const READ_BUFFER: usize = 16 << 10;
 
 trait Bytestream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytestream for T {}
@@ -100,7 +102,7 @@ pub(crate) async fn connect(
     let protocol = HeaderValue::from_static(limits::WEBSOCKET_PROTOCOL);
     request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     let config = WebSocketConfig::default()
-        .read_buffer_size(limits::MESSAGE_MAX)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * limits::MESSAGE_MAX)
         .max_message_size(Some(limits::MESSAGE_MAX))

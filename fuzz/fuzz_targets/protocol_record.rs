@@ -3,13 +3,13 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use tandem_protocol::{Header, LaneKind, Record, limits};
+use tandem_protocol::{Assembler, Header, LaneKind, Record, limits};
 
 fuzz_target!(|data: &[u8]| {
     let [kind, bytes @ ..] = data else { return };
     let lane = LaneKind::ALL[usize::from(*kind) % LaneKind::ALL.len()];
     let mut whole = BytesMut::from(bytes);
-    let mut slow = BytesMut::new();
+    let mut slow = Assembler::new(lane);
     let mut unread = bytes;
     loop {
         let at = bytes.len() - whole.len();
@@ -36,8 +36,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(again.header, record.header);
         // Byte by byte the same record appears, with its last byte.
         for (count, byte) in unread.iter().enumerate().take(record.bytes.len()) {
-            slow.extend_from_slice(&[*byte]);
-            let came = Record::split_from(lane, &mut slow).expect("no error before the end");
+            let came = slow.next(&mut &[*byte][..]).expect("no error before the end");
             assert_eq!(came.as_ref(), (count + 1 == record.bytes.len()).then_some(&record));
         }
         unread = &unread[record.bytes.len()..];

@@ -12,6 +12,9 @@ const BURST: Duration = Duration::from_millis(4);
 /// Bounds of a piece.
 const PIECE_MIN: f64 = 512.0;
 const PIECE_MAX: f64 = 16384.0;
+/// On a path so fast that more than that takes no longer than this, so much goes at once at most: less than a WebSocket message may be.
+const SHORT: Duration = Duration::from_millis(1);
+const PIECE_FAST: f64 = 49152.0;
 /// Most bytes that a piece waits for beside the one before it.
 const OWED_MAX: f64 = 4096.0;
 
@@ -28,7 +31,8 @@ pub fn piece(rate: f64) -> usize {
     if rate <= 0.0 {
         PIECE_MAX as usize
     } else {
-        (rate * PIECE.as_secs_f64()).clamp(PIECE_MIN, PIECE_MAX) as usize
+        let most = (rate * SHORT.as_secs_f64()).clamp(PIECE_MAX, PIECE_FAST);
+        (rate * PIECE.as_secs_f64()).clamp(PIECE_MIN, most) as usize
     }
 }
 

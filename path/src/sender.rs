@@ -20,11 +20,11 @@ use crate::state::State;
 
 /// A stream to the other end.
 pub trait Stream: Send {
-    /// Takes bytes, or says when to ask again.
+    /// Takes bytes or the first part of them, without a copy, or says when to ask again.
     ///
     /// # Errors
     /// The stream or its connection is gone.
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: Bytes) -> Poll<io::Result<usize>>;
     /// The stream with the highest priority is sent first.
     fn set_priority(&self, priority: i32);
     /// Nothing more will be written.
@@ -376,7 +376,7 @@ impl<Id: Copy, S: Stream> Lane<Id, S> {
 
     fn write(&mut self, cx: &mut Context<'_>, most: usize) -> io::Result<Poll<usize>> {
         let Out::Open(stream) = &mut self.stream else { return Ok(Poll::Pending) };
-        let piece = &self.rest[..self.rest.len().min(most)];
+        let piece = self.rest.slice(..self.rest.len().min(most));
         Ok(match stream.poll_write(cx, piece) {
             Poll::Ready(written) => {
                 let written = written?;

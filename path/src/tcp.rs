@@ -68,7 +68,7 @@ pub struct Bound {
     congestion: Congestion,
     control: Control,
     bucket: Bucket,
-    /// Ends of what was given to the kernel, and when (`None`: before a black-out); acknowledged ones are gone.
+    /// Ends of what was given to the kernel, and when (`None`: nobody knows, or before a black-out); acknowledged ones are gone.
     log: VecDeque<(u64, Option<Instant>)>,
     /// As the kernel counts: given to it, and delivered.
     accepted: u64,
@@ -79,6 +79,8 @@ pub struct Bound {
     looked: Option<Instant>,
     state: State,
     known: bool,
+    /// Something was written that was not looked after: when it was given to the kernel is not known.
+    untimed: bool,
     losses: Losses,
 }
 
@@ -119,11 +121,12 @@ impl Bound {
             looked: None,
             state: State::default(),
             known: false,
+            untimed: false,
             losses: Losses::default(),
         }
     }
 
-    /// Looks at the socket: to be called before what was written is added to, and after a write.
+    /// Looks at the socket: to be called before more is written that the path must have room for, and right after.
     pub fn look(&mut self, socket: &SockRef<'_>, now: Instant) -> State {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Ok(sample) = linux::sample(socket) {
@@ -177,6 +180,11 @@ impl Bound {
         self.bucket.take(bytes + MESSAGE_OVERHEAD);
     }
 
+    /// Something was written and nobody will look right after: little enough for it not to matter. It tells nothing of the path.
+    pub fn wrote_unseen(&mut self) {
+        self.untimed = true;
+    }
+
     /// What is known of the path.
     pub fn state(&self) -> State {
         self.state
@@ -198,14 +206,18 @@ impl Bound {
         let heard = now.checked_sub(sample.heard).unwrap_or(now).max(self.looked.unwrap_or(now));
         let heard = if self.looked.is_some_and(|looked| now < looked + LOOK_MAX) { now } else { heard };
         self.looked = Some(now);
-        let delivered = sample.acknowledged.max(beyond.min(self.arrived_by(heard, sample.round_trip_min)));
+        let delivered = match sample.beyond {
+            0 => sample.acknowledged,
+            _ => sample.acknowledged.max(beyond.min(self.arrived_by(heard, sample.round_trip_min))),
+        };
         self.forgive_black_out(delivered, now);
         self.delivered(delivered.clamp(self.delivered, self.accepted), heard);
         if accepted > self.accepted {
             self.control.sent(accepted - self.accepted, now);
-            self.log.push_back((accepted, Some(now)));
+            self.log.push_back((accepted, (!self.untimed).then_some(now)));
             self.accepted = accepted;
         }
+        self.untimed = false;
         let again = sample.retransmitted.saturating_sub(self.retransmitted);
         if again > 0 {
             self.retransmitted = sample.retransmitted;
@@ -224,8 +236,8 @@ impl Bound {
     /// delivered before they can have been would make a round trip that there is not, and a queue of all that come after.
     fn arrived_by(&self, heard: Instant, round_trip_min: Duration) -> u64 {
         let sent_by = |at: Option<Instant>| at.is_none_or(|at| at + round_trip_min <= heard);
-        let sent = self.log.partition_point(|&(_, at)| sent_by(at));
-        sent.checked_sub(1).map_or(self.delivered, |newest| self.log[newest].0)
+        let sent = self.log.iter().take_while(|&&(_, at)| sent_by(at));
+        sent.last().map_or(self.delivered, |&(end, _)| end)
     }
 
     /// When something is delivered again after a black-out: what was lost in it says nothing of the path.

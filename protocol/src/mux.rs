@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::assembler::Assembler;
 use crate::lane::{LaneKey, LaneKind, Priority, UnknownKind};
 use crate::limits;
 use crate::record::{Record, RecordError};
@@ -318,7 +319,7 @@ pub struct Incoming {
 #[derive(Debug)]
 struct InLane {
     key: LaneKey,
-    buffer: BytesMut,
+    records: Assembler,
     /// Payload bytes since it opened, opening included.
     received: u64,
     consumed: u64,
@@ -327,7 +328,8 @@ struct InLane {
 
 impl InLane {
     fn new(key: LaneKey) -> Self {
-        Self { key, buffer: BytesMut::new(), received: 0, consumed: 0, granted: key.kind.credit() }
+        let records = Assembler::new(key.kind);
+        Self { key, records, received: 0, consumed: 0, granted: key.kind.credit() }
     }
 }
 
@@ -382,12 +384,11 @@ impl Incoming {
             self.lanes.remove(&id);
             return Ok(());
         }
-        lane.buffer.extend_from_slice(payload);
-        while let Some(record) = Record::split_from(lane.key.kind, &mut lane.buffer)? {
+        while let Some(record) = lane.records.next(&mut payload)? {
             on(Event::Record(LaneId(id), lane.key, record));
         }
         let ends = flags & FIN != 0;
-        if (flags & LAST != 0 || ends) && !lane.buffer.is_empty() {
+        if (flags & LAST != 0 || ends) && !lane.records.is_empty() {
             return Err(MuxError::Boundary(id));
         }
         if ends && id != 0 {

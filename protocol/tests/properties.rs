@@ -10,7 +10,7 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use tandem_protocol::message::{self, Control, Right, Rights};
 use tandem_protocol::{
-    AttemptId, Close, Code, DisplayId, Flags, Header, LaneKey, LaneKind, Point, Record, Rendition,
+    Assembler, AttemptId, Close, Code, DisplayId, Flags, Header, LaneKey, LaneKind, Point, Record, Rendition,
     ScreenHeader, ScreenKind, Sender, SessionId, close, limits,
 };
 
@@ -215,6 +215,34 @@ proptest! {
         buffer.extend_from_slice(&record.bytes[cut..]);
         prop_assert_eq!(Record::split_from(lane, &mut buffer), Ok(Some(record)));
         prop_assert!(buffer.is_empty());
+    }
+
+    /// However a lane's bytes are cut, its records come out the same, and each in memory of its own.
+    #[test]
+    fn records_are_put_together_from_any_pieces(
+        (lane, header, body) in any_record(), count in 1usize..4, broken in any::<bool>(),
+        cuts in prop::collection::vec(any::<Index>(), 0..6),
+    ) {
+        prop_assume!(body.len() <= lane.body_max());
+        let record = Record::new(header, &body);
+        let mut bytes = record.bytes.repeat(count);
+        if broken {
+            bytes.push(0);
+        }
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let (mut records, mut came, mut failed) = (Assembler::new(lane), Vec::new(), false);
+        for piece in cuts.windows(2) {
+            let mut piece = &bytes[piece[0]..piece[1]];
+            while let Some(record) = records.next(&mut piece).unwrap_or_else(|_| { failed = true; None }) {
+                prop_assert!(record.bytes.is_unique());
+                came.push(record);
+            }
+            prop_assert!(failed || piece.is_empty());
+        }
+        prop_assert_eq!((came, failed), (vec![record; count], broken));
+        prop_assert!(broken || records.is_empty());
     }
 
     #[test]

@@ -18,14 +18,6 @@ const FIRST_PICTURE: Duration = Duration::from_secs(1);
 
 /// What a held record costs beside its bytes, about: without it a million tiny ones would be next to nothing.
 const BOOKKEEPING: usize = 192;
-/// A shorter record is copied before it is held: it would keep all that was read with it, dropped records too.
-const COPY_MAX: usize = 16 << 10;
-
-/// A record's bytes, with nothing beside them.
-fn owned(bytes: &Bytes) -> Bytes {
-    if bytes.len() < COPY_MAX { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
-}
-
 /// A rendition's held records.
 #[derive(Debug, Default)]
 pub struct Stream {
@@ -254,7 +246,7 @@ impl Stream {
         }
         self.records.push_back(Held {
             point,
-            bytes: owned(&record.bytes),
+            bytes: record.bytes.clone(),
             before: self.total_bytes,
             arrived: now,
             more: header.flags.contains(Flags::MORE),

@@ -2,7 +2,7 @@
 
 use tandem_protocol::{Flags, Point, Record, limits};
 
-use super::{BOOKKEEPING, Entry, Key, Position, PushedKey, Start, Stream, StreamError, owned};
+use super::{BOOKKEEPING, Entry, Key, Position, PushedKey, Start, Stream, StreamError};
 
 impl Stream {
     /// Takes a part of a key. The key of a segment whose start is still to come is kept for it.
@@ -18,7 +18,7 @@ impl Stream {
         if key.bytes + key.parts.len() * BOOKKEEPING > limits::ASSEMBLED_MAX {
             return Err(StreamError::KeySize);
         }
-        key.parts.push(owned(&record.bytes));
+        key.parts.push(record.bytes.clone());
         if record.header.flags.contains(Flags::MORE) {
             self.arriving = Some(key);
             return Ok(PushedKey::Part);

@@ -7,8 +7,8 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tandem_protocol::{Close, LaneKey, LaneKind, Record, close, limits};
+use bytes::{Bytes, BytesMut};
+use tandem_protocol::{Assembler, Close, LaneKey, LaneKind, Record, close, limits};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 use web_transport_quinn::{RecvStream, SendStream, Session};
@@ -21,8 +21,10 @@ use crate::metrics::{Binding, Phase};
 use crate::relay::Relay;
 use crate::session::Breach;
 
-/// Largest piece read from a stream at once.
+/// Largest piece read from the control stream at once.
 const CHUNK: usize = 64 << 10;
+/// Pieces of a lane that are read at once; each is a packet's.
+const CHUNKS: usize = 16;
 /// How long a closing connection may take to hand over its last control messages.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -173,15 +175,22 @@ async fn read_lane(connection: Arc<Connection>, mut stream: RecvStream) -> Resul
     let key = LaneKey::parse(opening).map_err(|error| Breach::protocol(error.to_string()))?;
     let lane = connection.instance();
     connection.lane_opened(lane, key)?;
-    let mut buffer = BytesMut::new();
+    let mut records = Assembler::new(key.kind);
+    let mut chunks = [const { Bytes::new() }; CHUNKS];
     loop {
-        while let Some(record) = Record::split_from(key.kind, &mut buffer)? {
-            connection.record(lane, &record).await?;
-            connection.paces.record().wait().await;
-        }
-        match stream.read_chunk(CHUNK, true).await {
-            Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
-            Ok(None) if buffer.is_empty() => break,
+        match stream.read_chunks(&mut chunks).await {
+            Ok(Some(count)) => {
+                for chunk in &mut chunks[..count] {
+                    // Let go of afterwards: it keeps all that came with it.
+                    let chunk = std::mem::take(chunk);
+                    let mut rest = &chunk[..];
+                    while let Some(record) = records.next(&mut rest)? {
+                        connection.record(lane, &record).await?;
+                        connection.paces.record().wait().await;
+                    }
+                }
+            }
+            Ok(None) if records.is_empty() => break,
             Ok(None) => return Err(Breach::protocol("a lane ended inside a record").into()),
             // Reset by the client, or the connection is gone, which others notice.
             Err(_) => break,

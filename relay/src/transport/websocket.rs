@@ -397,8 +397,12 @@ impl<'a> Writer<'a> {
             if let Err(error) = self.sink.send(Message::Binary(self.message.split().freeze())).await {
                 return End::Transport(error.to_string());
             }
-            // When it was given away has to be known.
-            self.look(Instant::now());
+            if open {
+                // When it was given away has to be known.
+                self.look(Instant::now());
+            } else {
+                self.bound.wrote_unseen();
+            }
         }
     }
 

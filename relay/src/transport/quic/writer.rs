@@ -5,16 +5,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tandem_path::quic::Path;
 use tandem_path::sender::{Next, Sender, Stream};
 use tandem_protocol::LaneKey;
 use tandem_protocol::message::{Ping, control};
-use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use web_transport_quinn::{SendStream, Session};
 
@@ -34,8 +34,10 @@ const PATH_EVERY: Duration = Duration::from_secs(1);
 struct Out(SendStream);
 
 impl Stream for Out {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.0), cx, bytes)
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: Bytes) -> Poll<io::Result<usize>> {
+        let mut chunks = [bytes];
+        let written = pin!(self.0.write_chunks(&mut chunks)).poll(cx);
+        written.map(|written| Ok(written.map_err(io::Error::other)?.bytes))
     }
 
     // These fail only when the stream is closed anyway.
