@@ -5,7 +5,10 @@
 
 pub mod codec;
 pub mod impair;
+pub mod limit;
+mod lines;
 pub mod link;
+pub mod peers;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub mod run;

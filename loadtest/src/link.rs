@@ -26,7 +26,7 @@ pub mod way;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -234,6 +234,12 @@ impl Link {
     #[must_use]
     pub const fn ip(&self, side: Side) -> Ipv4Addr {
         side.ip_of(self.number)
+    }
+
+    /// The network namespace of an end, for a process that is to enter it.
+    #[must_use]
+    pub fn namespace(&self, side: Side) -> BorrowedFd<'_> {
+        self.namespaces[side.index()].as_fd()
     }
 
     /// Runs `work` on a new thread whose network is the near end. Sockets that it makes belong to that end for good, even

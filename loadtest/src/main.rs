@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tandem_loadtest::{codec, impair, link, run};
+use tandem_loadtest::{codec, impair, limit, link, peers, run};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -16,8 +16,17 @@ struct Args {
 enum Job {
     Codec(codec::command::Args),
     Impair(Box<impair::command::Args>),
+    Limit(limit::command::Args),
     Link(link::command::Args),
+    Peers(peers::command::Args),
     Run(Box<run::command::Args>),
+    /// The load of one run of `peers`, whose job is on the standard input; started by that itself.
+    #[command(hide = true)]
+    Drive {
+        /// Which protocol it speaks
+        #[arg(value_enum)]
+        protocol: peers::drive::Protocol,
+    },
     /// Runs one shell command and ends it with its parent; started by the others themselves.
     #[command(hide = true)]
     Keep {
@@ -33,7 +42,10 @@ fn main() -> ExitCode {
     let done = match Args::parse().job {
         Job::Codec(args) => codec::command::run(&args),
         Job::Impair(args) => impair::command::run(&args),
+        Job::Limit(args) => limit::command::run(&args),
         Job::Link(args) => link::command::run(&args),
+        Job::Peers(args) => peers::command::run(&args),
+        Job::Drive { protocol } => peers::drive::run(protocol),
         Job::Run(args) => run::command::run(&args),
         Job::Keep { parent, script } => link::keep::keep(parent, &script)
             .map(|status| ExitCode::from(link::command::exit_code(status)))

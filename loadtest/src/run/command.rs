@@ -74,7 +74,8 @@ pub struct Args {
 }
 
 /// How a client connects.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Binding {
     Quic,
     #[value(name = "websocket")]

@@ -161,10 +161,19 @@ pub(crate) const AUDIENCE: &str = "tandem-loadtest";
 impl Signer {
     /// A new key.
     pub(crate) fn generate() -> anyhow::Result<Self> {
+        Self::from_pkcs8(&Self::generate_pkcs8()?)
+    }
+
+    /// A new key, for another process to sign with.
+    pub(crate) fn generate_pkcs8() -> anyhow::Result<Vec<u8>> {
         let pair = Ed25519KeyPair::generate().context("cannot make a key")?;
-        let pkcs8 = pair.to_pkcs8().context("cannot make a key")?;
-        let public = STANDARD.encode(pair.public_key());
-        Ok(Self { key: EncodingKey::from_ed_der(pkcs8.as_ref()), public })
+        Ok(pair.to_pkcs8().context("cannot make a key")?.as_ref().to_vec())
+    }
+
+    /// A key that was made before.
+    pub(crate) fn from_pkcs8(pkcs8: &[u8]) -> anyhow::Result<Self> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).context("this is no key")?;
+        Ok(Self { key: EncodingKey::from_ed_der(pkcs8), public: STANDARD.encode(pair.public_key()) })
     }
 
     /// The public key as a relay's `tokens.keys` has it.

@@ -1,0 +1,127 @@
+//! Programs that are measured or measure: on one core, in one network, and never longer than this one.
+
+use std::io::{self, Write as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use tandem_workload::process::Tree;
+
+use super::network::Network;
+use crate::link::Side;
+
+/// The two cores of a run: that of the relay, and that of the load.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cores {
+    pub(super) relay: usize,
+    pub(super) load: usize,
+}
+
+impl Cores {
+    /// The first two that this program may use; if there is only one, that.
+    pub(super) fn find() -> anyhow::Result<Self> {
+        let allowed = sched_getaffinity(None)?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let relay = cores.next().context("no core")?;
+        Ok(Self { relay, load: cores.next().unwrap_or(relay) })
+    }
+}
+
+/// A running program. Dropping it ends it, and all that it has started.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pid: u32,
+    handle: std::os::fd::OwnedFd,
+    thread: Option<JoinHandle<io::Result<Output>>>,
+}
+
+impl Kept {
+    /// Starts a shell's command, perhaps on one core. Its output is kept only of what has an end.
+    pub(super) fn start(
+        network: &Network,
+        core: Option<usize>,
+        script: &str,
+        input: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["keep", "--parent", &std::process::id().to_string(), "--", script]);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped());
+        let (started, start) = mpsc::sync_channel(1);
+        // The kernel ends the keeper when the thread that started it ends, so that thread waits for it.
+        let run = move || {
+            let child = core.map_or(Ok(()), on_core).and_then(|()| command.spawn());
+            let (handle, child) = match child.and_then(|child| Ok((pidfd_of(&child)?, child))) {
+                Ok((handle, child)) => (Ok((child.id(), handle)), Some(child)),
+                Err(error) => (Err(error), None),
+            };
+            // Whoever started this waits.
+            let _ = started.send(handle);
+            finish(child.ok_or(io::ErrorKind::NotFound)?, input.as_deref())
+        };
+        let thread = match network.link() {
+            None => thread::Builder::new().name("kept".to_owned()).spawn(run)?,
+            Some(link) => {
+                let inside = link.inside(Side::Near, run)?;
+                thread::Builder::new()
+                    .name("kept".to_owned())
+                    .spawn(move || inside.join().map_err(|_| io::Error::other("a thread panicked"))??)?
+            }
+        };
+        let (pid, handle) = start.recv().context("cannot enter the link")?.context("cannot start")?;
+        Ok(Self { pid, handle, thread: Some(thread) })
+    }
+
+    /// The process from which all of it descends.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Kills it as a power cut would, and waits until it is gone.
+    pub(super) fn kill(self) -> anyhow::Result<()> {
+        for pid in Tree::of(self.pid).below() {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process")?;
+            // An error means that it is gone already.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        self.output().map(drop)
+    }
+
+    /// Waits until it ends by itself.
+    pub(super) fn output(mut self) -> anyhow::Result<Output> {
+        let thread = self.thread.take().context("it was waited for")?;
+        Ok(thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // An error means that it has ended.
+            let _ = pidfd_send_signal(&self.handle, Signal::TERM);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn pidfd_of(child: &Child) -> io::Result<std::os::fd::OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Keeps this thread, and what it starts, on one core.
+fn on_core(core: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(core);
+    Ok(sched_setaffinity(None, &only)?)
+}
+
+fn finish(mut child: Child, input: Option<&str>) -> io::Result<Output> {
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        stdin.write_all(input.as_bytes())?;
+    }
+    child.wait_with_output()
+}

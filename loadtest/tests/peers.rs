@@ -1,0 +1,97 @@
+//! `tandem-loadtest peers` and `limit` as a person uses them: our own relay and none at all, workloads of seconds, JSON lines.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn peers(arguments: &[&str]) -> Output {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tandem-loadtest"));
+    let relay = program.with_file_name("tandem-relay");
+    assert!(relay.is_file(), "{} is missing: cargo build -p tandem-relay", relay.display());
+    let mut command = Command::new(program);
+    command.args(["peers", "--json", "-", "--seconds", "1", "--tries", "1"]).args(arguments);
+    command.stdin(Stdio::null()).output().expect("it runs")
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let stdout = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+    stdout.lines().map(line).collect()
+}
+
+fn number(line: &Value, pointer: &str) -> f64 {
+    line.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {line}"))
+}
+
+#[test]
+fn three_sessions_through_our_relay_and_through_none() {
+    let systems = "tandem-websocket,tandem-quic,direct";
+    let lines = lines(&peers(&["--workload", "sessions", "--sessions", "3", "--systems", systems]));
+    let [setup, ours @ .., direct] = &lines[..] else { panic!("too few lines: {lines:?}") };
+    assert_eq!(setup["kind"], "peers-setup");
+    assert_eq!(ours.len(), 2);
+    for line in ours.iter().chain([direct]) {
+        assert_eq!((&line["workload"], &line["sessions"]), (&"sessions".into(), &3.into()));
+        assert_eq!(number(line, "/failures"), 0.0, "{line}");
+        assert!(number(line, "/frames_per_s") > 0.0 && number(line, "/gbit_per_s") > 0.0, "{line}");
+        assert!(number(line, "/input_ms/p999") >= number(line, "/input_ms/p50"), "{line}");
+        assert!(number(line, "/arrival_age_ms/p50") > 0.0, "{line}");
+    }
+    for line in ours {
+        assert!(number(line, "/relay_core_pct") > 0.0, "{line}");
+        assert!(number(line, "/pair_cpu_ms") > 0.0, "{line}");
+        assert!(number(line, "/rss_bytes_per_session") > 0.0, "{line}");
+    }
+    assert_eq!((&direct["system"], number(direct, "/relay_core_pct")), (&"direct".into(), 0.0));
+}
+
+#[test]
+fn a_peer_that_is_missing_is_said_so_and_left_out() {
+    let output = peers(&[
+        "--workload",
+        "idle",
+        "--sessions",
+        "2",
+        "--systems",
+        "iroh-relay,tandem-websocket",
+        "--peers-dir",
+        "/nonexistent",
+    ]);
+    let lines = lines(&output);
+    assert_eq!(lines[0]["versions"]["iroh-relay"], Value::Null);
+    let systems: Vec<_> = lines[1..].iter().map(|line| line["system"].as_str()).collect();
+    assert_eq!(systems, [Some("tandem-websocket")]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("iroh-relay is left out"));
+}
+
+#[test]
+fn a_relay_that_is_killed_and_comes_back_loses_no_session_and_no_input_silently() {
+    let arguments =
+        ["--workload", "restart", "--sessions", "2", "--systems", "tandem-quic", "--seconds", "3"];
+    let lines = lines(&peers(&arguments));
+    let [_, line] = &lines[..] else { panic!("one run, not {lines:?}") };
+    assert_eq!(number(line, "/failures"), 0.0, "{line}");
+    assert!(number(line, "/restart_to_ready_ms") > 0.0, "{line}");
+    assert!(number(line, "/inputs") > number(line, "/inputs_given_up"), "{line}");
+}
+
+#[test]
+fn the_limit_says_every_part_and_what_bounds_a_relay() {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tandem-loadtest"));
+    let output = Command::new(program).args(["limit", "--mib", "1", "--tries", "1", "--json", "-"]).output();
+    let lines = lines(&output.expect("it runs"));
+    for line in &lines {
+        assert_eq!(line["kind"], "limit");
+        assert!(number(line, "/cpu_s_per_gib") > 0.0, "{line}");
+    }
+    let cost = |what: &str| {
+        let line = lines.iter().find(|line| line["what"] == what).unwrap_or_else(|| panic!("no {what}"));
+        number(line, "/cpu_s_per_gib")
+    };
+    let parts = ["tcp forward, read and write", "aes-256-gcm open, record", "aes-256-gcm seal, record"];
+    let sum: f64 = parts.iter().map(|part| cost(part)).sum();
+    assert!((cost("relay: tls over tcp") - sum).abs() < 1e-3, "{lines:?}");
+}
