@@ -26,8 +26,11 @@ atom_manager! {
         UTF8_STRING,
         // Keepers of passwords offer it beside the text.
         SECRET: b"x-kde-passwordManagerHint",
-        // Where what we asked for is put.
-        ANSWER: b"TANDEM_CLIPBOARD",
+        // Where what we asked for is put: each time elsewhere, so that a late answer is not taken for that to a later question.
+        ANSWER_0: b"TANDEM_CLIPBOARD_0",
+        ANSWER_1: b"TANDEM_CLIPBOARD_1",
+        ANSWER_2: b"TANDEM_CLIPBOARD_2",
+        ANSWER_3: b"TANDEM_CLIPBOARD_3",
     }
 }
 
@@ -41,7 +44,11 @@ pub struct X11Clipboard {
     atoms: Atoms,
     /// What we put, as long as nobody else copied something.
     ours: Option<String>,
-    /// What has arrived of a text that comes in pieces.
+    /// How many questions were asked.
+    questions: usize,
+    /// Where the answer to the last one is awaited.
+    awaited: Option<Atom>,
+    /// What has arrived of a text that comes there in pieces.
     pieces: Option<Vec<u8>>,
 }
 
@@ -68,7 +75,8 @@ impl X11Clipboard {
             .or_lost()?
             .check()
             .asked("tell when something is copied")?;
-        Ok(Self { link, window, wakeup: Wakeup::new()?, atoms, ours: None, pieces: None })
+        let wakeup = Wakeup::new()?;
+        Ok(Self { link, window, wakeup, atoms, ours: None, questions: 0, awaited: None, pieces: None })
     }
 
     /// Deals with an event. Answers a text that is there as a whole.
@@ -76,18 +84,21 @@ impl X11Clipboard {
         match event {
             Event::XfixesSelectionNotify(changed) if changed.owner != self.window => {
                 self.ours = None;
-                self.pieces = None;
+                self.forget();
                 if changed.owner != NONE {
                     self.ask(self.atoms.TARGETS)?;
                 }
             }
-            Event::SelectionNotify(answer) if answer.property == self.atoms.ANSWER => {
-                return self.answered(answer.target);
+            Event::SelectionNotify(answer) if answer.property != NONE => {
+                if Some(answer.property) == self.awaited {
+                    return self.answered(answer.target, answer.property);
+                }
+                self.link.conn.delete_property(self.window, answer.property).or_lost()?;
             }
             Event::PropertyNotify(changed)
-                if changed.atom == self.atoms.ANSWER && changed.state == Property::NEW_VALUE =>
+                if Some(changed.atom) == self.awaited && changed.state == Property::NEW_VALUE =>
             {
-                return self.piece();
+                return self.piece(changed.atom);
             }
             Event::SelectionRequest(request) => self.hand_out(request)?,
             _ => {}
@@ -96,55 +107,70 @@ impl X11Clipboard {
     }
 
     /// Asks the owner for what is on the clipboard, in one form.
-    fn ask(&self, target: Atom) -> Result<(), CaptureError> {
-        let Atoms { CLIPBOARD, ANSWER, .. } = self.atoms;
+    fn ask(&mut self, target: Atom) -> Result<(), CaptureError> {
+        let Atoms { CLIPBOARD, ANSWER_0, ANSWER_1, ANSWER_2, ANSWER_3, .. } = self.atoms;
+        let places = [ANSWER_0, ANSWER_1, ANSWER_2, ANSWER_3];
+        let place = places[self.questions % places.len()];
+        self.questions += 1;
+        self.awaited = Some(place);
         let conn = &self.link.conn;
-        conn.convert_selection(self.window, CLIPBOARD, target, ANSWER, CURRENT_TIME).or_lost()?;
+        conn.convert_selection(self.window, CLIPBOARD, target, place, CURRENT_TIME).or_lost()?;
         Ok(())
     }
 
+    /// Nothing that was asked for is of use any more.
+    fn forget(&mut self) {
+        (self.awaited, self.pieces) = (None, None);
+    }
+
     /// Takes the owner's answer away; `None` if it is more than we take.
-    fn fetch(&self) -> Result<Option<(Atom, Vec<u8>)>, CaptureError> {
+    fn fetch(&mut self, place: Atom) -> Result<Option<(Atom, Vec<u8>)>, CaptureError> {
         let longs = TEXT_MAX.div_ceil(4) as u32;
-        let asked =
-            self.link.conn.get_property(true, self.window, self.atoms.ANSWER, AtomEnum::ANY, 0, longs);
+        let asked = self.link.conn.get_property(true, self.window, place, AtomEnum::ANY, 0, longs);
         let answer = asked.or_lost()?.reply().asked("hand over what was copied")?;
         if answer.bytes_after > 0 {
-            self.link.conn.delete_property(self.window, self.atoms.ANSWER).or_lost()?;
-            tracing::info!("a text on the clipboard is too long to be told");
-            return Ok(None);
+            self.link.conn.delete_property(self.window, place).or_lost()?;
+            return Ok(self.leave());
         }
         Ok(Some((answer.type_, answer.value)))
     }
 
-    fn answered(&mut self, target: Atom) -> Result<Option<String>, CaptureError> {
-        let Some((kind, value)) = self.fetch()? else { return Ok(None) };
-        if target == self.atoms.TARGETS {
-            let forms = value.as_chunks::<4>().0.iter().map(|form| Atom::from_ne_bytes(*form));
-            let forms: Vec<Atom> = forms.collect();
-            if forms.contains(&self.atoms.UTF8_STRING) && !forms.contains(&self.atoms.SECRET) {
-                self.ask(self.atoms.UTF8_STRING)?;
-            }
-            return Ok(None);
-        }
+    /// Leaves a text where it is.
+    fn leave<T>(&mut self) -> Option<T> {
+        tracing::info!("a text on the clipboard is too long to be told");
+        self.forget();
+        None
+    }
+
+    fn answered(&mut self, target: Atom, place: Atom) -> Result<Option<String>, CaptureError> {
+        let Some((kind, value)) = self.fetch(place)? else { return Ok(None) };
         if kind == self.atoms.INCR {
             // Taking the announcement away asked for the first piece.
             self.pieces = Some(Vec::new());
             return Ok(None);
         }
-        Ok(text(value))
+        self.forget();
+        if target != self.atoms.TARGETS {
+            return Ok(text(value));
+        }
+        let forms = value.as_chunks::<4>().0.iter().map(|form| Atom::from_ne_bytes(*form));
+        let forms: Vec<Atom> = forms.collect();
+        if forms.contains(&self.atoms.UTF8_STRING) && !forms.contains(&self.atoms.SECRET) {
+            self.ask(self.atoms.UTF8_STRING)?;
+        }
+        Ok(None)
     }
 
     /// Takes the next piece of a long text; the last one is empty.
-    fn piece(&mut self) -> Result<Option<String>, CaptureError> {
+    fn piece(&mut self, place: Atom) -> Result<Option<String>, CaptureError> {
         let Some(mut pieces) = self.pieces.take() else { return Ok(None) };
-        let Some((_, piece)) = self.fetch()? else { return Ok(None) };
+        let Some((_, piece)) = self.fetch(place)? else { return Ok(None) };
         if piece.is_empty() {
+            self.forget();
             return Ok(text(pieces));
         }
         if pieces.len() + piece.len() > TEXT_MAX {
-            tracing::info!("a text on the clipboard is too long to be told");
-            return Ok(None);
+            return Ok(self.leave());
         }
         pieces.extend_from_slice(&piece);
         self.pieces = Some(pieces);
@@ -200,7 +226,7 @@ fn text(bytes: Vec<u8>) -> Option<String> {
 impl Clipboard for X11Clipboard {
     fn put(&mut self, text: &str) -> Result<(), CaptureError> {
         self.ours = Some(text.to_owned());
-        self.pieces = None;
+        self.forget();
         let conn = &self.link.conn;
         conn.set_selection_owner(self.window, self.atoms.CLIPBOARD, CURRENT_TIME)
             .or_lost()?
