@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use x11rb::wrapper::ConnectionExt as _;
 /// The size of wine's desktop (scripts/wine-prefix), and of the display.
 pub(crate) const SIZE: (u16, u16) = (1024, 768);
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -37,7 +37,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// The display and the Windows on it, both ended when dropped.
 pub(crate) struct Desk {
     xvfb: Child,
-    pub(crate) display: String,
+    display: String,
     prefix: PathBuf,
     x: RustConnection,
 }
@@ -79,6 +79,16 @@ impl Desk {
         let mut command = self.command("wine");
         command.arg(program);
         command
+    }
+
+    /// The text on this Windows' clipboard, as soon as there is one.
+    pub(crate) fn clipboard(&self) -> String {
+        let mut command = self.windows(r"C:\clipboard.exe");
+        let mut program = command.stdout(Stdio::piped()).spawn().expect("wine starts");
+        until("text on the clipboard", || program.try_wait().expect("it is a child"));
+        let mut text = String::new();
+        program.stdout.take().expect("it is piped").read_to_string(&mut text).expect("text");
+        text
     }
 
     /// A path of drive C as Linux has it.
