@@ -10,6 +10,8 @@ use crate::report::{median, rounded};
 const GIB: f64 = (1_u64 << 30) as f64;
 /// Per cent of the load's core from which it, not the relay, is what is measured.
 const FULL: f64 = 95.0;
+/// Milliseconds by which the load may be late itself (99 %) before that is what is measured.
+const LATE_MS: f64 = 10.0;
 /// Per cent of a core that other programs may take before a run counts as disturbed.
 const DISTURBED: f64 = 25.0;
 
@@ -134,7 +136,8 @@ fn figures(workload: Workload, shape: &Shape, outcome: &Outcome) -> Map<String, 
         line.insert("frames_skipped_pct".to_owned(), json!(rounded(skipped, 1e1)));
         line.insert("uploads".to_owned(), json!(outcome.uploads));
     }
-    if generator >= FULL && relay < FULL {
+    let late = outcome.generator_late_ms.is_some_and(|late| late.p99 > LATE_MS);
+    if late || (generator >= FULL && relay < FULL) {
         line.insert("bottleneck".to_owned(), json!("generator"));
     }
     if core(outcome.others_cpu_s) > DISTURBED {
