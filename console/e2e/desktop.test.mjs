@@ -107,6 +107,7 @@ for (const transport of ["webtransport", "websocket"]) {
       await bothAtRest(desk, desktop);
       const watch = await desk.watchBrightness();
       await relay.crash();
+      await desk.waitForState(({ view }) => view?.connection.phase !== "open");
       await relay.restart();
       await desk.waitForState(({ view }) => view?.connection.phase === "open" && view.rights.includes(2));
       const sentence = "it goes on";
