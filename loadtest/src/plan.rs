@@ -94,7 +94,7 @@ pub(crate) struct Plan {
     /// Customers answer each of them.
     pub(crate) answers: bool,
     pub(crate) shares: Shares,
-    /// What slow technicians read, in kbit/s.
+    /// What slow technicians' lines take, in kbit/s.
     pub(crate) slow_kbit: Range,
     pub(crate) stay: Range,
     pub(crate) away: Range,

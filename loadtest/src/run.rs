@@ -7,7 +7,7 @@
 //!   this program does; `affinity`: on which cores;
 //! - `customer`, `technician`: both ends, on the client crate and with the real codec;
 //! - `screen`: what there is to see, `trace`: a recording of it, `padding`: updates of given sizes; `age`: how old what is seen is. All pure;
-//! - `transfer`: a file transfer beside it; `inbox`: when something came; `figures`: what the ends measure.
+//! - `slow_line`: in front of some of them; `transfer`: a file transfer beside it; `inbox`: when something came; `figures`: what the ends measure.
 //!
 //! One try: sessions arrive, and each waits until its technicians show a whole picture. When all do, a *window* is fixed:
 //! it begins a second later and lasts as long as was asked for. Only what is due in it counts, but for joining, which always does. After
@@ -27,6 +27,7 @@ pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod sampler;
 pub(crate) mod screen;
+mod slow_line;
 pub(crate) mod technician;
 pub(crate) mod trace;
 pub(crate) mod transfer;
@@ -146,15 +147,14 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Joins, and reads no more than so many kbit/s.
-    fn join(&self, kbit: Option<f64>) -> (Handle, Inbox) {
+    fn join(&self) -> (Handle, Inbox) {
         let agent = concat!("tandem-loadtest ", env!("CARGO_PKG_VERSION"));
         let options = Options::new(self.target.clone(), self.join.clone(), agent);
         let codecs = tandem_codec::VERSIONS.map(u32::from).to_vec();
         let capabilities = Capabilities { codecs, ..Capabilities::default() };
         let options = Options { transport: self.transport, capabilities, ..options };
         let (handle, events) = tandem_client::start(options);
-        (handle, Inbox::new(events, kbit))
+        (handle, Inbox::new(events))
     }
 
     fn window(&self) -> Option<Window> {

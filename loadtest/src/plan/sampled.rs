@@ -21,7 +21,7 @@ pub(crate) enum Manner {
     Hidden,
     /// Leaves and comes back, over and over: for how many seconds it stays and is away.
     Churning { stay: Range, away: Range },
-    /// Reads no more than so many kbit/s.
+    /// Behind a line that takes no more than so many kbit/s.
     Slow { kbit: f64 },
 }
 

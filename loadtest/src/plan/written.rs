@@ -104,10 +104,10 @@ pub(crate) struct Written {
     /// How long they are away [default: 0.5..3]
     #[arg(long)]
     away_seconds: Option<Range>,
-    /// Share that read slowly [default: 0]
+    /// Share behind a slow line [default: 0]
     #[arg(long)]
     slow: Option<f64>,
-    /// What these read, in kbit/s [default: 300..2000]
+    /// What these lines take towards the technician, in kbit/s [default: 300..2000]
     #[arg(long)]
     slow_kbit: Option<Range>,
     /// Share of all clients that are killed and started again, over and over [default: 0]

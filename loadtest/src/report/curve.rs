@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::html::{document, figure, machine};
+use super::html::{document, figure};
 use super::line::Line;
 use super::series::Quantiles;
 use super::svg::{Axis, Scale, Series, chart, escaped, stacked};
 use crate::plan::Plan;
+use crate::run::process::machine;
 
 /// What is doubled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -94,42 +95,49 @@ impl fmt::Display for Step {
 /// What is drawn of a step.
 type Value = fn(&Step) -> Option<f64>;
 
-/// Lines of a chart: one for each curve and value.
-fn lines(steps: &[Step], counted: Counted, values: &[(&str, Value)]) -> Vec<Series> {
-    let mut series = Vec::new();
-    for (binding, transport) in ["quic", "websocket"].into_iter().enumerate() {
-        for (at, (name, value)) in values.iter().enumerate() {
-            let own = steps.iter().filter(|step| step.transport == transport && step.counted == counted);
-            let points = own.filter_map(|step| Some((step.count as f64, value(step)?))).collect();
-            series.push(Series {
-                name: format!("{transport}{}{name}", if name.is_empty() { "" } else { " " }),
-                points,
-                colour: binding * 2 + at.min(1),
-                dashed: at > 1,
-                marked: true,
-            });
-        }
-    }
-    series
+const BINDINGS: [(&str, &str); 2] = [("quic", "QUIC"), ("websocket", "WebSocket")];
+
+/// A line of one binding's curve.
+fn line(
+    steps: &[Step],
+    counted: Counted,
+    transport: &str,
+    (name, value): (&str, Value),
+    colour: usize,
+) -> Series {
+    let own = steps.iter().filter(|step| step.transport == transport && step.counted == counted);
+    let points = own.filter_map(|step| Some((step.count as f64, value(step)?))).collect();
+    Series { name: name.to_owned(), points, colour, dashed: false, marked: true }
 }
 
 fn charts(steps: &[Step], counted: Counted) -> Vec<(String, String)> {
     let x = Axis { label: counted.name(), scale: Scale::Log };
+    let of_both = |caption: &str, label: &str, scale, value: Value| {
+        let lines = BINDINGS.iter().zip([0, 2]);
+        let lines: Vec<_> = lines
+            .map(|(&(transport, name), colour)| line(steps, counted, transport, (name, value), colour))
+            .collect();
+        (caption.to_owned(), chart(caption, x, Axis { label, scale }, &lines))
+    };
     let latency: [(&str, Value); 3] = [
         ("50 %", |step| Some(step.arrival_age_ms?.p50)),
         ("99 %", |step| Some(step.arrival_age_ms?.p99)),
         ("99.9 %", |step| Some(step.arrival_age_ms?.p999)),
     ];
-    let of = |caption: &str, label: &str, scale, values: &[(&str, Value)]| {
-        let caption = format!("{caption}, by {}", counted.name());
-        let svg = chart(&caption, x, Axis { label, scale }, &lines(steps, counted, values));
+    let of_one = |&(transport, name): &(&str, &str)| {
+        let caption = format!("Screen updates over {name}, capture to arrival");
+        let lines = latency.into_iter().enumerate();
+        let lines: Vec<_> =
+            lines.map(|(colour, named)| line(steps, counted, transport, named, colour)).collect();
+        let svg = chart(&caption, x, Axis { label: "ms", scale: Scale::Log }, &lines);
         (caption, svg)
     };
-    vec![
-        of("Processor time", "% of a core", Scale::Linear, &[("", |step| Some(step.core_pct))]),
-        of("Screen updates, from capture to arrival", "ms", Scale::Log, &latency),
-        of("Memory", "MiB", Scale::Log, &[("", |step| Some(step.rss_bytes / 1_048_576.0))]),
-    ]
+    let mut charts = vec![
+        of_both("The relay's processor time", "% of a core", Scale::Linear, |step| Some(step.core_pct)),
+        of_both("The relay's memory", "MiB", Scale::Linear, |step| Some(step.rss_bytes / 1_048_576.0)),
+    ];
+    charts.extend(BINDINGS.iter().map(of_one));
+    charts
 }
 
 /// The page of a plan's curves.
@@ -167,7 +175,7 @@ fn table(body: &mut String, steps: &[Step]) {
         let arrival = step.arrival_age_ms;
         let _ = writeln!(
             body,
-            "<tr><td>{} {}, {}</td><td>{} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.1} MiB</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{} {}, {}</td><td>{} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.1} MiB</td><td>{}</td><td class=\"why\">{}</td></tr>",
             step.count,
             step.counted.name(),
             step.transport,
@@ -186,9 +194,13 @@ fn table(body: &mut String, steps: &[Step]) {
 
 /// Processor time and latency of both curves in one drawing that needs no page around it.
 pub(crate) fn plot(steps: &[Step]) -> String {
-    let all = [Counted::Sessions, Counted::Subscribers].map(|counted| charts(steps, counted));
+    let named = |counted: Counted| {
+        let of = move |(title, svg): (String, String)| (format!("{title}, by {}", counted.name()), svg);
+        charts(steps, counted).into_iter().map(of).collect::<Vec<_>>()
+    };
+    let all = [Counted::Sessions, Counted::Subscribers].map(named);
     let rows: Vec<Vec<(String, String)>> =
-        (0..3).map(|at| all.iter().filter_map(|row| row.get(at).cloned()).collect()).collect();
+        (0..4).map(|at| all.iter().filter_map(|row| row.get(at).cloned()).collect()).collect();
     stacked(&rows)
 }
 
@@ -237,8 +249,8 @@ mod tests {
         let svg = plot(&steps());
         let document = roxmltree::Document::parse(&svg).unwrap();
         let count = |name| document.descendants().filter(|node| node.tag_name().name() == name).count();
-        // Six charts in one: one, three and one value of two bindings and three steps, for two kinds of count.
-        assert_eq!((count("svg"), count("circle")), (7, 2 * (1 + 3 + 1) * 2 * 3));
+        // Eight charts in one: of two bindings and three steps one, one and three values, for two kinds of count.
+        assert_eq!((count("svg"), count("circle")), (9, 2 * (1 + 1 + 3) * 2 * 3));
         assert!(!svg.contains("NaN"), "{svg}");
     }
 

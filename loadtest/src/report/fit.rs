@@ -31,10 +31,23 @@ impl Fit {
             return None;
         }
         let slope = xy / xx;
-        let residual = |&(x, y): &(f64, f64)| (y - mean - slope * (hours(x) - mean_x)).powi(2);
-        let variance = points.iter().map(residual).sum::<f64>() / (count - 2.0);
-        Some(Self { slope, error: (variance / xx).sqrt(), mean })
+        let residual = |&(x, y): &(f64, f64)| y - mean - slope * (hours(x) - mean_x);
+        let residuals: Vec<f64> = points.iter().map(residual).collect();
+        let variance = residuals.iter().map(|residual| residual.powi(2)).sum::<f64>() / (count - 2.0);
+        Some(Self { slope, error: (variance / xx).sqrt() * persistence(&residuals), mean })
     }
+}
+
+/// By how much an error is larger since each sample resembles the one before it: so many fewer of them are worth anything (the
+/// effective sample size of a first-order autoregression).
+fn persistence(residuals: &[f64]) -> f64 {
+    let all: f64 = residuals.iter().map(|residual| residual.powi(2)).sum();
+    let neighbours: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    if all <= 0.0 {
+        return 1.0;
+    }
+    let resemblance = (neighbours / all).clamp(0.0, 0.99);
+    ((1.0 + resemblance) / (1.0 - resemblance)).sqrt()
 }
 
 /// What was found out about something that must not grow.
@@ -64,10 +77,10 @@ impl Growth {
         let allowed = (fit.mean * ALLOWED).max(floor);
         Some(Self {
             what,
-            mean: rounded(fit.mean, 1e1),
-            per_hour: rounded(fit.slope, 1e1),
-            error: rounded(fit.error, 1e1),
-            allowed: rounded(allowed, 1e1),
+            mean: rounded(fit.mean, 1e2),
+            per_hour: rounded(fit.slope, 1e2),
+            error: rounded(fit.error, 1e2),
+            allowed: rounded(allowed, 1e2),
             grows: fit.slope - 2.0 * fit.error > allowed,
         })
     }
@@ -108,6 +121,16 @@ mod tests {
         warming.iter_mut().take(300).for_each(|(at, value)| *value *= *at / 300.0);
         assert!(!judged(&warming).grows);
         assert_eq!(Growth::judge("rss", 1.0, &[(0.0, 1.0), (1.0, 1.0)]), None);
+    }
+
+    #[test]
+    fn samples_that_resemble_one_another_are_worth_less() {
+        // The same 100 values twice over: once each on its own, once each for ten seconds.
+        let noise = |at: u32| f64::from(at * 37 % 101 % 10);
+        let alone: Vec<_> = (0..100).map(|at| (f64::from(at * 10), noise(at))).collect();
+        let held: Vec<_> = (0..1000).map(|at| (f64::from(at), noise(at / 10))).collect();
+        let (alone, held) = (Fit::of(&alone).unwrap(), Fit::of(&held).unwrap());
+        assert!((0.8..1.5).contains(&(held.error / alone.error)), "{alone:?} {held:?}");
     }
 
     proptest! {

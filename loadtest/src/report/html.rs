@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::line::Line;
 use super::series::{Kind, Quantiles};
-use super::svg::{Axis, Scale, Series, chart, escaped, number};
+use super::svg::{Axis, Scale, Series, chart, escaped, number, short};
 use crate::plan::Plan;
 use crate::run::Tried;
+use crate::run::process::machine;
 
 /// A try and its figures.
 #[derive(Debug)]
@@ -50,16 +51,6 @@ pub(super) fn document(title: &str, body: &str) -> String {
          <style>\n{STYLE}</style>\n</head>\n<body><main>\n{body}</main></body>\n</html>\n",
         escaped(title)
     )
-}
-
-/// What it was measured on.
-pub(super) fn machine() -> String {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown processor", |(_, model)| model);
-    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} × {model}, Linux {}", kernel.trim())
 }
 
 fn section(body: &mut String, told: &Told, many: bool) {
@@ -116,19 +107,18 @@ fn verdict(body: &mut String, told: &Told) {
 }
 
 fn cards(body: &mut String, line: &Line) {
-    let p99 =
-        |of: Option<Quantiles>| of.map_or_else(|| "–".to_owned(), |of| format!("{} ms", number(of.p99)));
+    let p99 = |of: Option<Quantiles>| of.map_or_else(|| "–".to_owned(), |of| format!("{} ms", short(of.p99)));
     let mut cards = vec![
         ("age of the screen, 99 %", p99(line.screen_age_ms)),
         ("input, 99 %", p99(line.input_ms)),
         ("join to picture, 99 %", p99(line.join_to_picture_ms)),
-        ("delivered", format!("{} Gbit/s", number(line.gbit_per_s))),
+        ("delivered", format!("{} Gbit/s", short(line.gbit_per_s))),
     ];
     if let Some(relay) = &line.relay {
-        cards.push(("of a core, the relay", format!("{} %", number(relay.core_pct))));
-        cards.push(("CPU a second and session", format!("{} ms", number(relay.cpu_ms_per_session))));
+        cards.push(("of a core, the relay", format!("{} %", short(relay.core_pct))));
+        cards.push(("CPU a second and session", format!("{} ms", short(relay.cpu_ms_per_session))));
         cards.push(("memory of a session", format!("{:.0} KiB", relay.rss_bytes_per_session / 1024.0)));
-        let per_gib = relay.cpu_s_per_gib.map(|per_gib| format!("{} s", number(per_gib)));
+        let per_gib = relay.cpu_s_per_gib.map(|per_gib| format!("{} s", short(per_gib)));
         cards.extend(per_gib.map(|per_gib| ("CPU of a delivered GiB", per_gib)));
     }
     body.push_str("<div class=\"cards\">\n");
@@ -182,6 +172,7 @@ fn events(body: &mut String, line: &Line) {
     count("input too old to be sent again", line.input.dropped);
     count("input refused without a connection", line.input.refused);
     count("input lost with programs that were killed", line.input.lost);
+    count("input that came again to programs that were killed", line.input.twice);
     count("programs that came back", line.restarts);
     count("connections lost", line.reconnects);
     count("forks to the reduced rendition", line.forks);
@@ -205,7 +196,7 @@ fn events(body: &mut String, line: &Line) {
         "this program's own work".to_owned(),
         format!("{} % of {} cores", line.generator.core_pct, line.generator.cores),
     ));
-    body.push_str("<h2>What happened</h2><div class=\"scroll\"><table><tbody>\n");
+    body.push_str("<h2>What happened</h2><div class=\"scroll\"><table class=\"facts\"><tbody>\n");
     for (name, value) in rows {
         let _ = writeln!(body, "<tr><td>{}</td><td>{}</td></tr>", escaped(&name), escaped(&value));
     }

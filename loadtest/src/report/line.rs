@@ -11,13 +11,13 @@ use super::series::{Kind, Quantiles};
 use super::{median, rounded};
 use crate::plan::Plan;
 use crate::run::Tried;
-use crate::run::process::{by_label, rise};
+use crate::run::process::{by_label, machine as machine_name, machine_cores, rise};
 use crate::run::sampler::Sample;
 
 /// A window that is long enough for a line through memory to mean something.
 const GROWTH_FROM: Duration = Duration::from_secs(60);
-/// What an hour may add without being growth: bytes of memory; descriptors and tasks.
-const BYTES_FLOOR: f64 = 4e6;
+/// What an hour may add without being growth: MiB of memory; descriptors and tasks.
+const MEMORY_FLOOR: f64 = 4.0;
 const COUNT_FLOOR: f64 = 8.0;
 /// This program was the bottleneck when it kept more than this of its cores busy, when the machine had less than that left, or when
 /// it did what was due later than this (99 %).
@@ -63,6 +63,8 @@ pub(crate) struct Input {
     pub(crate) dropped: u64,
     /// Not taken, since there was no connection.
     pub(crate) refused: u64,
+    /// Came once more, to a program that was killed before it could say that it had them.
+    pub(crate) twice: u64,
     /// Silently: with a program that was killed.
     pub(crate) lost: u64,
 }
@@ -78,6 +80,8 @@ pub(crate) struct Line {
     pub(crate) technicians: usize,
     pub(crate) seconds: f64,
     pub(crate) seed: u64,
+    /// What it was measured on.
+    pub(crate) machine: String,
     /// Number of the try, from 1; not in medians.
     #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
     pub(crate) try_number: Option<u32>,
@@ -129,6 +133,7 @@ impl Line {
             technicians: tried.technicians,
             seconds,
             seed: plan.seed,
+            machine: machine_name(),
             try_number: Some(try_number),
             median: false,
             pictures_offered: figures.offered,
@@ -147,6 +152,7 @@ impl Line {
                 came: figures.inputs_came,
                 dropped: figures.inputs_dropped,
                 refused: figures.inputs_refused,
+                twice: figures.inputs_twice,
                 lost: figures.inputs_sent.saturating_sub(accounted),
             },
             stalls: figures.stalls,
@@ -235,10 +241,8 @@ fn generator(tried: &Tried) -> Generator {
     let seconds = after.at.saturating_duration_since(before.at).as_secs_f64().max(1e-3);
     let own = (after.own - before.own) / seconds;
     let machine = (after.machine - before.machine) / seconds;
-    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-    let all_cores = cores.max(tried.own_cores);
     let late = tried.recorder.quantiles(Kind::Lateness).map(|late| late.p99);
-    let bottlenecks = bottlenecks((own, tried.own_cores), (machine, all_cores), late);
+    let bottlenecks = bottlenecks((own, tried.own_cores), (machine, machine_cores()), late);
     Generator { core_pct: rounded(own * 100.0, 1e1), cores: tried.own_cores, late_ms_p99: late, bottlenecks }
 }
 
@@ -272,7 +276,7 @@ fn growth(plan: &Plan, samples: &[Sample]) -> Vec<Growth> {
         Growth::judge(what, floor, &points)
     };
     [
-        judged("resident memory, bytes", BYTES_FLOOR, |sample| Some(sample.relay?.resident)),
+        judged("resident memory, MiB", MEMORY_FLOOR, |sample| Some(sample.relay?.resident / 1_048_576.0)),
         judged("descriptors", COUNT_FLOOR, |sample| Some(sample.relay?.descriptors)),
         judged("tasks", COUNT_FLOOR, |sample| sample.tasks),
     ]

@@ -62,8 +62,8 @@ impl Kind {
             Self::Answer => "cursor lane, input answered",
             Self::Join => "join to picture",
             Self::Rejoin => "return to picture",
-            Self::SlowScreenAge => "screen age, slow readers",
-            Self::SlowScreen => "screen lane, slow readers",
+            Self::SlowScreenAge => "screen age, slow lines",
+            Self::SlowScreen => "screen lane, slow lines",
             Self::Lateness => "this program's own lateness",
         }
     }

@@ -45,6 +45,9 @@ pub(crate) struct Series {
 /// Shares beyond this are shown as this: a nine more would be another decade.
 const NINES_MAX: f64 = 4.3;
 
+/// Of values over no more than so many decades an axis shows no more than their own, with more ticks.
+const DECADES_FEW: f64 = 1.7;
+
 impl Scale {
     /// Where a value is, in units of its own.
     fn place(self, value: f64) -> f64 {
@@ -67,8 +70,12 @@ impl Scale {
         match self {
             Self::Linear => (0.0, (high * 1.05).max(1e-9)),
             Self::Log => {
-                let low = low.max(1e-3).log10().floor();
-                (low, high.max(1e-3).log10().ceil().max(low + 1.0))
+                let (low, high) = (low.max(1e-3).log10(), high.max(1e-3).log10());
+                if high - low > DECADES_FEW {
+                    return (low.floor(), high.ceil());
+                }
+                let middle = (low + high) / 2.0;
+                (low.min(middle - 0.2) - 0.05, high.max(middle + 0.2) + 0.05)
             }
             Self::Nines => (0.0, NINES_MAX),
         }
@@ -83,8 +90,12 @@ impl Scale {
                 (0..=count).map(|at| f64::from(at) * step).map(|value| (value, number(value))).collect()
             }
             Self::Log => {
-                let decades = (low as i32..=high as i32).map(|decade| 10f64.powi(decade));
-                decades.map(|value| (value.log10(), number(value))).collect()
+                let parts = if high - low > DECADES_FEW { &[1.0][..] } else { &[1.0, 2.0, 5.0] };
+                let decades = low.floor() as i32..=high.ceil() as i32;
+                let values =
+                    decades.flat_map(|decade| parts.iter().map(move |part| part * 10f64.powi(decade)));
+                let placed = values.map(|value| (value.log10(), number(value)));
+                placed.filter(|(at, _)| (low - 1e-9..=high + 1e-9).contains(at)).collect()
             }
             Self::Nines => [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999]
                 .map(|share| (self.place(share), format!("{} %", number((share * 1e6f64).round() / 1e4))))
@@ -106,6 +117,13 @@ pub(crate) fn number(value: f64) -> String {
         size if size >= 1e4 => format!("{}k", rounded(value / 1e3)),
         _ => rounded(value).to_string(),
     }
+}
+
+/// With three digits that matter.
+pub(crate) fn short(value: f64) -> String {
+    let digits = 2 - value.abs().max(1e-3).log10().floor() as i32;
+    let parts = 10f64.powi(digits.max(0));
+    number((value * parts).round() / parts)
 }
 
 fn rounded(value: f64) -> f64 {
@@ -303,14 +321,22 @@ mod tests {
     fn ticks_are_round_numbers_within_the_axis() {
         assert_eq!([0.3, 1.1, 4.0, 7.0, 30.0].map(nice), [0.5, 2.0, 5.0, 10.0, 50.0]);
         for scale in SCALES {
-            let bounds = scale.bounds([0.02, 0.7].into_iter());
-            let ticks = scale.ticks(bounds);
-            assert!(ticks.len() >= 2, "{scale:?}: {ticks:?}");
-            assert!(
-                ticks.iter().all(|(at, _)| (bounds.0 - 1e-9..=bounds.1 + 1e-9).contains(at)),
-                "{scale:?}: {ticks:?}"
-            );
+            for values in [[0.02, 0.7], [0.002, 0.9], [0.5, 0.5]] {
+                let bounds = scale.bounds(values.into_iter());
+                let ticks = scale.ticks(bounds);
+                assert!(ticks.len() >= 2, "{scale:?}: {ticks:?}");
+                assert!(
+                    ticks.iter().all(|(at, _)| (bounds.0 - 1e-9..=bounds.1 + 1e-9).contains(at)),
+                    "{scale:?}: {ticks:?}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn short_numbers_say_what_matters() {
+        let told = [436.991, 12.7791, 0.0011, 5.0, 98_765.4].map(short);
+        assert_eq!(told, ["437", "12.8", "0.0011", "5", "98.765k"]);
     }
 
     #[test]

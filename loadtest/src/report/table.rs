@@ -153,11 +153,12 @@ fn traffic(text: &mut String, line: &Line) {
         line.pictures_applied, line.pictures_offered, line.gbit_per_s, line.stalls, line.failures
     );
     let input = line.input;
-    if input.came != input.sent {
+    if input.came != input.sent || input.twice > 0 {
         let _ = writeln!(
             text,
-            "  input: {} of {} came, {} too old to be sent again, {} refused, {} lost with programs that were killed",
-            input.came, input.sent, input.dropped, input.refused, input.lost
+            "  input: {} of {} came, {} too old to be sent again, {} refused; with programs that were killed {} \
+             lost, {} twice",
+            input.came, input.sent, input.dropped, input.refused, input.lost, input.twice
         );
     }
     if line.restarts + line.reconnects > 0 {

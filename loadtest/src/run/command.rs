@@ -156,6 +156,11 @@ pub(super) async fn start_relay(args: &Args, plan: &Plan) -> anyhow::Result<Rela
                 plan.kills.is_empty(),
                 "kill_relay_at_seconds: only a relay that is started here can be killed"
             );
+            let is_pinned = args.fingerprint.is_some();
+            ensure!(
+                plan.shares.slow == 0.0 || is_pinned,
+                "slow: a line in front of a relay needs --fingerprint"
+            );
             let target = Target::new(url, args.fingerprint.into_iter().collect())?;
             Relay::elsewhere(target, secret).await
         }

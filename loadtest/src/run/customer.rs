@@ -58,7 +58,7 @@ pub(crate) struct Habits {
 
 /// Runs a customer until the technician is `done` and all that it says it has sent has come.
 pub(crate) async fn run(part: Part, habits: Habits, done: oneshot::Receiver<u32>) -> Figures {
-    let (handle, mut inbox) = part.join(None);
+    let (handle, mut inbox) = part.join();
     let mut customer = Customer::new(part, habits, handle);
     tokio::pin!(done);
     loop {
@@ -161,7 +161,7 @@ impl Customer {
         if let Some(ticket) = &self.ticket {
             self.part.join = Join::Ticket(ticket.clone().into());
         }
-        let (handle, inbox) = self.part.join(None);
+        let (handle, inbox) = self.part.join();
         self.handle = handle;
         self.renditions = renditions(&self.part);
         self.figures.restarts += 1;
@@ -362,8 +362,9 @@ impl Customer {
             self.fail(format_args!("input {number:?} came instead of {next}"));
         }
         self.next_input = number.map_or(self.next_input, |number| self.next_input.max(number + 1));
-        self.came += 1;
-        if let (Some(number), Some(window)) = (number, self.window()) {
+        self.came += u32::from(rises);
+        self.figures.inputs_twice += u64::from(!rises);
+        if let (Some(number), Some(window), true) = (number, self.window(), rises) {
             let due = self.part.course.inputs.due(window, number);
             let late = came.saturating_duration_since(due);
             note(&self.part, Kind::Input, &mut self.figures.inputs, due, late);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
+use tandem_client::Target;
 use tandem_codec::Size;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use super::padding::Padding;
 use super::relay::Relay;
 use super::sampler::{Mark, Sample, Sampler, Subject};
 use super::screen::{Content, Schedule, Source};
+use super::slow_line::SlowLine;
 use super::technician::{self, Duty};
 use super::trace::Trace;
 use super::{Beat, Course, Inputs, Part, Window, settled, sleep_until, start_beating};
@@ -23,8 +25,8 @@ use crate::plan::{ByteRange, Manner, Plan, Scenery, Session, Technician};
 use crate::report::series::Recorder;
 use crate::report::table::Progress;
 
-/// A picture as small as there are: what an opaque update is made of.
-const TINY: Size = Size { w: 64, h: 64 };
+/// What an opaque update is made of: a picture so small that the codec costs next to nothing.
+const TINY: Size = Size { w: 16, h: 16 };
 /// A screen on which nothing happens, and how long nothing does.
 const STILL: Size = Size { w: 640, h: 360 };
 const NEVER: Duration = Duration::from_secs(30 * 86_400);
@@ -79,7 +81,7 @@ impl Scenes {
 
 /// Of a codec window that holds a picture or two; more only costs memory, in every pair twice.
 fn window_log(size: Size) -> u8 {
-    (size.pixels() * 4).next_power_of_two().ilog2().clamp(14, 23) as u8
+    (size.pixels() * 4).next_power_of_two().ilog2().clamp(10, 23) as u8
 }
 
 /// What a try has shown.
@@ -161,18 +163,34 @@ impl Stage<'_> {
             let (sent, was_sent) = oneshot::channel();
             dones.push(was_sent);
             self.technicians += 1;
-            self.ends.spawn(technician::run(part, duty, sent));
+            let line = self.line(one).await?;
+            if let Some(line) = &line {
+                part.target = Target::new(&line.url(), part.target.fingerprints().to_vec())?;
+            }
+            self.ends.spawn(async move {
+                let figures = technician::run(part, duty, sent).await;
+                drop(line);
+                figures
+            });
         }
         let window = self.window.subscribe();
         tokio::spawn(tell_when_done(dones, done, window));
         Ok(())
     }
 
+    /// What is in front of a technician.
+    async fn line(&self, technician: &Technician) -> anyhow::Result<Option<SlowLine>> {
+        let Manner::Slow { kbit } = technician.manner else { return Ok(None) };
+        let relay = tokio::net::lookup_host(self.relay.target.authority()).await?.next();
+        let relay = relay.context("the relay has no address")?;
+        Ok(Some(SlowLine::start(relay, kbit).await.context("cannot put a slow line before a technician")?))
+    }
+
     fn duty(&self, at: usize, technician: &Technician) -> Duty {
         let waits = matches!(technician.manner, Manner::Slow { .. });
         Duty {
             controls: at == 0 && technician.manner != Manner::Hidden,
-            // Whoever reads slowly keeps nobody waiting.
+            // Whoever is behind a slow line keeps nobody waiting.
             ready: (!waits).then(|| self.ready.clone()),
             recovered: None,
             manner: technician.manner,

@@ -67,11 +67,13 @@ pub(crate) struct Figures {
     pub(crate) recovery: Option<Duration>,
     /// Time of the window that this end spent working, not waiting.
     pub(crate) busy: Duration,
-    /// Input events: given to the connection, refused by it, told to have been too old to be sent again, and come.
+    /// Input events: given to the connection, refused by it, told to have been too old to be sent again, come, and come once more to a
+    /// program that started again.
     pub(crate) inputs_sent: u64,
     pub(crate) inputs_refused: u64,
     pub(crate) inputs_dropped: u64,
     pub(crate) inputs_came: u64,
+    pub(crate) inputs_twice: u64,
     /// How often a screen became so old that people notice.
     pub(crate) stalls: u64,
     /// How often a program came back after leaving or being killed, and a connection after being lost.
@@ -97,6 +99,7 @@ impl Figures {
         self.inputs_refused += other.inputs_refused;
         self.inputs_dropped += other.inputs_dropped;
         self.inputs_came += other.inputs_came;
+        self.inputs_twice += other.inputs_twice;
         self.stalls += other.stalls;
         self.restarts += other.restarts;
         self.reconnects += other.reconnects;

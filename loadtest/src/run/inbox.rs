@@ -1,13 +1,13 @@
 //! Events with the moments at which they came, however busy who waits for them is.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tandem_client::{Event, Events};
 use tandem_protocol::Close;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{PATIENCE, sleep_until};
+use super::PATIENCE;
 
 /// Events that wait for a busy end. More wait in the connection.
 const WAITING_MAX: usize = 64;
@@ -20,17 +20,11 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Begins to read: as fast as it comes, or so many kbit/s. What is not read waits at who sends it.
-    pub(crate) fn new(mut events: Events, kbit: Option<f64>) -> Self {
+    /// Begins to read.
+    pub(crate) fn new(mut events: Events) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let reader = tokio::spawn(async move {
-            let mut read = Instant::now();
             while let Some(event) = events.next().await {
-                if let (Some(kbit), Event::Record { record, .. }) = (kbit, &event) {
-                    let takes = Duration::from_secs_f64(record.bytes.len() as f64 * 8e-3 / kbit);
-                    read = read.max(Instant::now()) + takes;
-                    sleep_until(read).await;
-                }
                 if sender.send((Instant::now(), event)).await.is_err() {
                     return;
                 }

@@ -70,12 +70,36 @@ pub(crate) fn machine_busy() -> Option<f64> {
     busy_in(&fs::read_to_string("/proc/stat").ok()?)
 }
 
+/// How many cores the machine has, whichever of them we may use.
+pub(crate) fn machine_cores() -> f64 {
+    fs::read_to_string("/proc/stat").map_or(1.0, |stat| cores_in(&stat).max(1.0))
+}
+
+/// A line for each of them, after the one for all.
+fn cores_in(stat: &str) -> f64 {
+    let is_core = |line: &&str| {
+        let number = line.strip_prefix("cpu").and_then(|rest| rest.split(' ').next());
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    stat.lines().filter(is_core).count() as f64
+}
+
 /// In its first line: user, nice, system, idle, waiting for disks, interrupts, the same deferred, stolen.
 fn busy_in(stat: &str) -> Option<f64> {
     let fields: Vec<f64> =
         stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().flat_map(str::parse).collect();
     let busy = [0, 2, 5, 6].into_iter().filter_map(|at| fields.get(at));
     (fields.len() >= 7).then(|| busy.sum::<f64>() / TICKS)
+}
+
+/// What this computer is, for people.
+pub(crate) fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} × {model}, Linux {}", kernel.trim())
 }
 
 /// A relay's metrics: values by name and labels, as they are written.
@@ -169,6 +193,7 @@ mod tests {
         assert_eq!((switches_in(status), field_of(status, "VmRSS:")), (18.0, Some(2048.0)));
         assert_eq!(busy_in("cpu  100 400 50 9000 7 2 3 0 0 0\ncpu0 1"), Some(1.55));
         assert_eq!(busy_in("cpu0 1 2"), None);
+        assert_eq!(cores_in("cpu  1 2\ncpu0 1 2\ncpu11 1 2\nintr 5 7\ncpufreq 3\n"), 2.0);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) struct Sample {
     pub(crate) at: Instant,
     /// `None`: the relay is not ours to look at.
     pub(crate) relay: Option<Usage>,
-    /// When it was asked for last.
+    /// When the relay was asked.
     pub(crate) tasks: Option<f64>,
     /// CPU times of this program and of the whole machine, in s.
     pub(crate) own: f64,
@@ -67,15 +67,17 @@ impl State {
             self.last = usage;
         }
         let due = self.asked.is_none_or(|asked| now >= asked + METRICS_EVERY);
+        let mut tasks = None;
         // While it is dead nobody answers.
         if let Some(Ok(values)) = self.subject.operations.filter(|_| asks || due).map(process::metrics) {
             self.counters.read(values);
             self.asked = Some(now);
+            tasks = self.counters.last(TASKS);
         }
         let sample = Sample {
             at: now,
             relay: usage.map(|_| self.total),
-            tasks: self.counters.last(TASKS),
+            tasks,
             own: Usage::of(std::process::id()).map_or(0.0, |own| own.user + own.system),
             machine: process::machine_busy().unwrap_or_default(),
         };

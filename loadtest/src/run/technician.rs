@@ -1,5 +1,5 @@
 //! A pretend technician: asks for consent, decodes the screen, notes how old it is, and sends input on a fixed schedule. Some look
-//! elsewhere, some read slowly, some leave and come back, some are killed.
+//! elsewhere, some are behind slow lines, some leave and come back, some are killed.
 
 mod duty;
 
@@ -37,7 +37,7 @@ const STALL: Duration = Duration::from_millis(500);
 
 /// Runs a technician until it has seen and sent everything; `done` is told how many input events should come.
 pub(crate) async fn run(part: Part, duty: Duty, done: oneshot::Sender<u32>) -> Figures {
-    let (handle, mut inbox) = part.join(duty.kbit());
+    let (handle, mut inbox) = part.join();
     let mut technician = Technician::new(part, duty, handle);
     loop {
         let parting = technician.visit(&mut inbox).await;
@@ -87,6 +87,8 @@ struct Technician {
     rights: Rights,
     /// The input event that is due next.
     next_input: u32,
+    /// The first whose answer has not come.
+    next_answer: u32,
     /// The newest picture shown whole.
     whole: u32,
     figures: Figures,
@@ -116,6 +118,7 @@ impl Technician {
             sending: false,
             rights: Rights::NONE,
             next_input: 0,
+            next_answer: 0,
             whole: 0,
             figures: Figures::default(),
             over: false,
@@ -128,7 +131,7 @@ impl Technician {
         if let Some(ticket) = &self.ticket {
             self.part.join = Join::Ticket(ticket.clone().into());
         }
-        let (handle, inbox) = self.part.join(self.duty.kbit());
+        let (handle, inbox) = self.part.join();
         self.handle = handle;
         self.viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
         self.player = VideoPlayer::new(PixelOrder::Bgra);
@@ -291,9 +294,11 @@ impl Technician {
         let position = (record.header.record_type == types::CURSOR_POSITION)
             .then(|| CursorPosition::decode(record.body()).ok());
         let number = position.flatten().and_then(|position| u32::try_from(position.x).ok());
-        // Others than the one who controls see it too.
-        if let (Some(number), Some(window), true) = (number, self.window(), self.duty.controls) {
-            let due = self.part.course.inputs.due(window, number);
+        let (Some(number), Some(window)) = (number, self.window()) else { return };
+        let due = self.part.course.inputs.due(window, number);
+        // Others than the one who controls see it too, and who comes back sees where the pointer was.
+        if self.duty.controls && number >= self.next_answer && due >= self.came {
+            self.next_answer = number + 1;
             self.part.record(Kind::Answer, due, came.saturating_duration_since(due));
         }
     }
@@ -342,8 +347,9 @@ impl Technician {
             return;
         }
         let captured = self.part.journal.lock().captured(lane.rendition, record.header.seq);
-        if let Some(captured) = captured {
-            let kind = if self.duty.kbit().is_some() { Kind::SlowScreen } else { Kind::Screen };
+        // What was there before it came is history, however quickly it is sent.
+        if let Some(captured) = captured.filter(|&captured| captured >= self.came) {
+            let kind = if self.duty.is_slow() { Kind::SlowScreen } else { Kind::Screen };
             let age = came.saturating_duration_since(captured);
             note(&self.part, kind, &mut self.figures.arrivals, came, age);
         }
@@ -351,7 +357,7 @@ impl Technician {
 
     fn catch_up(&mut self, now: Instant) {
         let Self { part, age, figures, stalled, .. } = self;
-        let kind = if self.duty.kbit().is_some() { Kind::SlowScreenAge } else { Kind::ScreenAge };
+        let kind = if self.duty.is_slow() { Kind::SlowScreenAge } else { Kind::ScreenAge };
         let limit = part.course.interval + STALL;
         age.catch_up(now, |due, age| {
             note(part, kind, &mut figures.ages, due, age);
@@ -374,7 +380,7 @@ impl Technician {
         }
         if let Some(awaits) = self.awaits.filter(|awaits| whole > awaits.newer) {
             self.awaits = None;
-            if self.duty.kbit().is_none() {
+            if !self.duty.is_slow() {
                 self.part.record(awaits.kind, now, now.saturating_duration_since(awaits.since));
             }
         }
@@ -486,7 +492,7 @@ impl Technician {
                 self.fail(format_args!("ended with {close:?}"));
             }
         } else {
-            // What still waits for who reads slowly need not come.
+            // What still waits in front of a slow line need not come.
             self.handle.leave();
         }
         let window = self.window().filter(|_| self.duty.counts());

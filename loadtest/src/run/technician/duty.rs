@@ -33,12 +33,9 @@ impl Duty {
         Self { controls, ready, recovered, manner: Manner::Steady, drops: None, seed: 0 }
     }
 
-    /// How much it reads, if it reads slowly.
-    pub(super) fn kbit(&self) -> Option<f64> {
-        match self.manner {
-            Manner::Slow { kbit } => Some(kbit),
-            _ => None,
-        }
+    /// Whether it is behind a slow line, and has figures of its own.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.manner, Manner::Slow { .. })
     }
 
     /// Whether it must see every picture in the end, and its figures are those of the plan.
