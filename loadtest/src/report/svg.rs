@@ -75,7 +75,7 @@ impl Scale {
                     return (low.floor(), high.ceil());
                 }
                 let middle = (low + high) / 2.0;
-                (low.min(middle - 0.2) - 0.05, high.max(middle + 0.2) + 0.05)
+                (low.min(middle - 0.35) - 0.05, high.max(middle + 0.35) + 0.05)
             }
             Self::Nines => (0.0, NINES_MAX),
         }
