@@ -47,6 +47,8 @@ const NINES_MAX: f64 = 4.3;
 
 /// Of values over no more than so many decades an axis shows no more than their own, with more ticks.
 const DECADES_FEW: f64 = 1.7;
+/// Room beside these, in decades.
+const MARGIN: f64 = 0.05;
 
 impl Scale {
     /// Where a value is, in units of its own.
@@ -75,7 +77,7 @@ impl Scale {
                     return (low.floor(), high.ceil());
                 }
                 let middle = (low + high) / 2.0;
-                (low.min(middle - 0.35) - 0.05, high.max(middle + 0.35) + 0.05)
+                (low.min(middle - 0.35) - MARGIN, high.max(middle + 0.35) + MARGIN)
             }
             Self::Nines => (0.0, NINES_MAX),
         }
@@ -90,7 +92,8 @@ impl Scale {
                 (0..=count).map(|at| f64::from(at) * step).map(|value| (value, number(value))).collect()
             }
             Self::Log => {
-                let parts = if high - low > DECADES_FEW { &[1.0][..] } else { &[1.0, 2.0, 5.0] };
+                let parts =
+                    if high - low > DECADES_FEW + 2.0 * MARGIN { &[1.0][..] } else { &[1.0, 2.0, 5.0] };
                 let decades = low.floor() as i32..=high.ceil() as i32;
                 let values =
                     decades.flat_map(|decade| parts.iter().map(move |part| part * 10f64.powi(decade)));
@@ -321,7 +324,7 @@ mod tests {
     fn ticks_are_round_numbers_within_the_axis() {
         assert_eq!([0.3, 1.1, 4.0, 7.0, 30.0].map(nice), [0.5, 2.0, 5.0, 10.0, 50.0]);
         for scale in SCALES {
-            for values in [[0.02, 0.7], [0.002, 0.9], [0.5, 0.5]] {
+            for values in [[0.02, 0.7], [0.002, 0.9], [0.5, 0.5], [0.013, 0.52]] {
                 let bounds = scale.bounds(values.into_iter());
                 let ticks = scale.ticks(bounds);
                 assert!(ticks.len() >= 2, "{scale:?}: {ticks:?}");
