@@ -49,7 +49,8 @@ impl Slot {
 pub struct Outbox {
     wake: Arc<dyn Wake>,
     metrics: Arc<Metrics>,
-    lanes: BTreeMap<Slot, OutLane>,
+    /// In boxes: a map has room for eleven from the first on.
+    lanes: BTreeMap<Slot, Box<OutLane>>,
     next_slot: u32,
     changes: Changes,
     control_seq: u64,
@@ -132,7 +133,7 @@ impl Outbox {
         Self {
             wake,
             metrics,
-            lanes: BTreeMap::from([(Slot::CONTROL, control)]),
+            lanes: BTreeMap::from([(Slot::CONTROL, Box::new(control))]),
             next_slot: 1,
             changes: Changes::default(),
             control_seq: 0,
@@ -165,7 +166,7 @@ impl Outbox {
     pub(crate) fn open(&mut self, key: LaneKey, source: Source) -> Slot {
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
-        self.lanes.insert(slot, OutLane::new(key, source));
+        self.lanes.insert(slot, Box::new(OutLane::new(key, source)));
         self.changes.opened.push((slot, key));
         self.wake.lanes();
         slot
@@ -199,9 +200,7 @@ impl Outbox {
 
     /// Queues a record on a lane that has a queue. `arrived`: when it came, if it came just now.
     pub(crate) fn push(&mut self, slot: Slot, record: &Record, arrived: Option<Instant>) {
-        let Some(OutLane { source: Source::Queue { records, bytes }, .. }) = self.lanes.get_mut(&slot) else {
-            return;
-        };
+        let Some((records, bytes)) = self.lanes.get_mut(&slot).and_then(|lane| lane.queue()) else { return };
         let header = &record.header;
         let latest = header.flags.contains(Flags::LATEST).then_some(header.record_type);
         if latest.is_some()
@@ -219,7 +218,7 @@ impl Outbox {
 
     /// Queues a part of a key; `more`: another one follows.
     pub(crate) fn push_part(&mut self, slot: Slot, part: Bytes, more: bool) {
-        if let Some(OutLane { source: Source::Queue { records, bytes }, .. }) = self.lanes.get_mut(&slot) {
+        if let Some((records, bytes)) = self.lanes.get_mut(&slot).and_then(|lane| lane.queue()) {
             *bytes += part.len();
             records.push_back(Queued { bytes: part, latest: None, more, arrived: None });
             self.wake.lane(slot);
@@ -335,7 +334,7 @@ impl Outbox {
 
     /// Whether so much of a lane is unacknowledged that nothing more may be taken: it is woken when that has changed.
     pub(crate) fn is_full(&self, slot: Slot) -> bool {
-        self.lanes.get(&slot).is_some_and(OutLane::is_full)
+        self.lanes.get(&slot).is_some_and(|lane| lane.is_full())
     }
 
     /// A lane that reads a rendition was asked for and had nothing: all that it took is written. Whether that is news.
@@ -434,6 +433,14 @@ impl OutLane {
             && self.key.kind != LaneKind::Control
         {
             records.iter().for_each(|queued| metrics.dropped(Dropped::Unsent, queued.bytes.len()));
+        }
+    }
+
+    /// Its records that wait and their bytes, if it has a queue.
+    fn queue(&mut self) -> Option<(&mut VecDeque<Queued>, &mut usize)> {
+        match &mut self.source {
+            Source::Queue { records, bytes } => Some((records, bytes)),
+            Source::Screen => None,
         }
     }
 

@@ -53,7 +53,8 @@ pub struct Session {
     left: BTreeSet<Sender>,
     /// Since when participants wait for a publisher whom this relay has not seen: they come from one before it.
     awaited: Option<Instant>,
-    displays: BTreeMap<DisplayId, Display>,
+    /// In boxes: a map has room for eleven from the first on.
+    displays: BTreeMap<DisplayId, Box<Display>>,
     /// The publisher's newest records of every slot, for who joins.
     latest: BTreeMap<(LaneKind, u8), Record>,
     revision: u64,

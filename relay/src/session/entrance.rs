@@ -47,7 +47,7 @@ impl Session {
                 let mut reader = Reader::new(publisher, now);
                 let key = LaneKey::screen(LaneKind::Screen, id, Rendition::LIVE, publisher);
                 reader.slots[Rendition::LIVE] = Some(online.outbox.open(key, Source::Screen));
-                online.readers.insert(id, reader);
+                online.readers.insert(id, Box::new(reader));
             }
             for id in new {
                 self.enter(sender, id, false, now);

@@ -93,10 +93,10 @@ impl Session {
     fn measure(&mut self, seat: Seat, now: Instant) {
         let displays = &self.displays;
         let Some(online) = self.members.get_mut(&seat.sender).and_then(Member::online_mut) else { return };
-        let waits = |(id, reader): (&DisplayId, &Reader)| {
+        let waits = |id, reader: &Reader| {
             displays.get(id).is_some_and(|display| reader.unsent_age(display, now) > Duration::ZERO)
         };
-        let busy = online.readers.iter().any(waits);
+        let busy = online.readers.iter().any(|(id, reader)| waits(id, reader));
         online.rate.carried(online.carried, busy, now);
     }
 

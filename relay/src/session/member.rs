@@ -111,7 +111,7 @@ pub(super) struct Online {
     /// A returning subscriber: what it shows.
     pub(super) showing: Vec<Showing>,
     /// A subscriber: where it is in the displays that it may see.
-    pub(super) readers: BTreeMap<DisplayId, Reader>,
+    pub(super) readers: BTreeMap<DisplayId, Box<Reader>>,
     /// Bytes of screens and keys that have passed between it and the relay, and how fast they do.
     pub(super) carried: u64,
     pub(super) rate: Rate,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use tandem_protocol::message::{self, SessionState, control};
 use tandem_protocol::{Close, Sender};
 
-use super::display::Display;
 use super::member::{Link, Member};
 use super::{Seat, Session};
 
@@ -26,7 +25,7 @@ impl Session {
         let member = self.members.get(&seat.sender)?;
         member.online().filter(|online| online.connection == seat.connection && member.is_publisher())?;
         // The publisher's connection keeps the time of its screens.
-        let feedback = self.displays.values().flat_map(Display::feedback_due);
+        let feedback = self.displays.values().flat_map(|display| display.feedback_due());
         feedback.chain(self.upkeep_due).min()
     }
 

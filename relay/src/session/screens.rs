@@ -14,15 +14,17 @@ use super::{Breach, Seat, Session};
 use crate::limits::TIGHT_SEGMENT_MAX;
 use crate::metrics::{Dropped, Skip};
 use crate::outbox::{Pull, Slot, Source};
-use crate::stream::{Pushed, PushedKey, Read};
+use crate::stream::{Pushed, PushedKey, Read, Stream};
 
 impl Session {
     /// What the relay has of the publisher's screens, for its resume.
     pub(super) fn received_screens(&self, publisher: Sender) -> Vec<message::LanePosition> {
-        let renditions =
-            self.displays.iter().flat_map(|(&id, display)| RENDITIONS.map(|of| (id, of, display)));
-        let position = |(id, rendition, display): (DisplayId, Rendition, &Display)| {
-            let (epoch, next_seq) = display.streams[rendition].received()?;
+        let renditions = self
+            .displays
+            .iter()
+            .flat_map(|(&id, display)| RENDITIONS.map(|of| (id, of, &display.streams[of])));
+        let position = |(id, rendition, stream): (DisplayId, Rendition, &Stream)| {
+            let (epoch, next_seq) = stream.received()?;
             let lane = LaneKey::screen(LaneKind::Screen, id, rendition, publisher);
             Some(message::LanePosition { lane: Some(lane.into()), epoch, next_seq })
         };
@@ -39,7 +41,7 @@ impl Session {
         }
         let display = self.displays.entry(key.display);
         let stream = &mut display
-            .or_insert_with(|| Display::new(self.metrics.held(), self.tenant.account()))
+            .or_insert_with(|| Box::new(Display::new(self.metrics.held(), self.tenant.account())))
             .streams[key.rendition];
         match key.kind {
             LaneKind::Key => stream.key_lane_opened(),

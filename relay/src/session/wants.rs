@@ -71,7 +71,7 @@ impl Session {
         for &id in read.collect::<std::collections::BTreeSet<_>>() {
             self.displays
                 .entry(id)
-                .or_insert_with(|| Display::new(self.metrics.held(), self.tenant.account()));
+                .or_insert_with(|| Box::new(Display::new(self.metrics.held(), self.tenant.account())));
         }
         self.displays.keys().copied().collect()
     }
