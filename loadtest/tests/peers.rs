@@ -5,12 +5,15 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn peers(arguments: &[&str]) -> Output {
+fn peers(seconds: u32, arguments: &[&str]) -> Output {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_tandem-loadtest"));
     let relay = program.with_file_name("tandem-relay");
     assert!(relay.is_file(), "{} is missing: cargo build -p tandem-relay", relay.display());
     let mut command = Command::new(program);
-    command.args(["peers", "--json", "-", "--seconds", "1", "--tries", "1"]).args(arguments);
+    command
+        .args(["peers", "--json", "-", "--tries", "1", "--seconds"])
+        .arg(seconds.to_string())
+        .args(arguments);
     command.stdin(Stdio::null()).output().expect("it runs")
 }
 
@@ -29,7 +32,7 @@ fn number(line: &Value, pointer: &str) -> f64 {
 #[test]
 fn three_sessions_through_our_relay_and_through_none() {
     let systems = "tandem-websocket,tandem-quic,direct";
-    let lines = lines(&peers(&["--workload", "sessions", "--sessions", "3", "--systems", systems]));
+    let lines = lines(&peers(1, &["--workload", "sessions", "--sessions", "3", "--systems", systems]));
     let [setup, ours @ .., direct] = &lines[..] else { panic!("too few lines: {lines:?}") };
     assert_eq!(setup["kind"], "peers-setup");
     assert_eq!(ours.len(), 2);
@@ -50,16 +53,19 @@ fn three_sessions_through_our_relay_and_through_none() {
 
 #[test]
 fn a_peer_that_is_missing_is_said_so_and_left_out() {
-    let output = peers(&[
-        "--workload",
-        "idle",
-        "--sessions",
-        "2",
-        "--systems",
-        "iroh-relay,tandem-websocket",
-        "--peers-dir",
-        "/nonexistent",
-    ]);
+    let output = peers(
+        1,
+        &[
+            "--workload",
+            "idle",
+            "--sessions",
+            "2",
+            "--systems",
+            "iroh-relay,tandem-websocket",
+            "--peers-dir",
+            "/nonexistent",
+        ],
+    );
     let lines = lines(&output);
     assert_eq!(lines[0]["versions"]["iroh-relay"], Value::Null);
     let systems: Vec<_> = lines[1..].iter().map(|line| line["system"].as_str()).collect();
@@ -69,9 +75,8 @@ fn a_peer_that_is_missing_is_said_so_and_left_out() {
 
 #[test]
 fn a_relay_that_is_killed_and_comes_back_loses_no_session_and_no_input_silently() {
-    let arguments =
-        ["--workload", "restart", "--sessions", "2", "--systems", "tandem-quic", "--seconds", "3"];
-    let lines = lines(&peers(&arguments));
+    let arguments = ["--workload", "restart", "--sessions", "2", "--systems", "tandem-quic"];
+    let lines = lines(&peers(3, &arguments));
     let [_, line] = &lines[..] else { panic!("one run, not {lines:?}") };
     assert_eq!(number(line, "/failures"), 0.0, "{line}");
     assert!(number(line, "/restart_to_ready_ms") > 0.0, "{line}");

@@ -90,7 +90,7 @@ impl Desk {
         let (_, session) = self.post("/api/v1/sessions", &Value::Null).await?;
         let code = text(&session, "code")?.parse()?;
         let path = format!("/api/v1/sessions/{}/token", text(&session, "id")?);
-        let (_, token) = self.post(&path, &Value::Null).await?;
+        let (_, token) = self.post(&path, &json!({})).await?;
         let technicians = vec![Join::Token(text(&token, "token")?.to_owned())];
         Ok(Seats { customer: Join::Code(code), technicians })
     }
