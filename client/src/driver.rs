@@ -503,10 +503,11 @@ impl Driver {
             }
             control::Message::Roster(roster) => {
                 // The relay's interval follows the session's state.
-                timers.heartbeat = if roster.state == SessionState::Active as i32 {
-                    timers.heartbeat.min(limits::HEARTBEAT_ACTIVE)
-                } else {
-                    timers.heartbeat.max(limits::HEARTBEAT_WAITING)
+                timers.heartbeat = match roster.state() {
+                    SessionState::Active | SessionState::Reconnecting => {
+                        timers.heartbeat.min(limits::HEARTBEAT_ACTIVE)
+                    }
+                    _ => timers.heartbeat.max(limits::HEARTBEAT_WAITING),
                 };
             }
             control::Message::End(_) => {
