@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::people::{Customer, Desk, SIZE, Watcher, all_see, next, relay, session};
 use tandem_client::{Event, Transport};
@@ -144,13 +144,22 @@ async fn everybody_sees_again_after_a_crash_over_websocket() {
 }
 
 #[tokio::test]
-async fn an_idle_session_hears_heartbeats_only() {
+async fn an_idle_session_over_quic_hears_heartbeats_only() {
+    an_idle_session_hears_heartbeats_only(Transport::Quic, "quic").await;
+}
+
+#[tokio::test]
+async fn an_idle_session_over_websockets_hears_heartbeats_only() {
+    an_idle_session_hears_heartbeats_only(Transport::WebSocket, "websocket").await;
+}
+
+async fn an_idle_session_hears_heartbeats_only(transport: Transport, name: &str) {
     let directory = tempfile::tempdir().unwrap();
     let mut desk = Desk::new();
     let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
     let session = session(&relay).await;
-    let mut customer = Customer::join(&relay, Transport::WebSocket);
-    let mut watcher = Watcher::join(&relay, Transport::WebSocket, desk.token(&session, TokenRole::Lead));
+    let mut customer = Customer::join(&relay, transport);
+    let mut watcher = Watcher::join(&relay, transport, desk.token(&session, TokenRole::Lead));
     customer.paint(1);
     all_see(&mut customer, &mut [&mut watcher]).await;
     // What is left of the beginning, then nothing at all for longer than a heartbeat.
@@ -163,8 +172,14 @@ async fn an_idle_session_hears_heartbeats_only() {
         let event = event.expect("a connection is over");
         assert!(!matches!(event, Event::Disconnected { .. }), "{event:?}");
     }
-    let feedback = relay.metric("tandem_relay_feedback_total").await;
+    let said = format!("tandem_relay_received_records_total{{lane=\"control\",transport=\"{name}\"}}");
+    let since = Instant::now();
+    let (feedback, before) = (relay.metric("tandem_relay_feedback_total").await, relay.metric(&said).await);
     let silent = tokio::time::timeout(quiet, customer.events.next()).await;
     assert!(silent.is_err(), "{silent:?}");
     assert_eq!(relay.metric("tandem_relay_feedback_total").await, feedback);
+    // Each of the two answers each heartbeat.
+    let heartbeats = since.elapsed().as_secs_f64() / limits::HEARTBEAT_ACTIVE.as_secs_f64() + 1.0;
+    let said = relay.metric(&said).await - before;
+    assert!(said <= 2.0 * heartbeats.ceil(), "{said} control messages in {:?}", since.elapsed());
 }

@@ -366,7 +366,8 @@ export class Session {
   /** The relay's word at the welcome, until the session's state says otherwise. */
   private heartbeatOf(state: SessionState): number {
     const said = this.welcome?.heartbeatMs ?? HEARTBEAT_ACTIVE_MS;
-    if (state === SessionState.ACTIVE || state === SessionState.RECONNECTING) return Math.min(said, HEARTBEAT_ACTIVE_MS);
+    if (state === SessionState.ACTIVE || state === SessionState.RECONNECTING)
+      return Math.min(said, HEARTBEAT_ACTIVE_MS);
     if (state === SessionState.WAITING || state === SessionState.OFFLINE) return Math.max(said, HEARTBEAT_WAITING_MS);
     return said;
   }
