@@ -248,7 +248,7 @@ fn the_numbers_in_its_sentences_are_the_code() {
         format!("at most {} a second, at least {} while", limits::FEEDBACK_MAX, limits::FEEDBACK_MIN),
         format!("acknowledges anything for {} is closed with `stalled`", s(limits::STALLED_TIME)),
         format!(
-            "({} while active, {} while waiting)",
+            "({} while active or reconnecting, {} while waiting)",
             s(limits::HEARTBEAT_ACTIVE),
             s(limits::HEARTBEAT_WAITING)
         ),

@@ -217,8 +217,14 @@ impl Relay {
         let process =
             link.shell(Side::Near, &script, Stdio::null(), on_end).context("cannot start the relay")?;
         let mut said = [0; 256];
-        let len = notify.recv(&mut said).context("the relay does not become ready")?;
-        ensure!(said[..len].starts_with(b"READY=1"), "the relay ended before it was ready");
+        loop {
+            let len = notify.recv(&mut said).context("the relay does not become ready")?;
+            ensure!(&said[..len] != b"ENDED", "the relay ended before it was ready");
+            // Its status may come first.
+            if said[..len].split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
+                break;
+            }
+        }
         let target = Target::new(&format!("https://{NEAR_IP}:{PORT}"), vec![fingerprint])?;
         Ok(Self { target, opener: Opener::Signer(signer), process: Some(Process::InLink(process, files)) })
     }
