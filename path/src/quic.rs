@@ -171,8 +171,8 @@ const URGENT_MAX: u64 = 8 << 10;
 const ROOM_TO_SPEAK: u64 = 1500;
 
 /// quinn tells of packets too that only acknowledge others. Nobody acknowledges those: whoever waited for it would take an idle path
-/// for a dead one, ask, and be asked in turn because of the answer, for ever. They are no longer than this, and what else is as short
-/// counts for nothing.
+/// for a dead one, ask, and be asked in turn because of the answer, for ever. They are rarely longer than this (one with many gaps
+/// to tell of costs a question), and what else is as short counts for nothing.
 const ACK_MAX: u64 = 64;
 
 impl DelayController {
@@ -190,7 +190,9 @@ impl Controller for DelayController {
     }
 
     fn on_ack(&mut self, _now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
-        self.control.acknowledge(sent, bytes);
+        if bytes > ACK_MAX {
+            self.control.acknowledge(sent, bytes);
+        }
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, _app_limited: bool, _largest: Option<u64>) {

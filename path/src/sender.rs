@@ -88,8 +88,6 @@ enum Over {
     GivenUp,
 }
 
-/// Cursors' priority: what is at least as urgent goes at once.
-const URGENT: Priority = Priority(4);
 /// Time of the path's rate that may be unsent, and the least that may be.
 const UNSENT: Duration = Duration::from_millis(3);
 const UNSENT_MIN: u64 = 4096;
@@ -271,7 +269,7 @@ impl<Id: Copy + Eq, S: Stream> Sender<Id, S> {
         next: &mut impl FnMut(Id) -> Next,
     ) -> io::Result<()> {
         let mut at = 0;
-        while at < self.lanes.len() && self.lanes[at].priority <= URGENT {
+        while at < self.lanes.len() && self.lanes[at].priority <= Priority::URGENT {
             let lane = &mut self.lanes[at];
             while lane.fill(next) {
                 if let Some(path) = path {
@@ -328,7 +326,7 @@ impl<Id: Copy + Eq, S: Stream> Sender<Id, S> {
                 kind if kind.is_bulk() => 2,
                 _ => 0,
             };
-            if lane.priority <= URGENT || best[class].is_some() || full.contains(&lane.id) {
+            if lane.priority <= Priority::URGENT || best[class].is_some() || full.contains(&lane.id) {
                 continue;
             }
             if lane.fill(next) {
@@ -398,8 +396,11 @@ impl<Id: Copy, S: Stream> Lane<Id, S> {
     fn prioritize(&self) {
         if let Out::Open(stream) = &self.stream {
             // quinn's order is the other way round; a raised lane is between cursors and screens.
-            let order =
-                if self.raised { 10 * i32::from(URGENT.0) + 5 } else { 10 * i32::from(self.priority.0) };
+            let order = if self.raised {
+                10 * i32::from(Priority::URGENT.0) + 5
+            } else {
+                10 * i32::from(self.priority.0)
+            };
             stream.set_priority(-order);
         }
     }

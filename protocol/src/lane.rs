@@ -157,6 +157,8 @@ impl LaneKey {
 pub struct Priority(pub u8);
 
 impl Priority {
+    /// Control, input, sound, words and cursors: what is at least as urgent as these waits for no room on the path.
+    pub const URGENT: Self = Self(4);
     /// The control lane.
     pub const CONTROL: Self = Self(0);
     /// Bulk.

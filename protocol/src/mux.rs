@@ -218,7 +218,10 @@ impl Outgoing {
         if lane.record.is_empty() {
             lane.whole = Bytes::new();
         }
-        self.shares.sent(lane.key.kind, opening + body, waiting);
+        // Who looked at urgent lanes only has not seen whether keys and bulk wait.
+        if last == Priority::LAST {
+            self.shares.sent(lane.key.kind, opening + body, waiting);
+        }
         if lane.id != LaneId::CONTROL {
             lane.sent += (opening + body) as u64;
         }
@@ -456,7 +459,7 @@ impl Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Sender;
+    use crate::ids::{DisplayId, Rendition, Sender};
     use crate::record::{Flags, Header};
     use proptest::prelude::*;
     use std::collections::VecDeque;
@@ -547,6 +550,33 @@ mod tests {
             let source = |id, _| (id != LaneId::CONTROL).then(|| record(0, 100_000));
             of_bulk += usize::from(out.fragment(1000, source, &mut BytesMut::new()) == Some(bulk));
         }
+        assert!((95..=105).contains(&of_bulk), "{of_bulk} of 1000");
+    }
+
+    #[test]
+    fn bulk_is_not_starved_by_cursors_that_go_before_all() {
+        let mut out = Outgoing::new(Side::Relay);
+        let cursor = out.open(LaneKey::plain(LaneKind::Cursor, Sender(1)), true);
+        let screen =
+            out.open(LaneKey::screen(LaneKind::Screen, DisplayId(0), Rendition::LIVE, Sender(1)), true);
+        let bulk = out.open(LaneKey::plain(LaneKind::File, Sender(1)), true);
+        for lane in [cursor, screen, bulk] {
+            out.credit(lane, u64::MAX);
+        }
+        let (mut of_bulk, mut pointers) = (0, 0);
+        for round in 0..1000 {
+            let mut moved = Some(record(round, 20));
+            let mut source = |id, _: LaneKey| match id {
+                id if id == cursor => moved.take(),
+                id if id == screen || id == bulk => Some(record(0, 100_000)),
+                _ => None,
+            };
+            while out.fragment_of(Priority::URGENT, 1000, &mut source, &mut BytesMut::new()).is_some() {
+                pointers += 1;
+            }
+            of_bulk += usize::from(out.fragment(1000, source, &mut BytesMut::new()) == Some(bulk));
+        }
+        assert_eq!(pointers, 1000);
         assert!((95..=105).contains(&of_bulk), "{of_bulk} of 1000");
     }
 
