@@ -34,11 +34,15 @@ struct Lane {
 }
 
 impl Acks {
-    /// A new connection: bytes are counted anew, and whoever is there learns at once what is shown.
-    pub(crate) fn reconnected(&mut self) {
-        for lane in self.lanes.values_mut() {
-            lane.received_bytes = 0;
-            lane.news = None;
+    /// A new connection: bytes of screens are counted anew, and `Hello` has told what is shown. What was done of others' input is due
+    /// at once: they would take it for lost when their lanes begin anew.
+    pub(crate) fn reconnected(&mut self, now: Instant) {
+        for (key, lane) in &mut self.lanes {
+            if key.kind == LaneKind::Input {
+                (lane.news, lane.sent) = (lane.news.map(|_| now), None);
+            } else {
+                (lane.received_bytes, lane.news) = (0, None);
+            }
         }
     }
 
@@ -60,7 +64,7 @@ impl Acks {
         if key.kind == LaneKind::Screen {
             let lane = self.lanes.entry(key).or_default();
             lane.epoch = record.header.epoch;
-            lane.next_seq = record.header.seq + 1;
+            lane.next_seq = record.header.seq.saturating_add(1);
         }
     }
 
@@ -170,12 +174,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_just_before_a_loss_is_acknowledged_at_once_after_it() {
+        let (mut acks, start) = (Acks::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let key = LaneKey::plain(LaneKind::Input, Sender(2));
+        acks.processed(key, 7, 1, at(0));
+        assert_eq!(acks.take(at(250)).len(), 1);
+        acks.processed(key, 7, 2, at(251));
+        acks.reconnected(at(260));
+        let told = acks.take(at(260));
+        assert_eq!((told.len(), told[0].received_next_seq), (1, 2));
+        acks.reconnected(at(300));
+        assert_eq!(acks.due(), None, "nothing is owed");
+    }
+
+    #[test]
     fn what_is_shown_is_told_after_a_loss() {
         let (mut acks, now) = (Acks::default(), Instant::now());
         let key = LaneKey::screen(LaneKind::Screen, DisplayId(3), Rendition::LIVE, Sender(1));
         let point = Point { rendition: Rendition::LIVE, segment: 4, seq: 9 };
         acks.applied(key, point, 9, now);
-        acks.reconnected();
+        acks.reconnected(now);
         assert_eq!(acks.showing(), [message::Applied { display: 3, point: Some(point.into()) }]);
         assert_eq!(acks.due(), None);
         // Crossed to the other rendition, by a record of the lane that it leaves.

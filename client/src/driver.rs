@@ -79,7 +79,7 @@ impl Timers {
 
     /// When to ask whether the relay is there: a word from us makes a QUIC relay that has lost us say so.
     fn ask(&self) -> Option<Instant> {
-        (!self.asked).then_some(self.heard + self.heartbeat * 5 / 4)
+        (!self.asked).then_some(self.heard + self.heartbeat * 3 / 2)
     }
 }
 
@@ -141,12 +141,12 @@ impl Driver {
                 Ok(joined) => {
                     let at = joined.at;
                     let ended = self.session(joined).await;
-                    self.shared.outbox.lock().disconnected();
                     self.shared.path.set(State::default());
                     lost_at = Instant::now();
                     let mut lost = match ended {
                         Ended::Lost(lost) => lost,
                         Ended::Moves(better, old) => {
+                            self.shared.outbox.lock().moves();
                             self.look_after = mover::later(self.look_after);
                             moved = Some((better, old));
                             continue;
@@ -160,6 +160,7 @@ impl Driver {
                 }
                 Err(failure) => self.elsewhere(failure),
             };
+            self.shared.outbox.lock().disconnected();
             if self.events.is_closed() || !self.again(failure, lost_at).await {
                 break;
             }
@@ -303,7 +304,7 @@ impl Driver {
                 && let Ok(Some(control::Message::Move(_))) = Control::decode_body(record.body())
                 && let Some(better) = timers.mover.take()
             {
-                return self.goes_over(link, better, &mut timers, now);
+                return self.goes_over(link, better, &mut timers, now).await;
             }
             let result = heard.and_then(|heard| {
                 if let Some(heard) = heard {
@@ -333,7 +334,7 @@ impl Driver {
     }
 
     /// The relay has sent all that it will on this connection: reads what is left and goes on with the better one.
-    fn goes_over(
+    async fn goes_over(
         &mut self,
         mut link: Link,
         better: Box<QuicLink>,
@@ -345,6 +346,7 @@ impl Driver {
                 return Ended::Lost(lost);
             }
         }
+        link.flush().await;
         Ended::Moves(better, link)
     }
 
@@ -352,9 +354,18 @@ impl Driver {
         let sender = u16::try_from(welcome.sender).ok().filter(|&sender| sender != 0);
         let sender = Sender(sender.ok_or_else(|| Lost::protocol("a welcome without a number"))?);
         let session = SessionId::try_from(&welcome.session_id[..]).map_err(Lost::protocol)?;
-        let resumed = self.shared.outbox.lock().connected(sender, &welcome.received, Instant::now());
+        let now = Instant::now();
+        let resumed = self.shared.outbox.lock().connected(sender, &welcome.received, now);
         self.shared.room.notify_waiters();
-        self.shared.acks.lock().reconnected();
+        // Before anybody is granted anything: that opens others' input lanes anew.
+        let owed = {
+            let mut acks = self.shared.acks.lock();
+            acks.reconnected(now);
+            acks.take(now)
+        };
+        for ack in owed {
+            self.say(control::Message::Ack(ack), now)?;
+        }
         self.attempt = AttemptId(rand::rng().random());
         self.ticket = Some(Bytes::from(welcome.ticket.clone()));
         self.grace = Duration::from_millis(welcome.grace_ms.into());
@@ -457,7 +468,7 @@ impl Driver {
         if position.0 == epoch && seq < position.1 && lane.kind != LaneKind::Key {
             return;
         }
-        *position = (epoch, seq + 1);
+        *position = (epoch, seq.saturating_add(1));
         self.backlog.push_back(Event::Record { lane, record });
     }
 

@@ -117,6 +117,14 @@ impl Link {
         }
     }
 
+    /// Waits until what was handed over has left, on a connection that is left.
+    pub(crate) async fn flush(&mut self) {
+        match self {
+            Self::Quic(_) => {}
+            Self::WebSocket(link) => link.flush().await,
+        }
+    }
+
     /// Says farewell, and waits for that to leave.
     pub(crate) async fn close(self, close: Close, reason: &str) {
         let reason = tandem_protocol::close::reason(reason);

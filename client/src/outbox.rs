@@ -110,10 +110,20 @@ pub(crate) struct Outbox {
     online: bool,
     /// Nothing but control leaves on this connection any more: the next one takes the rest.
     paused: bool,
-    control: VecDeque<Bytes>,
+    /// The connection is being exchanged for a better one: what is said meanwhile goes over to it.
+    moving: bool,
+    control: VecDeque<Said>,
     control_seq: u64,
     lanes: BTreeMap<LaneKey, Lane>,
     commands: Vec<Command>,
+}
+
+/// A control message that waits.
+#[derive(Debug)]
+struct Said {
+    record: Bytes,
+    /// It is about the connection that it was meant for, and means nothing on another.
+    own: bool,
 }
 
 /// What a new connection cannot go on with.
@@ -133,6 +143,7 @@ impl Outbox {
             sender: None,
             online: false,
             paused: false,
+            moving: false,
             control: VecDeque::new(),
             control_seq: 0,
             lanes: BTreeMap::new(),
@@ -152,14 +163,15 @@ impl Outbox {
 
     /// Queues a control message.
     pub(crate) fn control(&mut self, message: control::Message, now: Instant) -> Result<(), SendError> {
-        if !self.online {
+        if !self.online && !self.moving {
             return Err(SendError::Offline);
         }
         if self.control.len() >= CONTROL_WAITING_MAX {
             return Err(SendError::Full);
         }
+        let own = is_own(&message);
         let record = self.control_record(message, now);
-        self.control.push_back(record);
+        self.control.push_back(Said { record, own });
         Ok(())
     }
 
@@ -282,7 +294,7 @@ impl Outbox {
     /// The next record of a lane, to be sent now.
     pub(crate) fn next(&mut self, key: LaneKey, now: Instant) -> Option<Bytes> {
         if key.kind == LaneKind::Control {
-            return self.control.pop_front();
+            return self.control.pop_front().map(|said| said.record);
         }
         let lane = self.lanes.get_mut(&key).filter(|_| !self.paused)?;
         let record = lane.pop(now)?;
@@ -330,11 +342,23 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone.
+    /// The connection is gone, and what was to be said on it.
     pub(crate) fn disconnected(&mut self) {
+        self.offline();
+        self.moving = false;
+        self.control.clear();
+    }
+
+    /// The connection is left for a better one.
+    pub(crate) fn moves(&mut self) {
+        self.offline();
+        self.moving = true;
+        self.control.retain(|said| !said.own);
+    }
+
+    fn offline(&mut self) {
         self.online = false;
         self.paused = false;
-        self.control.clear();
         self.commands.clear();
         for (key, lane) in &mut self.lanes {
             lane.open = false;
@@ -348,6 +372,7 @@ impl Outbox {
     pub(crate) fn connected(&mut self, sender: Sender, received: &[LanePosition], now: Instant) -> Resumed {
         self.sender = Some(sender);
         self.online = true;
+        self.moving = false;
         let mut resumed = Resumed::default();
         for (&key, lane) in &mut self.lanes {
             let position = received.iter().find(|position| {
@@ -385,6 +410,16 @@ impl Outbox {
         lane.open = true;
         self.commands.push(Command::Open(key));
         lane.resend_input(0, now)
+    }
+}
+
+/// Whether a control message is about the connection that it goes on. An acknowledgement of input is not.
+fn is_own(message: &control::Message) -> bool {
+    use control::Message as M;
+    match message {
+        M::Ack(ack) => ack.lane.as_ref().is_none_or(|lane| lane.kind != LaneKind::Input as u32),
+        M::Hello(_) | M::Credit(_) | M::Ping(_) | M::Pong(_) | M::Move(_) => true,
+        _ => false,
     }
 }
 

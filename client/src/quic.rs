@@ -287,8 +287,7 @@ impl QuicLink {
     /// old one. The connection stays what it is.
     pub(crate) fn rebind(&self) {
         let Ok(local) = self.endpoint.local_addr() else { return };
-        let fresh = std::net::UdpSocket::bind(SocketAddr::new(local.ip(), 0));
-        if let Err(error) = fresh.and_then(|socket| self.endpoint.rebind(socket)) {
+        if let Err(error) = udp::rebind(&self.endpoint, SocketAddr::new(local.ip(), 0)) {
             tracing::debug!(%error, "no other port");
         }
     }

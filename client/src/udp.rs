@@ -24,16 +24,28 @@ pub(crate) fn endpoint(local: SocketAddr) -> io::Result<Endpoint> {
     })
 }
 
+/// Lets an endpoint go on from this address.
+pub(crate) fn rebind(endpoint: &Endpoint, local: SocketAddr) -> io::Result<()> {
+    let fresh = std::net::UdpSocket::bind(local)?;
+    endpoint.rebind(fresh).or_else(|_| endpoint.rebind_abstract(Plain::bind(local)?))
+}
+
 fn plain(local: SocketAddr) -> io::Result<Endpoint> {
-    let socket = std::net::UdpSocket::bind(local)?;
-    socket.set_nonblocking(true)?;
-    let socket = Arc::new(Plain(UdpSocket::from_std(socket)?));
+    let socket = Plain::bind(local)?;
     Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
 }
 
 /// A socket of which nothing is asked but to send and receive.
 #[derive(Debug)]
 struct Plain(UdpSocket);
+
+impl Plain {
+    fn bind(local: SocketAddr) -> io::Result<Arc<Self>> {
+        let socket = std::net::UdpSocket::bind(local)?;
+        socket.set_nonblocking(true)?;
+        Ok(Arc::new(Self(UdpSocket::from_std(socket)?)))
+    }
+}
 
 impl AsyncUdpSocket for Plain {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
@@ -117,8 +129,8 @@ mod tests {
     #[tokio::test]
     async fn a_plain_socket_sends_receives_and_waits() {
         let local: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let socket = || async move { Arc::new(Plain(UdpSocket::bind(local).await.expect("a socket"))) };
-        let (one, other) = (socket().await, socket().await);
+        let socket = || Plain::bind(local).expect("a socket");
+        let (one, other) = (socket(), socket());
         let mut writable = Arc::clone(&one).create_io_poller();
         let mut bytes = [0; 1500];
         for length in [1usize, 1200] {

@@ -36,8 +36,8 @@ use crate::proxy::{self, Proxy};
 use crate::target::Target;
 use crate::tls;
 
-/// Cursors' priority: what is at least as urgent waits for no room.
-const URGENT: Priority = Priority(4);
+/// How long what is last said on a connection may take to leave.
+const LINGER: Duration = Duration::from_millis(500);
 /// Bytes that are read at once. They are filled with zeros before each read.
 const READ_BUFFER: usize = 16 << 10;
 
@@ -266,7 +266,7 @@ impl WebSocketLink {
     /// Fills the next message: with one piece of all, or of what is urgent.
     fn put_together(&mut self, open: bool, source: &impl Source) {
         let piece = self.meter.fragment().min(self.bound.piece());
-        let last = if open { Priority::LAST } else { URGENT };
+        let last = if open { Priority::LAST } else { Priority::URGENT };
         while self.message.len() < piece
             && self.out.fragment_of(last, piece, |_, key| source.next(key), &mut self.message).is_some()
         {
@@ -290,6 +290,19 @@ impl WebSocketLink {
         self.lanes.drain(..).map(|(_, heard)| heard).collect()
     }
 
+    /// Sends what has been put together, and waits until it has left. A path that takes nothing is not waited for.
+    pub(crate) async fn flush(&mut self) {
+        let last = self.message.split().freeze();
+        let flushed = async {
+            if last.is_empty() {
+                self.socket.flush().await
+            } else {
+                self.socket.send(Message::Binary(last)).await
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, flushed).await;
+    }
+
     pub(crate) fn received(&self, lane: LaneKey) -> u64 {
         self.in_ids.get(&lane).map_or(0, |&id| self.incoming.received(id))
     }
@@ -304,7 +317,7 @@ impl WebSocketLink {
             let _ = self.socket.send(Message::Close(Some(frame))).await;
             let _ = self.socket.flush().await;
         };
-        let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
+        let _ = tokio::time::timeout(LINGER, farewell).await;
     }
 }
 

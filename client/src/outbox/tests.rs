@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use tandem_protocol::{DisplayId, Point, Record, Rendition};
+use tandem_protocol::{DisplayId, Point, Record, Rendition, message};
 
 const ME: Sender = Sender(3);
 
@@ -39,6 +39,34 @@ fn type_key(outbox: &mut Outbox, now: Instant) {
 
 fn update(outbox: &mut Outbox, len: usize, now: Instant) -> Sent {
     outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &vec![0; len]), now).unwrap()
+}
+
+#[test]
+fn what_is_said_while_connections_are_exchanged_goes_over_and_what_is_said_of_the_old_one_does_not() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let end = || control::Message::End(message::End::default());
+    let ack =
+        |key: LaneKey| control::Message::Ack(message::Ack { lane: Some(key.into()), ..Default::default() });
+    let said = |outbox: &mut Outbox| {
+        std::iter::from_fn(|| outbox.next(LaneKey::CONTROL, now))
+            .map(|bytes| Control::decode_body(parse(LaneKind::Control, &bytes).body()).unwrap().unwrap())
+            .collect::<Vec<_>>()
+    };
+    for message in [control::Message::Ping(message::Ping::default()), ack(screen()), ack(input()), end()] {
+        outbox.control(message, now).unwrap();
+    }
+    outbox.pause(Vec::new(), now);
+    outbox.moves();
+    outbox.control(end(), now).unwrap();
+    outbox.connected(ME, &[], now);
+    assert_eq!(said(&mut outbox), [ack(input()), end(), end()]);
+    // A connection that is lost takes all with it: what holds then is said anew.
+    outbox.control(end(), now).unwrap();
+    outbox.disconnected();
+    assert_eq!(outbox.control(end(), now), Err(SendError::Offline));
+    outbox.connected(ME, &[], now);
+    assert_eq!(said(&mut outbox), []);
 }
 
 #[test]
