@@ -131,9 +131,11 @@ impl Desk {
         let (mut sessions, mut signins) = (Sessions::new(self.settings.code_life), SignIns::default());
         sessions.restore(saved.sessions, now + grace)?;
         signins.restore(&saved.sign_ins, now)?;
-        let seed = saved.signing_key.map(|key| from_hex(&key, "key")).transpose()?;
-        let signer = seed.map(|seed| Signer::from_seed(&seed)).transpose();
-        let signer = signer.map_err(|_| Damaged::Value("the seed".into(), "key"))?;
+        let of = |key: String| {
+            let seed = from_hex(&key, "key").map_err(|_| Damaged::Key)?;
+            Signer::from_seed(&seed).map_err(|_| Damaged::Key)
+        };
+        let signer = saved.signing_key.map(of).transpose()?;
         let mut state = self.state.lock();
         (state.sessions, state.signins) = (sessions, signins);
         if let Some(signer) = signer {

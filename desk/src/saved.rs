@@ -62,6 +62,9 @@ pub enum Damaged {
     /// A value that is none.
     #[error("{0} is no {1}")]
     Value(String, &'static str),
+    /// A signing key that is none. It is not told: it is secret all the same.
+    #[error("the signing key is none")]
+    Key,
 }
 
 impl Saved {

@@ -12,12 +12,12 @@ use crate::signin::random_text;
 use crate::{KeyError, Settings};
 
 /// Bytes of an Ed25519 key, public or secret.
-const SEED_LEN: usize = 32;
+const KEY_LEN: usize = 32;
 
 pub(crate) struct Signer {
     key: EncodingKey,
-    public: [u8; SEED_LEN],
-    seed: [u8; SEED_LEN],
+    public: [u8; KEY_LEN],
+    seed: [u8; KEY_LEN],
 }
 
 impl Signer {
@@ -26,7 +26,7 @@ impl Signer {
     }
 
     /// The one whose [`Signer::seed`] this is.
-    pub(crate) fn from_seed(seed: &[u8; SEED_LEN]) -> Result<Self, KeyError> {
+    pub(crate) fn from_seed(seed: &[u8; KEY_LEN]) -> Result<Self, KeyError> {
         Self::of(&Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeyError)?)
     }
 
@@ -38,12 +38,12 @@ impl Signer {
         Ok(Self { key: EncodingKey::from_ed_der(pkcs8.as_ref()), public, seed })
     }
 
-    pub(crate) fn public_key(&self) -> [u8; SEED_LEN] {
+    pub(crate) fn public_key(&self) -> [u8; KEY_LEN] {
         self.public
     }
 
     /// What it can be made of again. Secret.
-    pub(crate) fn seed(&self) -> &[u8; SEED_LEN] {
+    pub(crate) fn seed(&self) -> &[u8; KEY_LEN] {
         &self.seed
     }
 

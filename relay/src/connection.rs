@@ -153,13 +153,13 @@ impl Connection {
         session.record(self.place.seat, lane, record, now)
     }
 
-    /// Hands in a record although its receiver has no room as yet: the connection is being left, and nobody can hold it.
+    /// Hands in records although their receivers have no room as yet: the connection is being left, and nobody can hold them.
     ///
     /// # Errors
     /// A [`Breach`].
-    pub fn leave_behind(&self, lane: LaneInstance, record: &Record) -> Result<(), Breach> {
+    pub fn leave_behind(&self, records: &[(LaneInstance, Record)]) -> Result<(), Breach> {
         let mut session = self.place.shared.session.lock();
-        session.record_left_behind(self.place.seat, lane, record, Instant::now())
+        session.records_left_behind(self.place.seat, records, Instant::now())
     }
 
     /// The client goes on on another connection: nothing is taken for this one any more. `half` is what was being written, and

@@ -20,12 +20,9 @@ use crate::limits::{Limits, Place as TenantPlace, SessionLimits, Tenants};
 use crate::metrics::{Binding, JoinedBy, Metrics, Timed};
 use crate::outbox::Wake;
 use crate::session::{
-    Join, Seat, Session, SessionStatus, SessionView, Showing, Timing, Totals, Waiting, Who,
+    Join, Seat, Session, SessionStatus, SessionView, Showing, TICK, Timing, Totals, Waiting, Who,
 };
 use crate::state_file::{self, Keeper};
-
-/// How often every session is asked what is due.
-const TICK: Duration = Duration::from_millis(500);
 
 /// A session with its lock. Critical sections are short and never wait.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Plain data behind one lock: no I/O, no clock, no async. A connection hands in what arrived ([`Session::record`],
 //! [`Session::control`]) and takes out what may be written ([`Session::pull`]) when it can write it; [`Session::tick`]
-//! keeps time. Bodies are never read.
+//! keeps time, twice a second, and [`Session::due`] what cannot wait for that. Bodies are never read.
 
 mod consent;
 mod display;
@@ -72,6 +72,9 @@ pub struct Session {
     queued: Memory,
     metrics: Tally,
 }
+
+/// How often a session's time is kept ([`Session::tick`]).
+pub const TICK: Duration = Duration::from_millis(500);
 
 /// The session's times.
 #[derive(Clone, Copy, Debug)]
@@ -368,7 +371,7 @@ impl Session {
             M::Grants(grants) => self.grants(seat.sender, &grants, now)?,
             M::End(end) => self.end(seat.sender, end.reason()),
             M::Hello(_) => return Err(Breach::protocol("a second Hello")),
-            // What only the relay says, and Credit, which the binding has taken: of no meaning here.
+            // What only the relay says, and Credit and Move, which the binding has taken: of no meaning here.
             _ => {}
         }
         Ok(())

@@ -5,6 +5,7 @@
 mod common;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use common::Relay;
 use common::nat::Nat;
@@ -12,18 +13,42 @@ use common::people::{Customer, Desk, Past, Watcher, code, options_at, relay, ses
 use common::scrape::Scrape;
 use tandem_client::{Binding, Options, Transport};
 use tandem_protocol::token::TokenRole;
+use tempfile::TempDir;
+
+/// A relay, and a customer and a technician in front of whom stands a translator of addresses.
+struct Scene {
+    relay: Relay,
+    nat: Nat,
+    customer: Customer,
+    technician: Watcher,
+    _directory: TempDir,
+}
+
+impl Scene {
+    /// The customer is connected by the first transport, the technician by the second; `udp`: whether the translator lets that pass.
+    async fn over(transports: [Transport; 2], udp: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut desk = Desk::new();
+        let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
+        let nat = Nat::start(relay.address().parse().unwrap()).await;
+        nat.let_udp(udp);
+        let url = format!("https://{}", nat.address);
+        let at = |transport, join| {
+            let options = options_at(&url, &[&relay], transport, join);
+            Options { look_for_quic_after: Duration::from_millis(100), ..options }
+        };
+        let token = desk.token(&session(&relay).await, TokenRole::Lead);
+        let customer = Customer::start(at(transports[0], code(&relay)));
+        let technician = Watcher::start(at(transports[1], token));
+        Self { relay, nat, customer, technician, _directory: directory }
+    }
+}
 
 /// Customer and technician behind a translator that gives them other ports while one types and the other's screen changes.
 #[tokio::test]
 async fn other_ports_under_way_are_no_reconnection_and_cost_no_input() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut desk = Desk::new();
-    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
-    let nat = Nat::start(relay.address().parse().unwrap()).await;
-    let url = format!("https://{}", nat.address);
-    let token = desk.token(&session(&relay).await, TokenRole::Lead);
-    let mut customer = Customer::start(options_at(&url, &[&relay], Transport::Quic, code(&relay)));
-    let mut technician = Watcher::start(options_at(&url, &[&relay], Transport::Quic, token));
+    let Scene { relay, nat, mut customer, mut technician, _directory } =
+        Scene::over([Transport::Quic; 2], true).await;
     work(&mut customer, &mut technician, |customer, _| customer.pressed > 20).await;
     for round in 1..=5 {
         let (typed, ports) = (technician.typed, nat.ports());
@@ -52,14 +77,8 @@ async fn other_ports_under_way_are_no_reconnection_and_cost_no_input() {
 /// Customer and technician come from another network while they work: on QUIC that is no reconnection.
 #[tokio::test]
 async fn another_address_under_way_is_no_reconnection_and_costs_no_input() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut desk = Desk::new();
-    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
-    let nat = Nat::start(relay.address().parse().unwrap()).await;
-    let url = format!("https://{}", nat.address);
-    let token = desk.token(&session(&relay).await, TokenRole::Lead);
-    let mut customer = Customer::start(options_at(&url, &[&relay], Transport::Quic, code(&relay)));
-    let mut technician = Watcher::start(options_at(&url, &[&relay], Transport::Quic, token));
+    let Scene { relay: _relay, nat, mut customer, mut technician, _directory } =
+        Scene::over([Transport::Quic; 2], true).await;
     work(&mut customer, &mut technician, |customer, _| customer.pressed > 20).await;
     let (typed, ports) = (technician.typed, nat.ports());
     nat.come_from(Ipv4Addr::new(127, 1, 2, 3).into()).await;
@@ -77,14 +96,8 @@ async fn another_address_under_way_is_no_reconnection_and_costs_no_input() {
 /// the relay gives it up.
 #[tokio::test]
 async fn who_is_silent_behind_a_forgetful_translator_is_found_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut desk = Desk::new();
-    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
-    let nat = Nat::start(relay.address().parse().unwrap()).await;
-    let url = format!("https://{}", nat.address);
-    let token = desk.token(&session(&relay).await, TokenRole::Lead);
-    let mut customer = Customer::start(options_at(&url, &[&relay], Transport::Quic, code(&relay)));
-    let mut technician = Watcher::start(options_at(&url, &[&relay], Transport::Quic, token));
+    let Scene { relay: _relay, nat, mut customer, mut technician, _directory } =
+        Scene::over([Transport::Quic; 2], true).await;
     work(&mut customer, &mut technician, |customer, _| customer.pressed > 5).await;
     nat.forget().await;
     let ports = nat.ports();
@@ -117,18 +130,7 @@ async fn dropped_by_reason(relay: &Relay) -> [f64; 5] {
 /// UDP is blocked at first, then opened, while one types, the other's screen changes and both talk at length: who may goes over to
 /// QUIC, and nothing is lost, doubled or overtaken in either direction. Nobody needs a key, and nothing is granted anew.
 async fn goes_over(transports: [Transport; 2]) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut desk = Desk::new();
-    let relay = relay(&desk, directory.path(), "127.0.0.1:0").await;
-    let nat = Nat::start(relay.address().parse().unwrap()).await;
-    nat.let_udp(false);
-    let at = |transport, join| {
-        let options = options_at(&format!("https://{}", nat.address), &[&relay], transport, join);
-        Options { look_for_quic_after: std::time::Duration::from_millis(100), ..options }
-    };
-    let token = desk.token(&session(&relay).await, TokenRole::Lead);
-    let mut customer = Customer::start(at(transports[0], code(&relay)));
-    let mut technician = Watcher::start(at(transports[1], token));
+    let Scene { relay, nat, mut customer, mut technician, _directory } = Scene::over(transports, false).await;
     let talk = |customer: &Customer, technician: &Watcher| {
         // What is said before the other one is there nobody hears.
         if customer.pressed == 0 {

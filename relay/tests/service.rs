@@ -8,17 +8,48 @@ use std::fs::File;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::{PATIENCE, Relay, Socket, http};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use tandem_protocol::message::{control, hello::Join};
 
-/// A relay as its unit starts it, with a service manager that listens.
+/// A service manager that listens.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn at(socket: &Path) -> Self {
+        let manager = UnixDatagram::bind(socket).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(manager)
+    }
+
+    /// Waits until it is told such a thing.
+    fn hears(&self, wanted: &str) -> String {
+        self.hears_all(&[wanted])
+    }
+
+    /// Waits until it is told these things, in whatever order; answers with the last message.
+    fn hears_all(&self, wanted: &[&str]) -> String {
+        let (mut missing, began, mut message) = (wanted.to_vec(), Instant::now(), [0; 512]);
+        loop {
+            let len = self.0.recv(&mut message).unwrap_or_else(|_| panic!("nobody says {missing:?}"));
+            // A watchdog's word comes for ever.
+            assert!(began.elapsed() < PATIENCE, "nobody says {missing:?}");
+            let text = String::from_utf8_lossy(&message[..len]).into_owned();
+            missing.retain(|wanted| !text.contains(wanted));
+            if missing.is_empty() {
+                return text;
+            }
+        }
+    }
+}
+
+/// A relay as its unit starts it.
 struct Service {
     directory: tempfile::TempDir,
-    manager: UnixDatagram,
+    manager: Manager,
     child: tokio::process::Child,
 }
 
@@ -34,8 +65,7 @@ impl Service {
         certificate(directory.path(), 30);
         let more = more(directory.path());
         std::fs::write(at("relay.toml"), config(directory.path(), &more)).unwrap();
-        let manager = UnixDatagram::bind(at("notify")).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let manager = Manager::at(&at("notify"));
         // As systemd does it: the watchdog is meant for one process id.
         let child = tokio::process::Command::new("sh")
             .args(["-c", "WATCHDOG_PID=$$ exec \"$0\" serve --log-format json --config \"$1\""])
@@ -56,17 +86,7 @@ impl Service {
 
     /// Waits until the manager is told such a thing.
     fn hears(&self, wanted: &str) -> String {
-        let mut message = [0; 512];
-        loop {
-            let len = self
-                .manager
-                .recv(&mut message)
-                .unwrap_or_else(|_| panic!("nobody says {wanted}: {}", self.log()));
-            let text = String::from_utf8_lossy(&message[..len]).into_owned();
-            if text.contains(wanted) {
-                return text;
-            }
-        }
+        self.manager.hears(wanted)
     }
 
     /// Waits until a reload begins and is over.
@@ -129,8 +149,7 @@ fn config(directory: &Path, more: &str) -> String {
 #[tokio::test]
 async fn the_manager_is_told_of_readiness_progress_and_the_end() {
     let mut service = Service::start();
-    service.hears("READY=1");
-    service.hears("STATUS=0 sessions, 0 connections");
+    service.manager.hears_all(&["READY=1", "STATUS=0 sessions, 0 connections"]);
     // Twice: the second time progress must have been made since.
     service.hears("WATCHDOG=1");
     service.hears("WATCHDOG=1");
@@ -144,27 +163,19 @@ async fn the_manager_is_told_of_readiness_progress_and_the_end() {
 async fn the_manager_is_told_of_a_drain_and_waits_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
-    let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let hears = |wanted: &str| {
-        let mut message = [0; 512];
-        loop {
-            let len = manager.recv(&mut message).unwrap_or_else(|_| panic!("nobody says {wanted}"));
-            if String::from_utf8_lossy(&message[..len]).contains(wanted) {
-                return;
-            }
-        }
-    };
+    let manager = Manager::at(&socket);
     let shell = format!("NOTIFY_SOCKET='{}'; export NOTIFY_SOCKET", socket.display());
     let mut relay = Relay::start_in(&shell, &[]).await;
-    hears("READY=1");
+    manager.hears("READY=1");
     let mut customer = Socket::join(&relay, Join::Code(relay.code())).await;
     assert!(matches!(customer.next().await, Ok(control::Message::Welcome(_))));
     let (head, _) = relay.operations("POST", "/drain?deadline_seconds=3600").await;
     assert!(head.starts_with("HTTP/1.1 202"), "{head}");
-    hears("STOPPING=1");
-    hears("EXTEND_TIMEOUT_USEC=");
-    hears("STATUS=leaving service: 1 sessions, 1 connections");
+    manager.hears_all(&[
+        "STOPPING=1",
+        "EXTEND_TIMEOUT_USEC=",
+        "STATUS=leaving service: 1 sessions, 1 connections",
+    ]);
     relay.signal("-TERM");
     assert!(relay.wait().await.success());
 }

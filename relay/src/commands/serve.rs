@@ -84,8 +84,9 @@ impl Plan {
             desk::announce(desk.as_deref(), address, operations, server.fingerprint(), json)?;
         }
         let _reporter = Reporter::start(server.relay().clone())?;
+        let relay = server.relay().clone();
         let leaves = tokio::spawn({
-            let relay = server.relay().clone();
+            let relay = relay.clone();
             async move {
                 relay.drain().begun().await;
                 service::stopping();
@@ -93,7 +94,10 @@ impl Plan {
         });
         service::ready();
         server.run(stop).await;
-        // It has left service, so that ends.
+        if !relay.drain().is_on() {
+            // Nothing will begin it any more.
+            leaves.abort();
+        }
         let _ = leaves.await;
         signals.abort();
         Ok(())

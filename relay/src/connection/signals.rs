@@ -4,7 +4,7 @@
 //! the signal. No signal may fall between the two: [`Signals::any`] and [`Signals::deadline`] keep one for who comes later,
 //! [`Signals::until_room`] has to be called before looking.
 //!
-//! Each signal has one task that waits for it, and says as exactly as it can what there is to do: at thousands of records a second
+//! Each signal but `room` has one task that waits for it, and says as exactly as it can what there is to do: at thousands of records a second
 //! most of a relay's work is to wake up.
 
 use std::sync::OnceLock;

@@ -157,8 +157,8 @@ impl Session {
         let Some(display) = self.displays.get_mut(&id) else { return };
         let paces = display.pacing[rendition].and_then(|sender| self.members.get(&sender)?.online());
         let position = paces.and_then(|online| online.readers.get(&id)?.position(rendition));
-        let limits = position.is_some_and(|position| display.streams[rendition].queued(position) > 0);
-        let sooner = display.feedback[rendition].news(every, if limits { now } else { now + EVERY });
+        let holds_back = position.is_some_and(|position| display.streams[rendition].queued(position) > 0);
+        let sooner = display.feedback[rendition].news(every, if holds_back { now } else { now + EVERY });
         if display.feedback[rendition].due.is_some_and(|due| due <= now) {
             self.write_feedback(id, rendition, now);
         } else if sooner {

@@ -16,8 +16,8 @@ use crate::outbox::{Pull, Slot, Source};
 const QUEUE_MAX: usize = 1 << 20;
 /// And that wait before the sender of input, files or the clipboard is held up.
 const BULK_MAX: usize = QUEUE_MAX / 4;
-/// And that may wait when that sender goes over to another connection, with what the credit of its lane had let in.
-const LEFT_BEHIND_MAX: usize = BULK_MAX + limits::CREDIT_BULK as usize + limits::BODY_MAX;
+/// And that may wait beyond it when that sender goes over to another connection: what the credit of its lane had let in.
+const LEFT_BEHIND_MAX: usize = limits::CREDIT_BULK as usize + limits::BODY_MAX;
 
 impl Session {
     /// A client opened a lane.
@@ -77,24 +77,31 @@ impl Session {
     }
 
     /// The same, for what a connection that is left had held since there was no room for it. It is found room once, since its
-    /// lane's credit bounds it; who leaves more behind before that was taken is closed, and resumes.
+    /// lane's credit bounds it; who leaves more behind before that was taken is closed, and resumes. What comes after the first
+    /// record that is refused is dropped with it: what follows a gap is worth nothing.
     ///
     /// # Errors
     /// A [`Breach`] of the protocol, or of that.
-    pub fn record_left_behind(
+    pub fn records_left_behind(
         &mut self,
         seat: Seat,
-        lane: LaneInstance,
-        record: &Record,
+        records: &[(LaneInstance, Record)],
         now: Instant,
     ) -> Result<(), Breach> {
-        match self.take(seat, lane, record, true, now)? {
-            Taken::Yes => Ok(()),
-            Taken::NoRoom => {
-                self.metrics.dropped(Dropped::Full, record.bytes.len());
-                Err(Breach { close: Close::STALLED, reason: "too much was left behind".into() })
+        let mut result = Ok(());
+        for (lane, record) in records {
+            if result.is_ok() {
+                result = match self.take(seat, *lane, record, true, now) {
+                    Ok(Taken::Yes) => continue,
+                    Ok(Taken::NoRoom) => {
+                        Err(Breach { close: Close::STALLED, reason: "too much was left behind".into() })
+                    }
+                    Err(breach) => Err(breach),
+                };
             }
+            self.metrics.dropped(Dropped::Full, record.bytes.len());
         }
+        result
     }
 
     fn take(
@@ -160,7 +167,7 @@ impl Session {
     /// long before, unless that goes over to another connection and leaves behind what was held up.
     fn most_waiting(&self, kind: LaneKind) -> usize {
         let holds_up = kind.is_bulk() || kind == LaneKind::Input;
-        if holds_up { LEFT_BEHIND_MAX } else { self.queue_max(QUEUE_MAX) }
+        if holds_up { self.queue_max(BULK_MAX) + LEFT_BEHIND_MAX } else { self.queue_max(QUEUE_MAX) }
     }
 
     /// The publisher's chat, peer, cursor, audio and bulk records, to all who may have them.
@@ -233,7 +240,7 @@ impl Session {
         if key.kind == LaneKind::Input
             && let Some(member) = self.members.get_mut(&from)
         {
-            member.input_taken = Some((record.header.epoch, record.header.seq + 1));
+            member.input_taken = Some((record.header.epoch, record.header.seq.saturating_add(1)));
         }
         if key.kind == LaneKind::Chat {
             let others: Vec<Sender> =

@@ -9,7 +9,7 @@ use tandem_protocol::{AttemptId, Close, DisplayId, LaneKey, LaneKind, Rendition,
 use super::display::Both;
 use super::rate::Rate;
 use super::reader::{Place, Reader};
-use super::{Join, LaneInstance, Showing};
+use super::{Join, LaneInstance, Showing, TICK};
 use crate::metrics::Binding;
 use crate::outbox::Outbox;
 
@@ -247,7 +247,9 @@ impl Online {
             self.outbox.close(Close::SILENT, "three heartbeats without an answer");
             return;
         }
-        if self.pinged.is_some_and(|(_, at)| now.saturating_duration_since(at) < every) {
+        // At the tick that is nearest: at the one after, the client would begin to wonder.
+        let elapsed = |at| now.saturating_duration_since(at) + TICK / 2;
+        if self.pinged.is_some_and(|(_, at)| elapsed(at) < every) {
             return;
         }
         let id = self.next_ping;

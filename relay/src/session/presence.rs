@@ -20,7 +20,7 @@ pub struct SessionStatus {
 }
 
 impl Session {
-    /// When [`Session::tick`] is next needed for what cannot wait for the regular one.
+    /// When [`Session::due`] is next needed for what cannot wait for the regular [`Session::tick`].
     pub fn deadline(&self, seat: Seat) -> Option<Instant> {
         let member = self.members.get(&seat.sender)?;
         member.online().filter(|online| online.connection == seat.connection && member.is_publisher())?;
@@ -41,7 +41,7 @@ impl Session {
         self.send_feedback(now);
     }
 
-    /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called a few times a second.
+    /// Keeps time: heartbeats, silence, grace, overdue feedback. To be called every [`TICK`](super::TICK).
     pub fn tick(&mut self, now: Instant) {
         let heartbeat = self.heartbeat();
         for member in self.members.values_mut() {

@@ -36,7 +36,12 @@ impl Session {
         self.send_feedback(now);
         self.refresh_wants(now);
         self.end_stalled(now);
-        self.upkeep_due = self.is_anything_waiting().then_some(now + EVERY);
+        let due = self.is_anything_waiting().then_some(now + EVERY);
+        let sooner = due.is_some_and(|due| self.upkeep_due.is_none_or(|before| due < before));
+        self.upkeep_due = due;
+        if sooner {
+            self.wake_publisher();
+        }
     }
 
     /// Whether somebody has something of some display to take, or somewhere to go.

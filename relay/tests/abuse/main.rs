@@ -308,7 +308,9 @@ async fn records_and_control_messages_beyond_the_rate() {
     let slowed = tokio::time::timeout(PATIENCE, slowed);
     tokio::select! {
         slowed = slowed => slowed.expect("it is neither slowed down nor closed"),
-        () = flood => {}
+        () = flood => {
+            scene.relay.settles("tandem_relay_closed_total{code=\"stalled\",transport=\"websocket\"}", 1.0).await;
+        }
     }
     scene.neighbour.lives(20).await;
     connection.close(1u32.into(), b"");

@@ -1,6 +1,9 @@
 //! The log on stderr.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -39,15 +42,22 @@ impl Log {
         let filter = filter.and(filter_fn(says_no_secret).with_max_level_hint(Level::TRACE));
         let lines = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
         let lines = match self.log_format {
-            Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
-                lines.event_format(journal()).boxed()
-            }
+            Format::Text if is_journal(std::io::stderr()) => lines.event_format(journal()).boxed(),
             Format::Text => lines.boxed(),
             Format::Json => lines.json().boxed(),
         };
         tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         Ok(())
     }
+}
+
+/// Whether this leads into systemd's journal: `JOURNAL_STREAM` names the stream that does, by device and inode, and is inherited by
+/// programs whose output goes elsewhere (systemd.exec(5)).
+fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    let file = stream.as_fd().try_clone_to_owned().map(File::from);
+    let of = file.and_then(|file| file.metadata());
+    of.is_ok_and(|of| named == format!("{}:{}", of.dev(), of.ino()))
 }
 
 /// Lines for systemd's journal, which knows their time, and takes their urgency from a number before them (sd-daemon(3)): so

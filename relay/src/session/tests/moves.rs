@@ -116,12 +116,22 @@ fn what_is_left_behind_finds_room_once() {
     }
     let mut behind = 0;
     let breach = loop {
-        match scene.session.record_left_behind(anna.seat, bulk, &part(seq), scene.now) {
+        // A second one would fit once its receiver has taken some, but not behind a gap.
+        let held = [(bulk, part(seq)), (bulk, part(seq + 1))];
+        match scene.session.records_left_behind(anna.seat, &held[..1], scene.now) {
             Ok(()) => (seq, behind) = (seq + 1, behind + body.len()),
-            Err(breach) => break breach,
+            Err(breach) => {
+                assert_eq!(scene.dropped("full"), 1);
+                assert_eq!(
+                    scene.session.records_left_behind(anna.seat, &held, scene.now),
+                    Err(breach.clone())
+                );
+                break breach;
+            }
         }
     };
     assert_eq!(breach.close, Close::STALLED);
+    assert_eq!(scene.dropped("full"), 3, "each is counted");
     assert!(behind as u64 >= limits::CREDIT_BULK, "all that its credit let in: {behind}");
     assert_eq!(
         scene.records(&customer, LaneKind::Clipboard).len() as u64,
