@@ -10,3 +10,5 @@ mod desk;
 mod input;
 #[path = "x11/screen.rs"]
 mod screen;
+#[path = "common/xvfb.rs"]
+mod xvfb;

@@ -83,6 +83,12 @@ impl X11Clipboard {
     fn take(&mut self, event: &Event) -> Result<Option<String>, CaptureError> {
         match event {
             Event::XfixesSelectionNotify(changed) if changed.owner != self.window => {
+                // What it tells may be older than what we have put since.
+                let conn = &self.link.conn;
+                let asked = conn.get_selection_owner(self.atoms.CLIPBOARD).or_lost()?;
+                if asked.reply().asked("tell whose the clipboard is")?.owner == self.window {
+                    return Ok(None);
+                }
                 self.ours = None;
                 self.forget();
                 if changed.owner != NONE {

@@ -12,7 +12,8 @@ use x11rb::protocol::xproto::{
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
 
-use crate::desk::{PATIENCE, Xvfb};
+use crate::desk::PATIENCE;
+use crate::xvfb::Xvfb;
 
 /// Another program, which copied something.
 struct Other {
@@ -35,16 +36,22 @@ impl Other {
         self.conn.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom
     }
 
-    /// Waits for somebody who asks for a form of what was copied.
+    /// Waits for somebody who asks for what was copied, in this form and no other.
     fn asked(&self, form: &str) -> SelectionRequestEvent {
         let form = self.atom(form);
         loop {
-            if let Event::SelectionRequest(request) = self.conn.wait_for_event().unwrap()
-                && request.target == form
-            {
+            if let Event::SelectionRequest(request) = self.conn.wait_for_event().unwrap() {
+                assert_eq!(request.target, form);
                 return request;
             }
         }
+    }
+
+    /// Whether anything was asked for that has not been answered.
+    fn is_asked(&self) -> bool {
+        self.conn.sync().unwrap();
+        std::iter::from_fn(|| self.conn.poll_for_event().unwrap())
+            .any(|event| matches!(event, Event::SelectionRequest(_)))
     }
 
     /// Says that the answer lies where it was asked for.
@@ -129,14 +136,36 @@ fn a_text_in_pieces_is_told_but_neither_secrets_nor_what_is_too_long() {
     let mut ours = X11Clipboard::open(Some(&xvfb.name)).unwrap();
     let told = std::thread::scope(|scope| {
         let told = scope.spawn(|| ours.wait(Some(PATIENCE)).unwrap());
-        Other::copies(&xvfb).offers(&["TARGETS", "UTF8_STRING", "x-kde-passwordManagerHint"]);
+        let secret = Other::copies(&xvfb);
+        secret.offers(&["TARGETS", "UTF8_STRING", "x-kde-passwordManagerHint"]);
         let other = Other::copies(&xvfb);
         other.offers(&["TARGETS", "UTF8_STRING"]);
         other.hands_out(&vec![b'x'; TEXT_MAX + 1]);
         let other = Other::copies(&xvfb);
         other.offers(&["TARGETS", "UTF8_STRING"]);
         other.hands_out_in_pieces(&[b"in ", b"pieces"]);
-        told.join().unwrap()
+        let told = told.join().unwrap();
+        assert!(!secret.is_asked(), "a secret was asked for");
+        told
     });
     assert_eq!(told.as_deref(), Some("in pieces"));
+}
+
+/// The other program was first, but nobody has heard of it yet.
+#[test]
+fn what_was_copied_before_does_not_take_away_what_was_put_since() {
+    let xvfb = Xvfb::start("640x480x24", &[]);
+    let mut ours = X11Clipboard::open(Some(&xvfb.name)).unwrap();
+    let _earlier = Other::copies(&xvfb);
+    let mut theirs = X11Clipboard::open(Some(&xvfb.name)).unwrap();
+    ours.put("put since").unwrap();
+    let waker = ours.waker();
+    let told = std::thread::scope(|scope| {
+        let owner = scope.spawn(move || ours.wait(Some(PATIENCE)).unwrap());
+        let told = theirs.wait(Some(PATIENCE)).unwrap();
+        waker.wake();
+        assert_eq!(owner.join().unwrap(), None, "what it put itself is not told");
+        told
+    });
+    assert_eq!(told.as_deref(), Some("put since"));
 }

@@ -1,7 +1,5 @@
-//! An X server for one test, and a window on it that a person could be using.
+//! A window on an X server that a person could be using.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use x11rb::COPY_FROM_PARENT;
@@ -15,44 +13,10 @@ use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
 use xkeysym::Keysym;
 
+use crate::xvfb::Xvfb;
+
 /// Nothing here takes longer, on a busy machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A running Xvfb, ended when dropped.
-pub(crate) struct Xvfb {
-    child: Child,
-    pub(crate) name: String,
-}
-
-impl Xvfb {
-    /// Starts one with a screen like `800x600x24`, on a display number that it chooses.
-    pub(crate) fn start(screen: &str, more: &[&str]) -> Self {
-        let mut child = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", screen, "-nolisten", "tcp", "-noreset"])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("these tests need Xvfb ({error}): apt-get install xvfb"));
-        let mut number = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        stdout.read_line(&mut number).expect("Xvfb tells its display number");
-        assert!(!number.trim().is_empty(), "Xvfb did not start");
-        Self { child, name: format!(":{}", number.trim()) }
-    }
-
-    /// Another program's connection.
-    pub(crate) fn connect(&self) -> RustConnection {
-        RustConnection::connect(Some(&self.name)).expect("Xvfb answers").0
-    }
-}
-
-impl Drop for Xvfb {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A program with one window that has the keyboard.
 pub(crate) struct Person {

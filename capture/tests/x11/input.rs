@@ -8,7 +8,8 @@ use x11rb::protocol::Event as Told;
 use x11rb::protocol::xproto::ConnectionExt as _;
 use x11rb::wrapper::ConnectionExt as _;
 
-use crate::desk::{PATIENCE, Person, Xvfb};
+use crate::desk::{PATIENCE, Person};
+use crate::xvfb::Xvfb;
 
 const A: u32 = 0x04;
 const LEFT_SHIFT: u32 = 0xe1;

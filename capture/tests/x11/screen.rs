@@ -9,7 +9,8 @@ use x11rb::protocol::randr::{self, ConnectionExt as _};
 use x11rb::protocol::xproto::{ChangeWindowAttributesAux, ConnectionExt as _, CreateGCAux};
 use x11rb::wrapper::ConnectionExt as _;
 
-use crate::desk::{PATIENCE, Person, Xvfb};
+use crate::desk::{PATIENCE, Person};
+use crate::xvfb::Xvfb;
 
 const FIRST: DisplayId = DisplayId(0);
 
