@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// HTTPS_PROXY, ALL_PROXY and NO_PROXY count, but never for a relay on this computer.
     #[arg(long)]
     pub proxy: Option<Proxy>,
-    /// No windows: what would be asked is refused.
+    /// No windows: what would be asked is refused, and what there is to say goes to stderr.
     #[arg(long)]
     pub headless: bool,
     /// Every pixel exact at any time: what moves is not sent as video.
@@ -61,7 +61,8 @@ pub(crate) struct Arguments {
     /// Try out, with a relay on this computer: everything is allowed without asking.
     #[arg(long)]
     pub dev: bool,
-    /// Remove this program's own file when it ends.
+    /// Remove this program's own file when the session is over: not when the code was wrong, the relay refused, or another
+    /// program goes on with the session.
     #[arg(long)]
     pub remove_program: bool,
     /// Work on windows of programs with an administrator's rights too. Windows asks the customer for that; who refuses goes on
@@ -127,6 +128,11 @@ impl Memory {
 }
 
 impl Arguments {
+    /// Nothing is shown: nobody is there, or with the test pattern no desktop.
+    pub(crate) fn is_headless(&self) -> bool {
+        self.headless || self.source == Source::Pattern
+    }
+
     /// The test pattern as asked for.
     pub(crate) fn pattern(&self) -> pattern::Options {
         let rests = self.pattern_rate == 0;

@@ -1,8 +1,7 @@
 //! The thread that shares the clipboard with technicians who may have it. It lives only while somebody may: what is copied at
 //! other times is not even looked at.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,9 +17,40 @@ const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The thread's owner: dropping it ends the sharing at once, and the thread as soon as no other program keeps it waiting.
 #[derive(Debug)]
 pub struct Clipboard {
-    /// `None`: it is being dropped.
-    texts: Option<Sender<String>>,
+    given: Arc<Given>,
     waker: Arc<OnceLock<Waker>>,
+}
+
+/// What the thread is given: one text at most, however fast a technician copies.
+#[derive(Debug, Default)]
+struct Given(Mutex<(Option<String>, Still)>);
+
+/// Whether the sharing goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Still {
+    #[default]
+    Shared,
+    Ended,
+}
+
+impl Given {
+    /// Puts a text there, in place of one that nobody has taken. One that is too long for a clipboard is left out.
+    fn put(&self, text: String) {
+        if text.len() > clipboard::TEXT_MAX {
+            tracing::info!("a technician's text is too long for the clipboard");
+            return;
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(text);
+    }
+
+    fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (None, Still::Ended);
+    }
+
+    fn take(&self) -> (Option<String>, Still) {
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (given.0.take(), given.1)
+    }
 }
 
 impl Clipboard {
@@ -29,24 +59,20 @@ impl Clipboard {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(display: Option<String>, handle: Handle) -> std::io::Result<Self> {
-        let (texts, given) = channel();
-        let waker = Arc::new(OnceLock::new());
-        let wakes = Arc::clone(&waker);
+        let (given, waker) = (Arc::new(Given::default()), Arc::new(OnceLock::new()));
+        let (takes, wakes) = (Arc::clone(&given), Arc::clone(&waker));
         // Not joined: a program that does not answer when it is asked for what it copied must not keep a session from ending.
         thread::Builder::new().name("clipboard".into()).spawn(move || {
-            if let Err(error) = share(display.as_deref(), &handle, &given, &wakes) {
+            if let Err(error) = share(display.as_deref(), &handle, &takes, &wakes) {
                 tracing::warn!(%error, "the clipboard is not shared");
             }
         })?;
-        Ok(Self { texts: Some(texts), waker })
+        Ok(Self { given, waker })
     }
 
-    /// Puts a technician's text on it.
+    /// Puts a technician's text on it. Of several that come faster than they can be put, the last one.
     pub fn put(&self, text: String) {
-        if let Some(texts) = &self.texts {
-            // Its thread says why it has ended.
-            let _ = texts.send(text);
-        }
+        self.given.put(text);
         self.wake();
     }
 
@@ -60,7 +86,7 @@ impl Clipboard {
 
 impl Drop for Clipboard {
     fn drop(&mut self) {
-        self.texts = None;
+        self.given.end();
         self.wake();
     }
 }
@@ -68,7 +94,7 @@ impl Drop for Clipboard {
 fn share(
     display: Option<&str>,
     handle: &Handle,
-    given: &Receiver<String>,
+    given: &Given,
     waker: &OnceLock<Waker>,
 ) -> Result<(), CaptureError> {
     let mut clipboard = clipboard::open(display)?;
@@ -76,17 +102,12 @@ fn share(
     // The text that was copied last and not sent yet.
     let mut copied: Option<Vec<u8>> = None;
     loop {
-        loop {
-            match given.try_recv() {
-                Ok(text) if text.len() > clipboard::TEXT_MAX => {
-                    tracing::info!("a technician's text is too long for the clipboard");
-                }
-                Ok(text) => clipboard
-                    .put(&text)
-                    .unwrap_or_else(|error| tracing::info!(%error, "a text was not put on the clipboard")),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Ok(()),
-            }
+        let (text, still) = given.take();
+        if still == Still::Ended {
+            return Ok(());
+        }
+        if let Some(Err(error)) = text.map(|text| clipboard.put(&text)) {
+            tracing::info!(%error, "a text was not put on the clipboard");
         }
         if let Some(body) = copied.take()
             && handle.send(lane(), Outgoing::message(types::CLIPBOARD_TEXT, &body)) == Err(SendError::Full)
@@ -102,4 +123,23 @@ fn share(
 /// Ours, which all subscribe to who may have the clipboard.
 fn lane() -> LaneKey {
     LaneKey::plain(LaneKind::Clipboard, Participant::RELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_copies_without_end_fills_one_place() {
+        let given = Given::default();
+        for number in 0..10_000 {
+            given.put(number.to_string());
+        }
+        given.put("x".repeat(clipboard::TEXT_MAX + 1));
+        assert_eq!(given.take(), (Some("9999".to_owned()), Still::Shared));
+        assert_eq!(given.take(), (None, Still::Shared));
+        given.put("too late".to_owned());
+        given.end();
+        assert_eq!(given.take(), (None, Still::Ended));
+    }
 }

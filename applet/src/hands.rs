@@ -29,6 +29,8 @@ pub enum Order {
     Controllers(BTreeSet<Participant>),
     /// The displays are arranged anew.
     Layout(u32),
+    /// The system takes input again: what it refused to release is to be released.
+    Settle,
 }
 
 /// The thread's owner: dropping it releases everything and ends the thread.
@@ -112,6 +114,12 @@ impl Acting {
                 Ok(Order::Controllers(controllers)) => self.gate.controllers(controllers),
                 Ok(Order::Layout(generation)) => {
                     self.gate.layout(generation);
+                    Vec::new()
+                }
+                Ok(Order::Settle) => {
+                    self.injector
+                        .settle()
+                        .unwrap_or_else(|error| tracing::warn!(%error, "a key or button stays down"));
                     Vec::new()
                 }
                 Err(RecvTimeoutError::Timeout) => self.gate.expire(Instant::now()),

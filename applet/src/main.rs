@@ -23,8 +23,8 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Binding, Source};
 
-/// The arguments are wrong, as clap has it.
-const EXIT_ARGUMENTS: u8 = 2;
+/// Something failed here. (2 are wrong arguments, as clap has it.)
+const EXIT_FAILED: u8 = 1;
 /// The code is not (any more) one of a session.
 const EXIT_CODE: u8 = 3;
 /// The relay refused for another reason, or the session was lost for good.
@@ -37,34 +37,51 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if platform::is_mute() => {
-            platform::tell(&error.to_string());
-            return ExitCode::from(EXIT_ARGUMENTS);
+            // Nothing was parsed; but nobody is there to close a window.
+            let alone = std::env::args_os().any(|argument| argument == "--headless");
+            platform::tell(&error.to_string(), !alone);
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
         Err(error) => error.exit(),
     };
     if let Err(error) = start_log(&arguments.log) {
-        return failed(&error);
+        return failed(&arguments, &error).code;
     }
     #[cfg(windows)]
     if goes_on_elevated(&arguments) {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let code = match runtime {
-        Ok(runtime) => runtime.block_on(run(&arguments)).unwrap_or_else(|error| failed(&error)),
-        Err(error) => failed(&error.into()),
+    let end = match runtime {
+        Ok(runtime) => runtime.block_on(run(&arguments)).unwrap_or_else(|error| failed(&arguments, &error)),
+        Err(error) => failed(&arguments, &error.into()),
     };
     if arguments.remove_program
+        && end.for_good
         && let Err(error) = self_replace::self_delete()
     {
         tracing::warn!(%error, "this program's file could not be removed");
     }
-    code
+    end.code
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
-    platform::tell(&format!("tandem-applet: {error:#}"));
-    ExitCode::FAILURE
+/// How the program ends.
+struct End {
+    code: ExitCode,
+    /// The session is over, and nothing is left that this program could be started for again.
+    for_good: bool,
+}
+
+impl End {
+    /// Tells the customer why, who may start the program again.
+    fn told(arguments: &Arguments, text: &str, code: u8) -> Self {
+        platform::tell(text, !arguments.is_headless());
+        Self { code: ExitCode::from(code), for_good: false }
+    }
+}
+
+fn failed(arguments: &Arguments, error: &anyhow::Error) -> End {
+    End::told(arguments, &format!("tandem-applet: {error:#}"), EXIT_FAILED)
 }
 
 /// Whether another process goes on with an administrator's rights in this one's place.
@@ -86,7 +103,7 @@ fn start_log(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+async fn run(arguments: &Arguments) -> anyhow::Result<End> {
     let store = open_store(arguments);
     let earlier = store.as_ref().and_then(|store| store.load(SystemTime::now()));
     let mut session = Begin::of(arguments, earlier)?;
@@ -94,14 +111,15 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let halves = match open_screen(arguments) {
             Ok(halves) => halves,
             Err(error) => {
-                platform::tell(&format!("tandem-applet: {error}"));
-                return Ok(ExitCode::from(EXIT_SCREEN));
+                return Ok(End::told(arguments, &format!("tandem-applet: {error}"), EXIT_SCREEN));
             }
         };
         let resumed = session.ticket.is_some();
         let settings = settings(arguments, session, store.clone())?;
         let outcome = session::run(settings, halves, platform::stopped()?).await?;
-        if let Some(store) = &store {
+        // Where another program goes on with the session, what is kept is that one's.
+        let replaced = matches!(outcome, Outcome::Closed(Close::REPLACED, _));
+        if let Some(store) = store.as_ref().filter(|_| !replaced) {
             store.delete();
         }
         let stale = matches!(outcome, Outcome::Closed(Close::TICKET_INVALID | Close::TICKET_EXPIRED, _));
@@ -112,7 +130,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 if let (Some(store), None) = (store, &arguments.state_dir) {
                     store.vacate();
                 }
-                return Ok(farewell(&outcome));
+                return Ok(farewell(arguments, &outcome));
             }
         }
     }
@@ -170,8 +188,7 @@ fn settings(arguments: &Arguments, begin: Begin, store: Option<Store>) -> anyhow
         saved,
         store,
         automatic,
-        // There is no desktop to show a window on.
-        headless: arguments.headless || arguments.source == Source::Pattern,
+        headless: arguments.is_headless(),
         video: !arguments.no_video,
         clipboard: arguments.source != Source::Pattern,
         look: EncoderOptions {
@@ -225,13 +242,22 @@ fn open_screen(arguments: &Arguments) -> Result<Halves, tandem_capture::CaptureE
 }
 
 /// Tells the customer how it ended.
-fn farewell(outcome: &Outcome) -> ExitCode {
-    let (text, code) = match outcome {
-        Outcome::Screen(reason) => (format!("The screen cannot be shown any more: {reason}"), EXIT_SCREEN),
-        Outcome::Closed(close, reason) => closed(*close, reason),
-    };
-    platform::tell(&text);
-    ExitCode::from(code)
+fn farewell(arguments: &Arguments, outcome: &Outcome) -> End {
+    match outcome {
+        Outcome::Screen(reason) => {
+            End::told(arguments, &format!("The screen cannot be shown any more: {reason}"), EXIT_SCREEN)
+        }
+        Outcome::Closed(close, reason) => {
+            let (text, code) = closed(*close, reason);
+            End { for_good: is_for_good(*close), ..End::told(arguments, &text, code) }
+        }
+    }
+}
+
+/// Whether a session that was closed for this reason is over: not where a code was mistyped, another program goes on with it, or
+/// the relay refused what it may allow tomorrow.
+const fn is_for_good(close: Close) -> bool {
+    matches!(close, Close::ENDED | Close::LEFT | Close::TICKET_INVALID | Close::TICKET_EXPIRED)
 }
 
 fn closed(close: Close, reason: &str) -> (String, u8) {
@@ -255,6 +281,13 @@ fn closed(close: Close, reason: &str) -> (String, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_session_that_is_over_ends_for_good() {
+        let over: Vec<Close> = Close::ALL.iter().copied().filter(|close| is_for_good(*close)).collect();
+        assert_eq!(over, [Close::ENDED, Close::LEFT, Close::TICKET_INVALID, Close::TICKET_EXPIRED]);
+        assert!(!is_for_good(Close::from_number(777)));
+    }
 
     #[test]
     fn every_end_has_a_text_and_an_exit_code() {

@@ -38,6 +38,8 @@ pub enum Order {
 pub enum Told {
     /// The displays are arranged like this now.
     Layout(u32),
+    /// The person's desktop can be used again.
+    Open,
     /// The screen is gone.
     Failed(CaptureError),
 }
@@ -189,6 +191,9 @@ impl Looking {
                     tracing::info!(?access, "whether the desktop can be seen and used has changed");
                     self.access = access;
                     self.send_layout();
+                    if access == Access::Open {
+                        told(Told::Open);
+                    }
                 }
             }
             Event::Damage { display } => {

@@ -159,6 +159,7 @@ impl Session {
                 Some(said) = hears.recv() => self.said(said),
                 Some(news) = told.recv() => match news {
                     Told::Layout(generation) => self.hands.order(hands::Order::Layout(generation)),
+                    Told::Open => self.hands.order(hands::Order::Settle),
                     Told::Failed(error) => {
                         self.end();
                         return Outcome::Screen(error.to_string());
@@ -292,8 +293,8 @@ impl Session {
             // Of a prompt that was taken back.
             Said::Answer(..) => {}
             Said::Action(StatusAction::EndSession) => self.end(),
-            Said::Action(StatusAction::StopControl) => {
-                let outputs = self.consent.revoke(Rights::of(&[Right::Control]));
+            Said::Action(StatusAction::Stop) => {
+                let outputs = self.consent.revoke(Rights::of(&[Right::Control, Right::Clipboard]));
                 self.perform(outputs);
             }
         }

@@ -2,9 +2,10 @@
 
 #[path = "../../client/tests/common/mod.rs"]
 mod common;
+#[path = "../../capture/tests/common/xvfb.rs"]
+mod xvfb;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use common::{Client, Relay};
@@ -18,65 +19,48 @@ use tandem_protocol::{LaneKey, LaneKind, Sender};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{ConnectionExt as _, CreateGCAux, ImageFormat, Rectangle};
 use x11rb::rust_connection::RustConnection;
+use xvfb::Xvfb;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The key A.
 const USAGE_A: u32 = 4;
 
-/// Programs that end with the test.
-struct Programs(Vec<Child>);
+/// A program that ends with the test.
+struct Program(Child);
 
-impl Drop for Programs {
+impl Drop for Program {
     fn drop(&mut self) {
-        for program in &mut self.0 {
-            let _ = program.kill();
-            let _ = program.wait();
-        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 struct Desk {
     _relay: Relay,
-    display: String,
     x: RustConnection,
     technician: Client,
-    _programs: Programs,
+    _applet: Program,
+    xvfb: Xvfb,
     _state: tempfile::TempDir,
 }
 
 impl Desk {
     /// A display, the applet on it, and a technician who may see and work.
     async fn new() -> Self {
-        let mut xvfb = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need Xvfb: apt-get install xvfb");
-        let mut number = String::new();
-        let out = xvfb.stdout.take().expect("stdout is piped");
-        BufReader::new(out).read_line(&mut number).expect("Xvfb says its number");
-        let display = format!(":{}", number.trim());
-        let x = RustConnection::connect(Some(&display)).expect("Xvfb answers").0;
+        let xvfb = Xvfb::start("640x480x24", &[]);
+        let x = xvfb.connect();
         let relay = Relay::start();
         let state = tempfile::tempdir().expect("a folder");
         let mut technician = relay.join(Transport::Auto, relay.token());
         technician.connected().await;
         let applet = Command::new(env!("CARGO_BIN_EXE_tandem-applet"))
             .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", &relay.code])
-            .args(["--display", &display, "--dev", "--headless", "--log", "warn", "--state-dir"])
+            .args(["--display", &xvfb.name, "--dev", "--headless", "--log", "warn", "--state-dir"])
             .arg(state.path())
             .spawn()
             .expect("the applet starts");
-        let mut desk = Self {
-            _relay: relay,
-            display,
-            x,
-            technician,
-            _programs: Programs(vec![applet, xvfb]),
-            _state: state,
-        };
+        let mut desk = Self { _relay: relay, x, technician, _applet: Program(applet), xvfb, _state: state };
         desk.consented().await;
         desk
     }
@@ -172,8 +156,16 @@ async fn what_is_drawn_is_seen_exactly() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_is_copied_there_and_back_once_that_is_allowed() {
     let mut desk = Desk::new().await;
-    let mut theirs = X11Clipboard::open(Some(&desk.display)).expect("a clipboard");
+    let mut theirs = X11Clipboard::open(Some(&desk.xvfb.name)).expect("a clipboard");
     theirs.put("a secret from before").expect("copied");
+    let (waker, began) = (theirs.waker(), Instant::now());
+    // From now on it would hand that out to whoever asks.
+    let served = std::thread::spawn(move || {
+        let told = theirs.wait(Some(PATIENCE)).expect("a clipboard");
+        assert_eq!(told.as_deref(), Some("von fern: 世界"), "after {:?}", began.elapsed());
+        theirs.put("from here\n").expect("copied");
+        theirs.wait(Some(PATIENCE)).expect("a clipboard")
+    });
     desk.ask(vec![Right::Clipboard.into()]);
     let granted = |message: &control::Message| match message {
         control::Message::Roster(roster) => {
@@ -186,13 +178,6 @@ async fn a_text_is_copied_there_and_back_once_that_is_allowed() {
     let lane = LaneKey::plain(LaneKind::Clipboard, Sender::RELAY);
     let text = message::ClipboardText { text: "von fern: 世界".to_owned() }.encode_to_vec();
     desk.technician.handle.send(lane, Outgoing::message(types::CLIPBOARD_TEXT, &text)).expect("joined");
-    let (waker, began) = (theirs.waker(), Instant::now());
-    let served = std::thread::spawn(move || {
-        let told = theirs.wait(Some(PATIENCE)).expect("a clipboard");
-        assert_eq!(told.as_deref(), Some("von fern: 世界"), "after {:?}", began.elapsed());
-        theirs.put("from here\n").expect("copied");
-        theirs.wait(Some(PATIENCE)).expect("a clipboard")
-    });
     let copied = |event| match event {
         Event::Record { lane, record } if lane.kind == LaneKind::Clipboard => {
             message::ClipboardText::decode(record.body()).ok()

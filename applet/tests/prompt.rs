@@ -2,8 +2,9 @@
 #![cfg(all(unix, not(target_os = "macos")))]
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+#[path = "../../capture/tests/common/xvfb.rs"]
+mod xvfb;
+
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use x11rb::protocol::xproto::{
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
+use xvfb::Xvfb;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TAB: u8 = 23;
@@ -29,25 +31,15 @@ const ESCAPE: u8 = 9;
 
 /// A display with a hand at it, ended when dropped.
 struct Desk {
-    xvfb: Child,
-    name: String,
+    xvfb: Xvfb,
     conn: RustConnection,
 }
 
 impl Desk {
     fn new(more: &[&str]) -> Self {
-        let mut xvfb = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp", "-noreset"])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("these tests need Xvfb ({error}): apt-get install xvfb"));
-        let mut number = String::new();
-        BufReader::new(xvfb.stdout.take().unwrap()).read_line(&mut number).unwrap();
-        let name = format!(":{}", number.trim());
-        let conn = RustConnection::connect(Some(&name)).expect("Xvfb answers").0;
-        Self { xvfb, name, conn }
+        let xvfb = Xvfb::start("1024x768x24", more);
+        let conn = xvfb.connect();
+        Self { xvfb, conn }
     }
 
     fn root(&self) -> Window {
@@ -117,7 +109,7 @@ impl Desk {
         PromptRequest {
             settle: Duration::ZERO,
             language: Some("en".into()),
-            display: Some(self.name.clone()),
+            display: Some(self.xvfb.name.clone()),
             ..PromptRequest::new("Anna Berger", "Acme", vec![Permission::View, Permission::Control])
         }
     }
@@ -126,13 +118,6 @@ impl Desk {
         let (answer, answered) = channel();
         let prompt = Prompt::show(request, move |given| answer.send(given).unwrap()).unwrap();
         (prompt, answered)
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        let _ = self.xvfb.kill();
-        let _ = self.xvfb.wait();
     }
 }
 
@@ -274,7 +259,7 @@ fn a_prompt_rises_above_a_window_that_covers_it() {
 fn the_display_ending_is_no_consent() {
     let mut desk = Desk::new(&[]);
     let (_prompt, answered) = desk.ask(&desk.request());
-    desk.xvfb.kill().unwrap();
+    desk.xvfb.kill();
     assert_eq!(answered.recv_timeout(PATIENCE), Ok(Answer::Dismissed));
 }
 
@@ -317,16 +302,20 @@ fn the_status_window_stops_and_ends() {
     };
     let (act, acted) = channel();
     let window =
-        StatusWindow::show(Some(&desk.name), &status, move |action| act.send(action).unwrap()).unwrap();
+        StatusWindow::show(Some(&desk.xvfb.name), &status, move |action| act.send(action).unwrap()).unwrap();
     assert_eq!(desk.windows(), 1);
     let buttons = window.buttons();
-    let [(StatusAction::StopControl, stop), (StatusAction::EndSession, end)] = buttons[..] else {
+    let [(StatusAction::Stop, stop), (StatusAction::EndSession, end)] = buttons[..] else {
         panic!("{buttons:?}");
     };
     desk.click(stop);
-    assert_eq!(acted.recv_timeout(PATIENCE), Ok(StatusAction::StopControl));
+    assert_eq!(acted.recv_timeout(PATIENCE), Ok(StatusAction::Stop));
     desk.click(end);
     assert_eq!(acted.recv_timeout(PATIENCE), Ok(StatusAction::EndSession));
+
+    window.update(Status { permissions: vec![Permission::View, Permission::Clipboard], ..status.clone() });
+    desk.click(window.buttons()[0].1);
+    assert_eq!(acted.recv_timeout(PATIENCE), Ok(StatusAction::Stop));
 
     window.update(Status { permissions: vec![Permission::View], ..status });
     let buttons = window.buttons();

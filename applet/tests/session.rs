@@ -2,24 +2,29 @@
 
 #[path = "../../client/tests/common/mod.rs"]
 mod common;
+#[path = "common/technician.rs"]
+mod technician;
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{Client, Relay};
-use prost::Message;
+use common::Relay;
 use tandem_capture::pattern;
-use tandem_client::{Event, Outgoing, Transport};
-use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
-use tandem_protocol::message::{self, Ask, Right, Visible, control, types};
-use tandem_protocol::{LaneKey, LaneKind, Sender};
+use tandem_client::Transport;
+use tandem_protocol::message::{self, Right};
+use technician::Technician;
 
 struct Applet {
     process: Child,
 }
 
 impl Applet {
-    fn start(relay: &Relay, state: &std::path::Path, more: &[&str]) -> Self {
-        let process = Command::new(env!("CARGO_BIN_EXE_tandem-applet"))
+    fn start(relay: &Relay, state: &Path, more: &[&str]) -> Self {
+        Self::start_copy(Path::new(env!("CARGO_BIN_EXE_tandem-applet")), relay, state, more)
+    }
+
+    fn start_copy(program: &Path, relay: &Relay, state: &Path, more: &[&str]) -> Self {
+        let process = Command::new(program)
             .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", &relay.code])
             .args(["--source", "pattern", "--pattern-size", "640x480", "--log", "warn", "--state-dir"])
             .arg(state)
@@ -42,61 +47,11 @@ impl Drop for Applet {
     }
 }
 
-/// A technician who sees and types.
-struct Technician {
-    client: Client,
-    viewer: Viewer,
-}
-
 impl Technician {
-    async fn join(relay: &Relay, transport: Transport) -> Self {
-        let mut client = relay.join(transport, relay.token());
-        client.connected().await;
-        let viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
-        Self { client, viewer }
-    }
-
-    async fn customer_is_there(&mut self) {
-        let customer = |message: &control::Message| match message {
-            control::Message::Roster(roster) => {
-                roster.participants.iter().any(|who| who.publisher && who.online).then_some(())
-            }
-            _ => None,
-        };
-        self.client.control("customer", customer).await;
-    }
-
-    fn look(&self) {
-        let rights = vec![Right::View.into(), Right::Control.into()];
-        for message in [
-            control::Message::Ask(Ask { participant: 0, rights }),
-            control::Message::Visible(Visible { display: 0, visible: true, focused: true }),
-        ] {
-            self.client.handle.control(message).expect("connected");
-        }
-    }
-
-    fn press(&self, usage: u32) {
-        for down in [true, false] {
-            let key = message::Key { usage, down, ..message::Key::default() }.encode_to_vec();
-            let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
-            self.client.handle.send(lane, Outgoing::message(types::KEY, &key)).expect("joined");
-        }
-    }
-
-    /// Watches until the picture shows what is wanted.
-    async fn sees(&mut self, what: &str, wanted: impl Fn(&[u8]) -> bool) {
-        let (viewer, handle) = (&mut self.viewer, self.client.handle.clone());
-        self.client
-            .until(what, |event| {
-                let Event::Record { lane, record } = event else { return None };
-                let Outcome::Applied { point, .. } = viewer.record(&record.header, record.body()) else {
-                    return None;
-                };
-                handle.applied(LaneKey { kind: LaneKind::Screen, ..lane }, point, point.seq);
-                wanted(viewer.decoder().picture()).then_some(())
-            })
-            .await;
+    /// Asks to see and work, and looks.
+    fn begins(&self) {
+        self.asks(&[Right::View, Right::Control]);
+        self.looks();
     }
 
     async fn sees_presses(&mut self, count: u32) {
@@ -111,9 +66,9 @@ async fn seen_and_worked_on(transport: Transport, binding: &str) {
     let mut technician = Technician::join(&relay, transport).await;
     let mut applet = Applet::start(&relay, state.path(), &["--transport", binding]);
     technician.customer_is_there().await;
-    technician.look();
+    technician.begins();
     technician.sees_presses(0).await;
-    technician.press(4);
+    technician.chord(&[4]);
     technician.sees_presses(1).await;
     technician.sees("a later picture", |pixels| pattern::read_frame(pixels, 640 * 4) > Some(20)).await;
 
@@ -140,16 +95,16 @@ async fn a_killed_applet_comes_back_by_itself_and_needs_no_new_consent() {
     let mut technician = Technician::join(&relay, Transport::Auto).await;
     let mut applet = Applet::start(&relay, state.path(), &[]);
     technician.customer_is_there().await;
-    technician.look();
+    technician.begins();
     technician.sees_presses(0).await;
-    technician.press(4);
-    technician.press(5);
+    technician.chord(&[4]);
+    technician.chord(&[5]);
     technician.sees_presses(2).await;
     applet.kill();
     let _again = Applet::start(&relay, state.path(), &[]);
     // A new pattern counts from nothing; what was typed before is not typed again.
     technician.sees_presses(0).await;
-    technician.press(6);
+    technician.chord(&[6]);
     technician.sees_presses(1).await;
 }
 
@@ -162,23 +117,16 @@ async fn the_session_goes_on_after_the_relay_crashed() {
     let mut technician = Technician::join(&relay, Transport::WebSocket).await;
     let _applet = Applet::start(&relay, state.path(), &[]);
     technician.customer_is_there().await;
-    technician.look();
+    technician.begins();
     technician.sees_presses(0).await;
-    technician.press(4);
+    technician.chord(&[4]);
     technician.sees_presses(1).await;
     relay.crash();
     technician.client.connected().await;
     // Nothing holds before the applet has said again what it granted.
-    let granted = |message: &control::Message| match message {
-        control::Message::Roster(roster) => {
-            roster.participants.iter().any(|who| !who.rights.is_empty()).then_some(())
-        }
-        _ => None,
-    };
-    technician.client.control("grant", granted).await;
-    let visible = Visible { display: 0, visible: true, focused: true };
-    technician.client.handle.control(control::Message::Visible(visible)).expect("connected");
-    technician.press(5);
+    technician.roster("grant", |who| !who.rights.is_empty()).await;
+    technician.looks();
+    technician.chord(&[5]);
     technician.sees_presses(2).await;
 }
 
@@ -202,4 +150,40 @@ async fn wrong_arguments_and_wrong_codes_are_told_clearly() {
     let told = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(3), "{told}");
     assert!(told.contains("No session has this code") && !told.contains(wrong), "{told}");
+}
+
+/// Somebody who mistyped a code needs the program again, and so does another run of it that goes on with the session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_was_told_to_removes_itself_only_when_the_session_is_over() {
+    let relay = Relay::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, state) = (folder.path().join("support"), folder.path().join("state"));
+    std::fs::copy(env!("CARGO_BIN_EXE_tandem-applet"), &program).expect("a copy");
+
+    let wrong = if relay.code == "000000" { "000001" } else { "000000" };
+    let mistyped = Command::new(&program)
+        .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", wrong])
+        .args(["--source", "pattern", "--remove-program", "--state-dir"])
+        .arg(&state)
+        .status();
+    assert_eq!(mistyped.expect("the applet runs").code(), Some(3));
+    assert!(program.exists(), "after a wrong code");
+
+    let mut technician = Technician::join(&relay, Transport::Auto).await;
+    let more = ["--remove-program", "--transport", "websocket"];
+    let mut first = Applet::start_copy(&program, &relay, &state, &more);
+    technician.customer_is_there().await;
+    technician.begins();
+    // A connection that is younger than a few seconds takes being replaced for a race that it lost, and comes back.
+    technician
+        .sees("a picture of five seconds later", |pixels| pattern::read_frame(pixels, 640 * 4) > Some(150))
+        .await;
+    let mut second = Applet::start_copy(&program, &relay, &state, &more);
+    assert_eq!(first.process.wait().expect("it ends").code(), Some(4), "the second took its place");
+    assert!(program.exists(), "the second runs it");
+    assert!(state.join("session.json").exists(), "the second would resume with it");
+
+    technician.client.handle.end(message::EndReason::ClosedByTechnician).expect("connected");
+    assert!(second.process.wait().expect("it ends").success());
+    assert!(!program.exists(), "the session is over");
 }

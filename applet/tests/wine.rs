@@ -7,25 +7,34 @@
 mod common;
 #[path = "wine/desk.rs"]
 mod desk;
+#[path = "common/technician.rs"]
+mod technician;
+#[path = "../../capture/tests/common/xvfb.rs"]
+mod xvfb;
 
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{Client, Relay};
+use common::Relay;
 use desk::{Desk, until, variable};
 use prost::Message;
-use tandem_client::{Event, Outgoing, Transport};
-use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
-use tandem_protocol::message::{self, Ask, EndReason, Position, Right, Visible, control, types};
-use tandem_protocol::{LaneKey, LaneKind, Sender};
+use tandem_client::{Event, Transport};
+use tandem_codec::Viewer;
+use tandem_protocol::LaneKind;
+use tandem_protocol::message::{self, EndReason, Position, Right, types};
+use technician::{Technician, same};
 
 /// The colour of the button that allows.
 const YES: u32 = 0x1f_7a4d;
 /// Its size at least, in pixels: 240 × 48, less its label and corners.
 const YES_PIXELS: usize = 6000;
+/// The colour of the button that takes rights back, and its size at least.
+const STOP: u32 = 0x44_5366;
+const STOP_PIXELS: usize = 1000;
 /// Keys, by their USB HID usages.
 const CONTROL: u32 = 0xe0;
 const SHIFT: u32 = 0xe1;
@@ -100,80 +109,13 @@ impl Drop for Hand {
     }
 }
 
-/// A technician who sees and works.
-struct Technician {
-    client: Client,
-    viewer: Viewer,
-}
-
 impl Technician {
-    async fn join(relay: &Relay, transport: Transport) -> Self {
-        let mut client = relay.join(transport, relay.token());
-        client.connected().await;
-        Self { client, viewer: Viewer::new(ViewerLimits::default(), PixelOrder::Bgra) }
-    }
-
-    /// Waits for something, and shows meanwhile whatever arrives.
-    async fn until<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event, &Viewer) -> Option<T>) -> T {
-        let (viewer, handle) = (&mut self.viewer, self.client.handle.clone());
-        let look = |event: Event| {
-            if let Event::Record { lane, record } = &event
-                && is_picture(*lane)
-                && let Outcome::Applied { point, .. } = viewer.record(&record.header, record.body())
-            {
-                handle.applied(LaneKey { kind: LaneKind::Screen, ..*lane }, point, point.seq);
-            }
-            wanted(&event, viewer)
-        };
-        self.client.until(what, look).await
-    }
-
-    /// Waits until the roster shows a participant of this kind.
-    async fn roster(&mut self, what: &str, wanted: fn(&message::Participant) -> bool) {
-        let look = |event: &Event, _: &Viewer| match event {
-            Event::Control(control::Message::Roster(roster)) => {
-                roster.participants.iter().any(wanted).then_some(())
-            }
-            _ => None,
-        };
-        self.until(what, look).await;
-    }
-
-    fn say(&self, message: control::Message) {
-        self.client.handle.control(message).expect("connected");
-    }
-
-    fn look(&self) {
-        self.say(control::Message::Visible(Visible { display: 0, visible: true, focused: true }));
-    }
-
     /// Asks for everything, and the customer allows it with the mouse.
     async fn is_allowed(&mut self, desk: &Arc<Desk>) {
-        let rights = vec![Right::View.into(), Right::Control.into(), Right::Clipboard.into()];
-        self.say(control::Message::Ask(Ask { participant: 0, rights }));
-        self.look();
+        self.asks(&[Right::View, Right::Control, Right::Clipboard]);
+        self.looks();
         let _hand = Hand::clicks_on_allow(desk);
         self.roster("grant", |who| who.rights.len() == 3).await;
-    }
-
-    fn send(&self, record_type: u8, message: &impl Message) {
-        self.send_on(LaneKind::Input, record_type, message);
-    }
-
-    fn send_on(&self, kind: LaneKind, record_type: u8, message: &impl Message) {
-        let lane = LaneKey::plain(kind, Sender::RELAY);
-        let body = message.encode_to_vec();
-        self.client.handle.send(lane, Outgoing::message(record_type, &body)).expect("joined");
-    }
-
-    fn key(&self, usage: u32, down: bool) {
-        self.send(types::KEY, &message::Key { usage, down, ..message::Key::default() });
-    }
-
-    /// Presses keys, the first ones held for the last one.
-    fn chord(&self, usages: &[u32]) {
-        usages.iter().for_each(|usage| self.key(*usage, true));
-        usages.iter().rev().for_each(|usage| self.key(*usage, false));
     }
 
     fn text(&self, text: &str) {
@@ -206,22 +148,8 @@ impl Technician {
 
     /// Watches until the picture is what the display shows, to the last bit.
     async fn sees_exactly(&mut self, what: &str, desk: &Desk) {
-        let look = |event: &Event, viewer: &Viewer| {
-            let changed = matches!(event, Event::Record { lane, .. } if is_picture(*lane));
-            (changed && same(viewer.decoder().picture(), &desk.pixels())).then_some(())
-        };
-        self.until(what, look).await;
+        self.sees(what, |pixels| same(pixels, &desk.pixels())).await;
     }
-}
-
-fn is_picture(lane: LaneKey) -> bool {
-    matches!(lane.kind, LaneKind::Screen | LaneKind::Key)
-}
-
-/// Whether two pictures are alike but for the unused byte.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    let pairs = one.as_chunks::<4>().0.iter().zip(other.as_chunks::<4>().0);
-    one.len() == other.len() && pairs.into_iter().all(|(one, other)| one[..3] == other[..3])
 }
 
 /// The main job, from the code to the end.
@@ -238,7 +166,7 @@ async fn the_main_job(transport: Transport, binding: &str) {
     let mut technician = Technician::join(&relay, transport).await;
     let mut applet =
         Program::applet(&desk, &variable("TANDEM_WINDOWS_PROGRAM"), &relay, &["--transport", binding]);
-    technician.roster("customer", |who| who.publisher && who.online).await;
+    technician.customer_is_there().await;
     technician.is_allowed(&desk).await;
     technician.sees_exactly("exact picture", &desk).await;
 
@@ -261,10 +189,14 @@ async fn the_main_job(transport: Transport, binding: &str) {
     let connected = |event: &Event, _: &Viewer| matches!(event, Event::Connected(_)).then_some(());
     technician.until("connection after the crash", connected).await;
     technician.roster("grant after the crash", |who| !who.rights.is_empty()).await;
-    technician.look();
+    technician.looks();
     technician.text(" again");
     technician.sees_exactly("picture after the crash", &desk).await;
     saved(&technician, &note, "Grüße, 世界 ✓\r\nTandem\r\nhelps again");
+
+    // The customer takes back all but seeing.
+    desk.click(until("button that stops", || desk.middle_of(STOP, STOP_PIXELS)));
+    technician.roster("rights taken back", |who| who.rights == [i32::from(Right::View)]).await;
 
     technician.client.handle.end(EndReason::ClosedByTechnician).expect("connected");
     assert_eq!(applet.ended().code(), Some(0));
@@ -309,9 +241,37 @@ async fn a_program_that_was_told_to_removes_itself() {
     let mut technician = Technician::join(&relay, Transport::Auto).await;
     let more = ["--source", "pattern", "--remove-program"];
     let mut applet = Program::applet(&desk, r"C:\users\Public\support.exe", &relay, &more);
-    technician.roster("customer", |who| who.publisher && who.online).await;
+    technician.customer_is_there().await;
     assert!(file.exists(), "it is there as long as it runs");
     technician.client.handle.end(EndReason::ClosedByTechnician).expect("connected");
     assert_eq!(applet.ended().code(), Some(0));
-    until("end of the file", || (!file.exists()).then_some(()));
+    // At first it is only moved away. A copy of it and then cmd.exe finish once it has ended, and must not be killed at it.
+    until("end of what removes it", || {
+        ["support", "cmd.exe"].iter().all(|name| desk.processes(name).is_empty()).then_some(())
+    });
+    let is_ours =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains("support"));
+    until("end of its files", || (!desk.files().iter().any(is_ours)).then_some(()));
+}
+
+/// Started from the desktop there is nothing to print on: what there is to say is in a window, but not where nobody would close it.
+#[test]
+#[ignore = "needs wine and the program for Windows: make windows"]
+fn without_a_console_there_is_a_window_unless_nobody_is_there() {
+    let desk = Desk::new();
+    let program = format!("Z:{}", variable("TANDEM_WINDOWS_PROGRAM").replace('/', r"\"));
+    let start = |arguments: &[&str]| {
+        let mut command = desk.windows(r"C:\mute.exe");
+        command.arg(&program).args(arguments);
+        Program::start(command)
+    };
+    let nothing = ["--resume", "--state-dir", r"C:\nothing"];
+    let code = |arguments: &[&str]| start(arguments).ended().code();
+    assert_eq!(code(&["--headless", "--version"]), Some(0));
+    assert_eq!(code(&["--headless", "--nonsense"]), Some(2));
+    assert_eq!(code(&[&["--headless"], &nothing[..]].concat()), Some(1));
+    assert!(desk.window("Tandem").is_none(), "nobody would close it");
+
+    let _waits = start(&nothing);
+    until("window that says why", || desk.window("Tandem"));
 }

@@ -50,6 +50,14 @@ pub trait Injector: Send {
     /// When the display is gone.
     fn release_all(&mut self) -> Result<(), CaptureError>;
 
+    /// Tries again to release what the system refused to release when it was time; every other call does so first.
+    ///
+    /// # Errors
+    /// When it refuses still.
+    fn settle(&mut self) -> Result<(), CaptureError> {
+        Ok(())
+    }
+
     /// What is held now.
     fn held(&self) -> Vec<Holdable>;
 }

@@ -14,6 +14,8 @@ pub mod cursor;
 mod error;
 pub mod held;
 pub mod hid;
+#[cfg(any(windows, test))]
+mod holding;
 pub mod input;
 pub mod layout;
 #[cfg(any(windows, test))]
@@ -21,6 +23,8 @@ mod masks;
 pub mod pattern;
 #[cfg(any(windows, test))]
 mod scan;
+#[cfg(any(windows, test))]
+mod share;
 pub mod source;
 #[cfg(windows)]
 pub mod windows;

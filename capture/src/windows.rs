@@ -4,6 +4,7 @@
 //! (see `screen`); the pointer, the lock keys, the arrangement of the monitors and who owns the desktop are asked for in
 //! the same rhythm. Nothing here has a window or a hook, and nothing is read while nobody watches.
 
+mod bitmap;
 mod clipboard;
 mod cursor;
 mod desktop;
@@ -22,6 +23,7 @@ use windows_sys::Win32::UI::HiDpi::{
     DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2, SetProcessDpiAwarenessContext,
 };
 
+pub use self::bitmap::{Bitmap, described};
 pub use self::clipboard::WindowsClipboard;
 pub use self::injector::WindowsInjector;
 pub use self::screen::WindowsScreen;

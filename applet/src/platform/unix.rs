@@ -109,8 +109,8 @@ pub fn is_mute() -> bool {
     false
 }
 
-/// Tells the customer something that ends the program.
-pub fn tell(text: &str) {
+/// Tells the customer something that ends the program. Windows that could be shown are none of this system's.
+pub fn tell(text: &str, _may_show: bool) {
     eprintln!("{text}");
 }
 

@@ -9,7 +9,7 @@ use std::os::windows::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 
-use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close};
 use windows_sys::Win32::Foundation::{ERROR_FILE_NOT_FOUND, ERROR_SUCCESS, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::Globalization::GetUserDefaultLocaleName;
 use windows_sys::Win32::System::Console::{
@@ -26,7 +26,8 @@ pub const POLICY: &str = r"HKEY_LOCAL_MACHINE\SOFTWARE\Policies\Tandem";
 /// Bytes of a policy that is read.
 const POLICY_MAX: usize = 16 << 10;
 
-fn wide(text: &str) -> Vec<u16> {
+/// A text as the system takes it.
+pub(crate) fn wide(text: &str) -> Vec<u16> {
     text.encode_utf16().chain([0]).collect()
 }
 
@@ -112,19 +113,19 @@ pub fn language() -> String {
     if name.is_empty() { "en".into() } else { String::from_utf16_lossy(name) }
 }
 
-/// Ends when the program is asked to.
+/// Ends when the program is asked to, which Windows does on a console. When the person signs out or shuts the computer down, Windows
+/// ends the program as a kill does: the session can be resumed.
 ///
 /// # Errors
 /// When the system does not tell.
 pub fn stopped() -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut close) = (ctrl_c()?, ctrl_close()?);
-    let (mut stop, mut shutdown) = (ctrl_break()?, ctrl_shutdown()?);
+    let mut stop = ctrl_break()?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = close.recv() => {}
             _ = stop.recv() => {}
-            _ = shutdown.recv() => {}
         }
     })
 }
@@ -144,10 +145,12 @@ pub fn is_mute() -> bool {
     handle.is_null() || handle == INVALID_HANDLE_VALUE
 }
 
-/// Tells the customer something that ends the program: on the console, or in a window where there is none.
-pub fn tell(text: &str) {
+/// Tells the customer something that ends the program: on the console, or where there is none in a window, if it may show one.
+pub fn tell(text: &str, may_show: bool) {
     if !is_mute() {
         eprintln!("{text}");
+    }
+    if !is_mute() || !may_show {
         return;
     }
     let (text, title) = (wide(text), wide("Tandem"));

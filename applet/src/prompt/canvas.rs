@@ -17,6 +17,13 @@ impl Rect {
         (self.x..self.x + self.width).contains(&x) && (self.y..self.y + self.height).contains(&y)
     }
 
+    /// Of the same size, but moved into another one, whose left and top edge it keeps to if it is larger.
+    pub(super) fn inside(self, other: Self) -> Self {
+        let x = self.x.clamp(other.x, (other.x + other.width - self.width).max(other.x));
+        let y = self.y.clamp(other.y, (other.y + other.height - self.height).max(other.y));
+        Self { x, y, ..self }
+    }
+
     /// Larger by `by` on every side.
     pub(super) fn grown(self, by: i32) -> Self {
         Self { x: self.x - by, y: self.y - by, width: self.width + 2 * by, height: self.height + 2 * by }

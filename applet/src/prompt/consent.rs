@@ -25,6 +25,10 @@ const HEADLINE: Style = Style { size: 21.0, bold: true };
 const STRONG: Style = Style { size: 15.0, bold: true };
 const BUTTON: Style = Style { size: 16.0, bold: true };
 
+/// Which of the buttons refuses, on which the keyboard is at first, and which allows.
+const REFUSE: usize = 0;
+const ALLOW: usize = 1;
+
 /// The prompt without its window.
 #[derive(Debug)]
 pub(super) struct Consent {
@@ -33,13 +37,37 @@ pub(super) struct Consent {
     timeout: Duration,
     settle: Duration,
     buttons: [Button; 2],
-    focus: usize,
+    focus: Focus,
     hover: Option<usize>,
     pressed: Option<usize>,
     /// All that never changes.
     page: Canvas,
     countdown: Countdown,
     ring: i32,
+}
+
+/// Which button the keyboard is on.
+#[derive(Debug)]
+struct Focus {
+    button: usize,
+    /// When it was moved there, from the window's appearance on.
+    since: Duration,
+    settle: Duration,
+}
+
+impl Focus {
+    fn next(&mut self, elapsed: Duration) {
+        if elapsed >= self.settle {
+            (self.button, self.since) = (1 - self.button, elapsed);
+        }
+    }
+
+    /// The button that a key activates. What somebody typed for another window moves and activates in one breath: only refusing
+    /// is as quick as that.
+    fn activated(&self, elapsed: Duration) -> Option<usize> {
+        let since = if self.button == REFUSE { Duration::ZERO } else { self.since };
+        (elapsed >= since + self.settle).then_some(self.button)
+    }
 }
 
 #[derive(Debug)]
@@ -111,7 +139,7 @@ impl Consent {
             timeout: request.timeout,
             settle: request.settle,
             buttons,
-            focus: 0,
+            focus: Focus { button: REFUSE, since: Duration::ZERO, settle: request.settle },
             hover: None,
             pressed: None,
             page: page.draw(width, px(4.0)),
@@ -131,7 +159,7 @@ impl Consent {
 
     /// Where Allow and Refuse are.
     pub(super) fn buttons(&self) -> (Rect, Rect) {
-        (self.buttons[1].rect, self.buttons[0].rect)
+        (self.buttons[ALLOW].rect, self.buttons[REFUSE].rect)
     }
 
     /// What an event means, `elapsed` after the window appeared.
@@ -147,10 +175,12 @@ impl Consent {
                 let pressed = self.pressed.take()?;
                 return (at(place) == Some(pressed)).then(|| self.buttons[pressed].answer);
             }
-            Happened::Key(Key::Next) => self.focus = 1 - self.focus,
-            Happened::Key(Key::Activate) if settled => return Some(self.buttons[self.focus].answer),
+            Happened::Key(Key::Next) => self.focus.next(elapsed),
+            Happened::Key(Key::Activate) => {
+                return self.focus.activated(elapsed).map(|button| self.buttons[button].answer);
+            }
             Happened::Key(Key::Cancel) if settled => return Some(Answer::Refuse),
-            Happened::Key(_) => {}
+            Happened::Key(Key::Cancel) => {}
             Happened::Closed => return Some(Answer::Dismissed),
             Happened::Rescaled => {}
         }
@@ -166,7 +196,7 @@ impl Consent {
                 (false, true) => darker(button.colour, 18),
                 _ => button.colour,
             };
-            if self.focus == index {
+            if self.focus.button == index {
                 canvas.frame(button.rect.grown(2 * self.ring), 5 * self.ring, self.ring, ACCENT, PAPER);
             }
             canvas.fill(button.rect, 3 * self.ring, colour);
@@ -219,4 +249,24 @@ impl Page {
 pub(super) fn darker(colour: Colour, by: u8) -> Colour {
     let [blue, green, red, _] = colour.to_le_bytes();
     Colour::from_le_bytes([blue.saturating_sub(by), green.saturating_sub(by), red.saturating_sub(by), 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_were_meant_for_another_window_do_not_allow() {
+        let at = Duration::from_millis;
+        let mut focus = Focus { button: REFUSE, since: Duration::ZERO, settle: at(500) };
+        focus.next(at(100));
+        assert_eq!(focus.button, REFUSE, "before anybody can have read it");
+        assert_eq!(focus.activated(at(499)), None);
+        assert_eq!(focus.activated(at(500)), Some(REFUSE));
+        focus.next(at(600));
+        assert_eq!(focus.activated(at(1099)), None, "Tab and Space in one breath");
+        assert_eq!(focus.activated(at(1100)), Some(ALLOW));
+        focus.next(at(1200));
+        assert_eq!(focus.activated(at(1201)), Some(REFUSE), "refusing needs no second look");
+    }
 }

@@ -37,13 +37,19 @@ pub struct Status {
     pub language: Option<String>,
 }
 
+impl Status {
+    fn may(&self, permission: &Permission) -> bool {
+        self.permissions.contains(permission)
+    }
+}
+
 /// What the customer did in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusAction {
     /// Everything is to end, now.
     EndSession,
-    /// Mouse and keyboard are to be taken back; seeing may go on.
-    StopControl,
+    /// Mouse, keyboard and clipboard are to be taken back; seeing may go on.
+    Stop,
 }
 
 /// An open status window. Dropping it closes it.
@@ -208,26 +214,18 @@ impl Bar {
     /// Fonts are loaded for this and given back.
     fn new(status: &Status, window: &Window) -> Result<Self, PromptError> {
         let strings = strings::of(status.language.as_deref());
-        let controlled = status.permissions.contains(&Permission::Control);
-        let says = if controlled {
-            strings.controls
-        } else if status.permissions.contains(&Permission::View) {
-            strings.sees
-        } else {
-            strings.connected
-        };
         let mut writer = window.writer()?;
         let px = |logical: f32| window.px(logical);
         let (height, gap) = (px(44.0), px(12.0));
-        let text = filled(says, &[("names", &names(status, strings))]);
+        let text = says(status, strings);
         let room = window.monitor()?.width * 3 / 5;
         let text = window.write(&mut writer, &text, TEXT, room)?;
         let mut right = gap + px(10.0) + px(8.0) + text.width + gap;
         let height = height.max(text.height + px(16.0));
         let mut buttons = Vec::new();
-        let stop = (StatusAction::StopControl, strings.stop_control, STOP);
+        let stop = stop(status, strings).map(|name| (StatusAction::Stop, name, STOP));
         let end = (StatusAction::EndSession, strings.end_session, END);
-        for (action, name, colour) in controlled.then_some(stop).into_iter().chain([end]) {
+        for (action, name, colour) in stop.into_iter().chain([end]) {
             let label = window.write(&mut writer, name, LABEL, room)?;
             let (width, tall) = (label.width + 2 * gap, px(28.0));
             let rect = Rect { x: right, y: (height - tall) / 2, width, height: tall };
@@ -238,7 +236,7 @@ impl Bar {
         let mut page = Canvas::new((width, height), PAPER);
         let dot = px(10.0);
         let dot_place = Rect { x: gap, y: (height - dot) / 2, width: dot, height: dot };
-        page.fill(dot_place, dot / 2, if controlled { CONTROLLED } else { SEEN });
+        page.fill(dot_place, dot / 2, if status.may(&Permission::Control) { CONTROLLED } else { SEEN });
         page.stamp(&text, gap + dot + px(8.0), (height - text.height) / 2, INK);
         Ok(Self { page, buttons, radius: px(5.0), hover: None, hold: None })
     }
@@ -278,6 +276,29 @@ impl Bar {
     }
 }
 
+/// What the window says: who is there, and what they can do now.
+fn says(status: &Status, strings: &Strings) -> String {
+    let says = if status.may(&Permission::Control) {
+        strings.controls
+    } else if status.may(&Permission::View) {
+        strings.sees
+    } else {
+        strings.connected
+    };
+    let clipboard = if status.may(&Permission::Clipboard) { strings.and_clipboard } else { "" };
+    filled(says, &[("names", &names(status, strings))]) + clipboard
+}
+
+/// What the button says that takes back all but seeing, if there is something to take back.
+fn stop(status: &Status, strings: &Strings) -> Option<&'static str> {
+    match (status.may(&Permission::Control), status.may(&Permission::Clipboard)) {
+        (true, true) => Some(strings.stop_both),
+        (true, false) => Some(strings.stop_control),
+        (false, true) => Some(strings.stop_clipboard),
+        (false, false) => None,
+    }
+}
+
 /// Who is connected: "Anna Berger, Bela Kun (Acme)".
 fn names(status: &Status, strings: &Strings) -> String {
     let mut names: Vec<String> = status.technicians.iter().take(NAMES).map(|name| clean(name)).collect();
@@ -285,4 +306,39 @@ fn names(status: &Status, strings: &Strings) -> String {
         names.push(strings.and_more.to_owned());
     }
     format!("{} ({})", names.join(", "), clean(&status.organisation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(permissions: &[Permission]) -> Status {
+        Status {
+            technicians: vec!["Anna Berger".into()],
+            organisation: "Acme".into(),
+            permissions: permissions.to_vec(),
+            language: None,
+        }
+    }
+
+    /// All that is granted is said, and what can be taken back has a button.
+    #[test]
+    fn the_clipboard_is_told_and_can_be_taken_back() {
+        let (view, control, clipboard) = (Permission::View, Permission::Control, Permission::Clipboard);
+        for language in strings::LANGUAGES {
+            let strings = strings::of(Some(language));
+            let told = |permissions: &[Permission]| {
+                let status = status(permissions);
+                (says(&status, strings), stop(&status, strings))
+            };
+            for without in [vec![], vec![view.clone()], vec![view.clone(), control.clone()]] {
+                let with: Vec<Permission> = without.iter().chain([&clipboard]).cloned().collect();
+                let ((said, button), (said_with, button_with)) = (told(&without), told(&with));
+                assert_eq!(said_with, said + strings.and_clipboard);
+                assert!(button_with.is_some() && button_with != button, "{button_with:?}");
+            }
+            assert_eq!(told(std::slice::from_ref(&view)).1, None);
+            assert_eq!(told(&[view.clone(), control.clone()]).1, Some(strings.stop_control));
+        }
+    }
 }

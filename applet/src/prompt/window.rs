@@ -3,6 +3,8 @@
 //! A platform's `Window` opens, shows a [`Canvas`](super::canvas::Canvas), says what [`Happened`] and waits; its `Writer` makes
 //! stencils of text.
 
+use super::Area;
+use super::canvas::Rect;
 #[cfg(windows)]
 pub(super) use super::windows::{Window, Writer};
 #[cfg(not(windows))]
@@ -13,6 +15,30 @@ pub(super) use super::x11::{Window, Writer};
 pub(super) enum Place {
     Centre,
     Top,
+}
+
+impl Place {
+    /// The place of a window of this size on a monitor, `margin` away from its edge.
+    pub(super) fn on(self, monitor: Rect, (width, height): (i32, i32), margin: i32) -> Rect {
+        let y = match self {
+            Self::Centre => monitor.y + (monitor.height - height).max(0) / 2,
+            Self::Top => monitor.y + margin,
+        };
+        Rect { x: monitor.x + (monitor.width - width).max(0) / 2, y, width, height }
+    }
+}
+
+/// Distance of a window from the monitor's edge, in logical pixels.
+pub(super) const MARGIN: f32 = 8.0;
+
+/// Logical pixels in real ones, of which a logical one has `scale`.
+pub(super) fn px(logical: f32, scale: f32) -> i32 {
+    (logical * scale).round() as i32
+}
+
+/// A part of a window in the desktop's pixels.
+pub(super) fn area(window: Rect, part: Rect) -> Area {
+    (window.x + part.x, window.y + part.y, part.width.max(0) as u32, part.height.max(0) as u32)
 }
 
 /// How large, in logical pixels, and how strong.
@@ -43,4 +69,23 @@ pub(super) enum Key {
     Activate,
     Cancel,
     Next,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_placed_on_its_monitor_and_stays_within() {
+        let monitor = Rect { x: -1920, y: 40, width: 1920, height: 1040 };
+        let centre = Place::Centre.on(monitor, (540, 400), 8);
+        assert_eq!(centre, Rect { x: -1230, y: 360, width: 540, height: 400 });
+        assert_eq!(Place::Top.on(monitor, (300, 44), 8), Rect { x: -1110, y: 48, width: 300, height: 44 });
+        assert_eq!(centre.inside(monitor), centre);
+        let beyond = Rect { x: -100, y: -500, ..centre };
+        assert_eq!(beyond.inside(monitor), Rect { x: -540, y: 40, ..centre });
+        // What is larger than the monitor begins where it does.
+        let large = Rect { width: 5000, height: 5000, ..beyond };
+        assert_eq!(large.inside(monitor), Rect { x: -1920, y: 40, ..large });
+    }
 }

@@ -7,11 +7,6 @@ mod window;
 pub(super) use self::text::Writer;
 pub(super) use self::window::Window;
 
-/// A text as the system takes it.
-fn wide(text: &str) -> Vec<u16> {
-    text.encode_utf16().chain([0]).collect()
-}
-
 /// The call that has just failed, in the prompt's words.
 fn failed(what: &str) -> super::PromptError {
     super::PromptError::Failed(format!("{what}: {}", std::io::Error::last_os_error()))

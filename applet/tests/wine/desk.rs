@@ -1,10 +1,10 @@
 //! A Windows of wine's on a display of its own, with a hand at it.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use x11rb::connection::Connection;
@@ -14,6 +14,8 @@ use x11rb::protocol::xproto::{
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
+
+use crate::xvfb::Xvfb;
 
 /// The size of wine's desktop (scripts/wine-prefix), and of the display.
 pub(crate) const SIZE: (u16, u16) = (1024, 768);
@@ -36,8 +38,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// The display and the Windows on it, both ended when dropped.
 pub(crate) struct Desk {
-    xvfb: Child,
-    display: String,
+    xvfb: Xvfb,
     prefix: PathBuf,
     x: RustConnection,
 }
@@ -45,33 +46,35 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new() -> Self {
         let prefix = PathBuf::from(variable("TANDEM_WINE_PREFIX"));
-        let mut xvfb = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-nolisten", "tcp", "-noreset", "-screen", "0"])
-            .arg(format!("{}x{}x24", SIZE.0, SIZE.1))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need Xvfb: apt-get install xvfb");
-        let mut number = String::new();
-        let out = xvfb.stdout.take().expect("stdout is piped");
-        BufReader::new(out).read_line(&mut number).expect("Xvfb says its number");
-        let display = format!(":{}", number.trim());
-        let x = RustConnection::connect(Some(&display)).expect("Xvfb answers").0;
-        Self { xvfb, display, prefix, x }
+        let xvfb = Xvfb::start(&format!("{}x{}x24", SIZE.0, SIZE.1), &[]);
+        let x = xvfb.connect();
+        let desk = Self { xvfb, prefix, x };
+        // Of an earlier test.
+        fs::write(desk.log(), "").expect("the prefix is there: scripts/wine-prefix");
+        desk
     }
 
-    /// A program with wine's environment.
+    /// A program with wine's environment. What it prints goes to a file: a program that outlives a test, as some of wine's do,
+    /// must not hold what the test prints on.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        let log = File::options().append(true).create(true).open(self.log()).expect("the prefix is there");
         command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
             .env("WINEPREFIX", &self.prefix)
-            .env("DISPLAY", &self.display)
+            .env("DISPLAY", &self.xvfb.name)
             .env("HOME", self.prefix.join("home"))
             .env("WINEDEBUG", "-all")
             .env("WINEDLLOVERRIDES", "mscoree=;mshtml=")
             // The language follows Windows' regional setting, which wine takes from here.
             .env("LC_ALL", "C.UTF-8");
         command
+    }
+
+    fn log(&self) -> PathBuf {
+        self.prefix.join("log")
     }
 
     /// A program of Windows'.
@@ -187,8 +190,9 @@ impl Drop for Desk {
         // All programs of this Windows, and no other's.
         let _ = self.command("wineserver").arg("--kill").status();
         let _ = self.command("wineserver").arg("--wait").status();
-        let _ = self.xvfb.kill();
-        let _ = self.xvfb.wait();
+        if std::thread::panicking() {
+            eprintln!("what its programs printed:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
+        }
     }
 }
 

@@ -79,7 +79,7 @@ impl WindowsClipboard {
     }
 
     /// The text that is there now, if it is for us.
-    fn read(&self) -> Result<Option<String>, CaptureError> {
+    fn read(&mut self) -> Result<Option<String>, CaptureError> {
         let _opened = Opened::new(self.window)?;
         // SAFETY: without conditions.
         if unsafe { IsClipboardFormatAvailable(self.secret) } != 0 {
@@ -87,6 +87,10 @@ impl WindowsClipboard {
         }
         // SAFETY: opened above; what it answers stays the system's, and is there until the clipboard is closed.
         let memory = unsafe { GetClipboardData(CF_UNICODETEXT.into()) };
+        // A program that makes the text only now that it is asked for has changed the clipboard by that; nobody else can while
+        // it is open.
+        // SAFETY: without conditions.
+        self.seen = unsafe { GetClipboardSequenceNumber() };
         if memory.is_null() {
             return Ok(None);
         }
@@ -110,10 +114,11 @@ impl WindowsClipboard {
     }
 
     /// Takes this thread's messages away: one of them says that the clipboard changed, which its count says as well.
-    fn drain(&self) {
+    fn drain() {
         let mut message = MSG::default();
-        // SAFETY: the window is this thread's, and `message` can be written to.
-        while unsafe { PeekMessageW(&raw mut message, self.window, 0, 0, PM_REMOVE) } != 0 {
+        // All of them, not our window's alone: whoever waits is woken by any, and would be again and again.
+        // SAFETY: `message` can be written to.
+        while unsafe { PeekMessageW(&raw mut message, null_mut(), 0, 0, PM_REMOVE) } != 0 {
             // SAFETY: the message is as the system gave it.
             unsafe { DispatchMessageW(&raw const message) };
         }
@@ -141,7 +146,7 @@ impl Clipboard for WindowsClipboard {
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<String>, CaptureError> {
         let until = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            self.drain();
+            Self::drain();
             // SAFETY: without conditions.
             let (count, owner) = unsafe { (GetClipboardSequenceNumber(), GetClipboardOwner()) };
             if count != std::mem::replace(&mut self.seen, count) && owner != self.window {

@@ -6,13 +6,13 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use windows_sys::Win32::Graphics::Gdi::{
-    BI_RGB, BITMAP, BITMAPINFO, BITMAPINFOHEADER, CreateCompatibleDC, DIB_RGB_COLORS, DeleteDC, DeleteObject,
-    GetDIBits, GetObjectW, HBITMAP,
+    BITMAP, CreateCompatibleDC, DIB_RGB_COLORS, DeleteDC, DeleteObject, GetDIBits, GetObjectW, HBITMAP,
 };
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     CURSOR_SHOWING, CURSORINFO, GetCursorInfo, GetIconInfo, HCURSOR, ICONINFO,
 };
 
+use super::bitmap;
 use crate::{CursorShape, masks};
 
 /// No pointer is larger, along either side.
@@ -100,16 +100,7 @@ impl Owned {
         if told == 0 || !(1..=SIDE_MAX).contains(&width) || !(1..=2 * SIDE_MAX).contains(&height) {
             return None;
         }
-        let header = BITMAPINFOHEADER {
-            biSize: size_of::<BITMAPINFOHEADER>() as u32,
-            biWidth: width,
-            biHeight: -height,
-            biPlanes: 1,
-            biBitCount: 32,
-            biCompression: BI_RGB,
-            ..BITMAPINFOHEADER::default()
-        };
-        let mut info = BITMAPINFO { bmiHeader: header, ..BITMAPINFO::default() };
+        let mut info = bitmap::described(width, height);
         let mut pixels = vec![0u8; width as usize * height as usize * 4];
         // SAFETY: without conditions; a null place to draw makes the next call fail.
         let dc = unsafe { CreateCompatibleDC(null_mut()) };

@@ -82,8 +82,8 @@ impl Duplication {
         Ok(taken.and(released)?)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.pixels
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        self.begun.then_some(&*self.pixels)
     }
 
     fn take(

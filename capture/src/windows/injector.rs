@@ -3,7 +3,6 @@
 use std::io;
 use std::ptr::null_mut;
 use std::sync::PoisonError;
-use std::time::Instant;
 
 use tandem_protocol::DisplayId;
 use windows_sys::Win32::UI::Input::KeyboardAndMouse::{
@@ -20,10 +19,12 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
 };
 
 use super::{SharedLayout, layout};
-use crate::held::{Action, Holdable};
+use crate::held::Holdable;
+use crate::holding::Holding;
 use crate::input::NOTCHES_MAX;
 use crate::scan::{Scan, scan};
-use crate::{CaptureError, HeldKeys, Injector};
+use crate::share::share;
+use crate::{CaptureError, Injector};
 
 /// So many inputs are handed over at a time when text is typed: what the person types meanwhile comes between.
 const BATCH: usize = 64;
@@ -43,28 +44,21 @@ const MODIFIERS: [(u32, VIRTUAL_KEY); 8] = [
 #[derive(Debug)]
 pub struct WindowsInjector {
     layout: SharedLayout,
-    held: HeldKeys,
+    holding: Holding,
 }
 
 impl WindowsInjector {
     pub(super) fn new(layout: SharedLayout) -> Self {
-        let injector = Self { layout, held: HeldKeys::default() };
+        let injector = Self { layout, holding: Holding::default() };
         if let Err(error) = let_go_of_leftovers() {
             tracing::debug!(%error, "keys that an earlier run held could not be released");
         }
         injector
     }
 
-    fn act(&self, what: Holdable, down: bool) -> Result<(), CaptureError> {
-        match what {
-            Holdable::Key(usage) => send(&[key(usage, down)?]),
-            Holdable::Button(number) => send(&[button(number, down)?]),
-        }
-    }
-
     /// The modifiers that are held by us.
     fn held_modifiers(&self) -> Vec<u32> {
-        let held = self.held.held().filter_map(|what| match what {
+        let held = self.holding.held().filter_map(|what| match what {
             Holdable::Key(usage) => Some(usage),
             Holdable::Button(_) => None,
         });
@@ -74,29 +68,25 @@ impl WindowsInjector {
 
 impl Injector for WindowsInjector {
     fn key(&mut self, usage: u32, down: bool) -> Result<(), CaptureError> {
-        let input = key(usage, down)?;
-        // Time plays no part: silence is the caller's to judge. Windows knows a repeat by the key's being down.
-        match self.held.change(Holdable::Key(usage), down, Instant::now()) {
-            Action::Act | Action::Repeat => send(&[input]),
-            Action::Ignore => Ok(()),
-        }
+        // A key that there is not is never held.
+        key(usage, down)?;
+        self.holding.change(Holdable::Key(usage), down, act)
     }
 
     fn text(&mut self, text: &str) -> Result<(), CaptureError> {
+        // While that is refused still, so is what follows.
+        let _ = self.settle();
         let held = self.held_modifiers();
-        held.iter().try_for_each(|usage| self.act(Holdable::Key(*usage), false))?;
+        held.iter().try_for_each(|usage| act(Holdable::Key(*usage), false))?;
         let inputs: Vec<INPUT> = text.replace("\r\n", "\n").chars().flat_map(typed).collect();
         let typed = inputs.chunks(BATCH).try_for_each(send);
-        held.iter().try_for_each(|usage| self.act(Holdable::Key(*usage), true))?;
+        held.iter().try_for_each(|usage| act(Holdable::Key(*usage), true))?;
         typed
     }
 
     fn button(&mut self, number: u32, down: bool) -> Result<(), CaptureError> {
-        let input = button(number, down)?;
-        match self.held.change(Holdable::Button(number), down, Instant::now()) {
-            Action::Act => send(&[input]),
-            Action::Repeat | Action::Ignore => Ok(()),
-        }
+        button(number, down)?;
+        self.holding.change(Holdable::Button(number), down, act)
     }
 
     fn wheel(&mut self, dx: i32, dy: i32) -> Result<(), CaptureError> {
@@ -106,6 +96,7 @@ impl Injector for WindowsInjector {
             [(MOUSEEVENTF_WHEEL, -dy.clamp(-most, most)), (MOUSEEVENTF_HWHEEL, dx.clamp(-most, most))];
         let turn = |(flags, amount): (u32, i32)| mouse(0, 0, amount as u32, flags);
         let inputs: Vec<INPUT> = turns.into_iter().filter(|(_, amount)| *amount != 0).map(turn).collect();
+        let _ = self.settle();
         if inputs.is_empty() { Ok(()) } else { send(&inputs) }
     }
 
@@ -115,23 +106,22 @@ impl Injector for WindowsInjector {
         let within = |origin: i32, at: i32, size: u16| origin + at.clamp(0, i32::from(size) - 1);
         let (x, y) = (within(place.origin.0, x, place.size.0), within(place.origin.1, y, place.size.1));
         drop(layout);
+        let _ = self.settle();
         let [left, top, width, height] = layout::desktop();
         let flags = MOUSEEVENTF_MOVE | MOUSEEVENTF_ABSOLUTE | MOUSEEVENTF_VIRTUALDESK;
         send(&[mouse(share(x - left, width), share(y - top, height), 0, flags)])
     }
 
     fn release_all(&mut self) -> Result<(), CaptureError> {
-        let mut released = Ok(());
-        for what in self.held.release_all() {
-            // All are tried, whatever becomes of one.
-            let done = self.act(what, false);
-            released = released.and(done);
-        }
-        released
+        self.holding.release_all(act)
+    }
+
+    fn settle(&mut self) -> Result<(), CaptureError> {
+        self.holding.settle(act)
     }
 
     fn held(&self) -> Vec<Holdable> {
-        self.held.held().collect()
+        self.holding.held().collect()
     }
 }
 
@@ -140,6 +130,13 @@ impl Drop for WindowsInjector {
         if let Err(error) = self.release_all() {
             tracing::debug!(%error, "what was held could not be released");
         }
+    }
+}
+
+fn act(what: Holdable, down: bool) -> Result<(), CaptureError> {
+    match what {
+        Holdable::Key(usage) => send(&[key(usage, down)?]),
+        Holdable::Button(number) => send(&[button(number, down)?]),
     }
 }
 
@@ -153,12 +150,6 @@ fn let_go_of_leftovers() -> Result<(), CaptureError> {
         }
     }
     Ok(())
-}
-
-/// The place of a pixel among `length` in 65536ths, such that the system computes the same pixel from it.
-fn share(pixel: i32, length: i32) -> i32 {
-    let (pixel, length) = (i64::from(pixel), i64::from(length.max(1)));
-    (pixel * 65536).div_euclid(length) as i32 + i32::from((pixel * 65536).rem_euclid(length) != 0)
 }
 
 fn key(usage: u32, down: bool) -> Result<INPUT, CaptureError> {
@@ -236,18 +227,4 @@ fn send(inputs: &[INPUT]) -> Result<(), CaptureError> {
     }
     // Neither the screen that locks the computer nor a question about elevation takes input from programs.
     Err(CaptureError::NotNow { reason: io::Error::last_os_error().to_string() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_leads_back_to_its_pixel() {
-        for length in [1, 2, 3, 640, 1366, 1920, 3840, 7680, 11520] {
-            for pixel in 0..length {
-                assert_eq!((i64::from(share(pixel, length)) * i64::from(length)) >> 16, i64::from(pixel));
-            }
-        }
-    }
 }

@@ -97,8 +97,11 @@ impl Reader {
 unsafe extern "system" fn collect(monitor: HMONITOR, _: HDC, _: *mut RECT, list: LPARAM) -> BOOL {
     // SAFETY: the pointer that `Reader::read` gave, whose list nobody else uses meanwhile.
     let list = unsafe { &mut *(list as *mut Vec<HMONITOR>) };
-    list.push(monitor);
-    BOOL::from(list.len() < MONITORS_MAX)
+    if list.len() < MONITORS_MAX {
+        list.push(monitor);
+    }
+    // To go on: whoever stops the listing makes it fail.
+    1
 }
 
 /// How large the desktop draws on a monitor.

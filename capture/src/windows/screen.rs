@@ -42,6 +42,8 @@ pub struct WindowsScreen {
     /// When what costs more was last asked.
     asked: Instant,
     watching: Option<Watching>,
+    /// The pointer's pictures that were announced, by ids that nobody else gets as long as there is this screen.
+    shapes: Shapes,
     /// Whether desktop duplication may be used.
     duplicate: bool,
 }
@@ -50,10 +52,10 @@ pub struct WindowsScreen {
 #[derive(Debug)]
 struct Watching {
     views: HashMap<DisplayId, View>,
-    shapes: Shapes,
     pointer: Option<Pointer>,
     locks: Option<Locks>,
-    access: Access,
+    /// `None`: not looked at yet, so that the end of what was before is told too.
+    access: Option<Access>,
     attended: bool,
     duplicate: bool,
     /// When the pointer and the pixels are looked at next.
@@ -79,7 +81,8 @@ impl WindowsScreen {
         let signature = layout::signature();
         layout.lock().unwrap_or_else(PoisonError::into_inner).replace(reader.read()?);
         let asked = Instant::now();
-        Ok(Self { wakeup: Wakeup::new()?, reader, layout, signature, asked, watching: None, duplicate })
+        let (watching, shapes) = (None, Shapes::default());
+        Ok(Self { wakeup: Wakeup::new()?, reader, layout, signature, asked, watching, shapes, duplicate })
     }
 
     /// Looks at all that is due. Answers what there is to say about it.
@@ -97,7 +100,7 @@ impl WindowsScreen {
             watching.attended = desktop::is_attended();
         }
         if now >= watching.pointer_at {
-            watching.look_at_pointer(&layout, now, &mut events);
+            watching.look_at_pointer(&layout, &mut self.shapes, now, &mut events);
         }
         if now >= watching.pixels_at {
             watching.look_at_pixels(&layout, now, &mut events)?;
@@ -132,10 +135,9 @@ impl Watching {
         let now = Instant::now();
         Self {
             views: HashMap::new(),
-            shapes: Shapes::default(),
             pointer: None,
             locks: None,
-            access: Access::default(),
+            access: None,
             attended,
             duplicate,
             pointer_at: now,
@@ -145,9 +147,15 @@ impl Watching {
         }
     }
 
-    fn look_at_pointer(&mut self, layout: &Layout, now: Instant, events: &mut Vec<Event>) {
+    fn look_at_pointer(
+        &mut self,
+        layout: &Layout,
+        shapes: &mut Shapes,
+        now: Instant,
+        events: &mut Vec<Event>,
+    ) {
         let access = if self.attended { desktop::access() } else { Access::Away };
-        if std::mem::replace(&mut self.access, access) != access {
+        if self.access.replace(access) != Some(access) {
             events.push(Event::Access(access));
             // What the screen showed before is not what it shows now.
             self.views.clear();
@@ -160,7 +168,7 @@ impl Watching {
                 self.busy = now;
             }
             if before.map(|before| before.picture) != Some(pointer.picture)
-                && let Some(shape) = self.shapes.shape(pointer.picture)
+                && let Some(shape) = shapes.shape(pointer.picture)
             {
                 events.push(Event::CursorShape(shape));
             }
@@ -193,7 +201,7 @@ impl Watching {
             }
             view.look(display, self.duplicate)?;
             cost += view.cost();
-            if view.surface.is_some() && !view.pending.is_empty() {
+            if view.bytes().is_some() && !view.pending.is_empty() {
                 view.announced = true;
                 events.push(Event::Damage { display: display.id });
                 self.busy = now;
@@ -224,6 +232,11 @@ impl View {
             }
         }
         Ok(())
+    }
+
+    /// The display's pixels, if it has been seen.
+    fn bytes(&self) -> Option<&[u8]> {
+        self.surface.as_ref().and_then(Surface::bytes)
     }
 
     fn cost(&self) -> Duration {
@@ -270,18 +283,12 @@ impl ScreenSource for WindowsScreen {
         view.announced = false;
         view.look(display, watching.duplicate)?;
         let View { surface, pending, handed, .. } = view;
-        // A source that has just ended is replaced at the next look, which announces everything.
-        let surface = surface.as_ref().ok_or(CaptureError::LayoutChanged)?;
+        // A source that has just ended is replaced at the next look, and one that has seen nothing yet looks again: either
+        // announces everything.
+        let pixels = surface.as_ref().and_then(Surface::bytes).ok_or(CaptureError::LayoutChanged)?;
         *handed = pending.take();
         let (width, height) = display.size;
-        Ok(Frame {
-            display: id,
-            width,
-            height,
-            stride: usize::from(width) * 4,
-            pixels: surface.bytes(),
-            damage: handed,
-        })
+        Ok(Frame { display: id, width, height, stride: usize::from(width) * 4, pixels, damage: handed })
     }
 
     fn invalidate(&mut self, id: DisplayId) {

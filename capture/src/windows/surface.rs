@@ -46,8 +46,8 @@ impl Surface {
         matches!(self, Self::Duplication(_))
     }
 
-    /// B, G, R, unused; rows from the top without gaps.
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// B, G, R, unused; rows from the top without gaps. `None` as long as no look has succeeded.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Duplication(duplication) => duplication.bytes(),
             Self::Gdi(surface) => surface.bytes(),

@@ -1,14 +1,12 @@
 //! Text as stencils, drawn by GDI with the font that the system uses for its own messages. It shapes all scripts, and takes
 //! characters that the font lacks from others.
 
-use std::ptr::{NonNull, null_mut};
-
+use tandem_capture::windows::Bitmap;
 use windows_sys::Win32::Foundation::RECT;
 use windows_sys::Win32::Graphics::Gdi::{
-    ANTIALIASED_QUALITY, BI_RGB, BITMAPINFO, BITMAPINFOHEADER, CreateCompatibleDC, CreateDIBSection,
-    CreateFontIndirectW, DIB_RGB_COLORS, DT_CALCRECT, DT_NOPREFIX, DT_RTLREADING, DT_WORDBREAK, DeleteDC,
-    DeleteObject, DrawTextW, FW_BOLD, FW_NORMAL, GdiFlush, HDC, HGDIOBJ, LOGFONTW, SelectObject, SetBkMode,
-    SetTextColor, TRANSPARENT,
+    ANTIALIASED_QUALITY, CreateFontIndirectW, DT_CALCRECT, DT_NOPREFIX, DT_RTLREADING, DT_WORDBREAK,
+    DeleteObject, DrawTextW, FW_BOLD, FW_NORMAL, HGDIOBJ, LOGFONTW, SelectObject, SetBkMode, SetTextColor,
+    TRANSPARENT,
 };
 use windows_sys::Win32::UI::HiDpi::SystemParametersInfoForDpi;
 use windows_sys::Win32::UI::WindowsAndMessaging::{NONCLIENTMETRICSW, SPI_GETNONCLIENTMETRICS};
@@ -53,12 +51,12 @@ impl Writer {
         let mut units: Vec<u16> = text.encode_utf16().collect();
         let direction = if is_right_to_left(text) { DT_RTLREADING } else { 0 };
         let format = DT_NOPREFIX | DT_WORDBREAK | direction;
-        let mut page = Page::new(&font)?;
         let mut rect = RECT { left: 0, top: 0, right: width.max(1), bottom: 0 };
-        page.draw(&mut units, &mut rect, format | DT_CALCRECT)?;
+        // Measuring needs the font on a picture, however small.
+        Page::new(&font, (1, 1))?.draw(&mut units, &mut rect, format | DT_CALCRECT)?;
         // A word that is longer than the line is cut.
-        let (width, height) = (rect.right.clamp(1, width.max(1)), rect.bottom.max(1));
-        page.make_room(width, height)?;
+        let (width, height) = (rect.right.clamp(1, width.max(1)), rect.bottom.clamp(1, u16::MAX.into()));
+        let mut page = Page::new(&font, (width, height))?;
         let mut rect = RECT { left: 0, top: 0, right: width, bottom: height };
         page.draw(&mut units, &mut rect, format)?;
         Ok(page.read(width, height))
@@ -73,78 +71,43 @@ fn is_right_to_left(text: &str) -> bool {
     )
 }
 
-/// A place in memory on which a font draws white on black.
+/// A picture on which a font draws white on black.
 struct Page {
-    dc: HDC,
+    picture: Bitmap,
     font: HGDIOBJ,
-    font_before: HGDIOBJ,
-    picture: Option<(HGDIOBJ, HGDIOBJ, NonNull<u8>)>,
+    before: HGDIOBJ,
 }
 
 impl Page {
-    fn new(font: &LOGFONTW) -> Result<Self, PromptError> {
+    fn new(font: &LOGFONTW, (width, height): (i32, i32)) -> Result<Self, PromptError> {
+        let side = |length: i32| u16::try_from(length).unwrap_or(u16::MAX);
+        let mut picture = Bitmap::new((side(width), side(height)))?;
         // SAFETY: the description lives during the call.
         let font = unsafe { CreateFontIndirectW(font) };
         if font.is_null() {
             return Err(failed("make a font"));
         }
-        // SAFETY: without conditions.
-        let dc = unsafe { CreateCompatibleDC(null_mut()) };
-        if dc.is_null() {
-            let error = failed("make a place to write");
-            // SAFETY: made above, and used nowhere.
-            unsafe { DeleteObject(font) };
-            return Err(error);
-        }
-        // SAFETY: both were made above.
-        let font_before = unsafe {
+        let dc = picture.dc();
+        // SAFETY: the place to draw is there as long as the picture, and the font was made above.
+        let before = unsafe {
             SetTextColor(dc, 0xff_ffff);
             SetBkMode(dc, TRANSPARENT as i32);
             SelectObject(dc, font)
         };
-        Ok(Self { dc, font, font_before, picture: None })
-    }
-
-    fn make_room(&mut self, width: i32, height: i32) -> Result<(), PromptError> {
-        let header = BITMAPINFOHEADER {
-            biSize: size_of::<BITMAPINFOHEADER>() as u32,
-            biWidth: width,
-            biHeight: -height,
-            biPlanes: 1,
-            biBitCount: 32,
-            biCompression: BI_RGB,
-            ..BITMAPINFOHEADER::default()
-        };
-        let info = BITMAPINFO { bmiHeader: header, ..BITMAPINFO::default() };
-        let mut bits = null_mut();
-        // SAFETY: `info` describes a picture without a palette; `bits` can be written to.
-        let bitmap = unsafe {
-            CreateDIBSection(self.dc, &raw const info, DIB_RGB_COLORS, &raw mut bits, null_mut(), 0)
-        };
-        let bits = NonNull::new(bits.cast::<u8>()).filter(|_| !bitmap.is_null());
-        let bits = bits.ok_or_else(|| failed("make a place to write"))?;
-        // SAFETY: both are ours.
-        let before = unsafe { SelectObject(self.dc, bitmap) };
-        self.picture = Some((bitmap, before, bits));
-        Ok(())
+        Ok(Self { picture, font, before })
     }
 
     fn draw(&mut self, text: &mut [u16], rect: &mut RECT, format: u32) -> Result<(), PromptError> {
+        let dc = self.picture.dc();
         // SAFETY: the length given is the text's; without DT_MODIFYSTRING it is only read.
-        let height = unsafe { DrawTextW(self.dc, text.as_mut_ptr(), text.len() as i32, rect, format) };
+        let height = unsafe { DrawTextW(dc, text.as_mut_ptr(), text.len() as i32, rect, format) };
         if height == 0 && !text.is_empty() { Err(failed("write")) } else { Ok(()) }
     }
 
     fn read(&self, width: i32, height: i32) -> Stencil {
         let mut stencil = Stencil::empty(width, height);
-        if let Some((_, _, bits)) = self.picture {
-            // SAFETY: without conditions; after it the bits can be read.
-            unsafe { GdiFlush() };
-            // SAFETY: the system made so many bytes for this picture, which lives as long as `self`.
-            let pixels = unsafe { std::slice::from_raw_parts(bits.as_ptr(), stencil.coverage.len() * 4) };
-            for (coverage, pixel) in stencil.coverage.iter_mut().zip(pixels.as_chunks::<4>().0) {
-                *coverage = pixel[1];
-            }
+        for (coverage, pixel) in stencil.coverage.iter_mut().zip(self.picture.bytes().as_chunks::<4>().0) {
+            *coverage = pixel[1];
         }
         stencil
     }
@@ -152,15 +115,10 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // SAFETY: made by us and used by nobody else; what is drawn with or into can only go once it is not any more.
+        // SAFETY: made by us and used by nobody else; a font can only go once it is not drawn with any more.
         unsafe {
-            if let Some((bitmap, before, _)) = self.picture {
-                SelectObject(self.dc, before);
-                DeleteObject(bitmap);
-            }
-            SelectObject(self.dc, self.font_before);
+            SelectObject(self.picture.dc(), self.before);
             DeleteObject(self.font);
-            DeleteDC(self.dc);
         }
     }
 }

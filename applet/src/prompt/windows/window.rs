@@ -7,12 +7,12 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use tandem_capture::Waker;
-use tandem_capture::windows::{Wakeup, see_physical_pixels};
+use tandem_capture::windows::{Wakeup, described, see_physical_pixels};
 use windows_sys::Win32::Foundation::{HINSTANCE, HWND, LPARAM, LRESULT, POINT, RECT, WPARAM};
 use windows_sys::Win32::Graphics::Gdi::{
-    BI_RGB, BITMAPINFO, BITMAPINFOHEADER, BeginPaint, ClientToScreen, DIB_RGB_COLORS, EndPaint,
-    GetMonitorInfoW, HDC, InvalidateRect, MONITOR_DEFAULTTONEAREST, MONITOR_DEFAULTTOPRIMARY, MONITORINFO,
-    MonitorFromPoint, MonitorFromWindow, PAINTSTRUCT, SetDIBitsToDevice, UpdateWindow,
+    BeginPaint, ClientToScreen, DIB_RGB_COLORS, EndPaint, GetMonitorInfoW, HDC, InvalidateRect,
+    MONITOR_DEFAULTTONEAREST, MONITOR_DEFAULTTOPRIMARY, MONITORINFO, MonitorFromPoint, MonitorFromWindow,
+    PAINTSTRUCT, SetDIBitsToDevice, UpdateWindow,
 };
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
 use windows_sys::Win32::UI::HiDpi::{GetDpiForMonitor, MDT_EFFECTIVE_DPI};
@@ -31,18 +31,17 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
     WS_POPUP,
 };
 
+use super::failed;
 use super::text::Writer;
-use super::{failed, wide};
+use crate::platform::wide;
 use crate::prompt::canvas::{Canvas, Rect, Stencil};
-use crate::prompt::window::{Happened, Key, Place, Style};
+use crate::prompt::window::{Happened, Key, MARGIN, Place, Style, area, px};
 use crate::prompt::{Area, PromptError};
 
 /// Sent to a window that the pointer has left (winuser.h).
 const WM_MOUSELEAVE: u32 = 0x02a3;
 /// Least time between two risings above other windows that want to be above all.
 const RISE_EVERY: Duration = Duration::from_secs(1);
-/// Distance of a window from the monitor's edge, in logical pixels.
-const MARGIN: f32 = 8.0;
 
 /// One window. It belongs to the thread that opened it.
 #[derive(Debug)]
@@ -90,7 +89,7 @@ impl Window {
 
     /// Logical pixels in real ones.
     pub(in crate::prompt) fn px(&self, logical: f32) -> i32 {
-        (logical * self.scale).round() as i32
+        px(logical, self.scale)
     }
 
     /// Something to write with.
@@ -137,13 +136,7 @@ impl Window {
         title: &str,
         focus: bool,
     ) -> Result<(), PromptError> {
-        let monitor = self.monitor()?;
-        let top = match place {
-            Place::Centre => monitor.y + (monitor.height - size.1).max(0) / 2,
-            Place::Top => monitor.y + self.px(MARGIN),
-        };
-        let left = monitor.x + (monitor.width - size.0).max(0) / 2;
-        self.place = Rect { x: left, y: top, width: size.0, height: size.1 };
+        self.place = place.on(self.monitor()?, size, self.px(MARGIN));
         self.shared.is_prompt.set(place == Place::Centre);
         let style = WS_EX_TOPMOST | WS_EX_TOOLWINDOW | if focus { 0 } else { WS_EX_NOACTIVATE };
         self.create(title, style)?;
@@ -184,7 +177,7 @@ impl Window {
 
     /// A part of the window in the desktop's pixels.
     pub(in crate::prompt) fn area(&self, part: Rect) -> Area {
-        (self.place.x + part.x, self.place.y + part.y, part.width.max(0) as u32, part.height.max(0) as u32)
+        area(self.place, part)
     }
 
     /// Moves the window, but not out of the monitor, and gives it another size if it has none of it yet.
@@ -196,12 +189,8 @@ impl Window {
     ) -> Result<(), PromptError> {
         self.put(left, top, size)?;
         // By now it may be on another monitor, out of which it is not to reach.
-        let monitor = self.monitor()?;
-        let inside = (
-            left.clamp(monitor.x, (monitor.x + monitor.width - size.0).max(monitor.x)),
-            top.clamp(monitor.y, (monitor.y + monitor.height - size.1).max(monitor.y)),
-        );
-        if inside == (left, top) { Ok(()) } else { self.put(inside.0, inside.1, size) }
+        let inside = self.place.inside(self.monitor()?);
+        if inside == self.place { Ok(()) } else { self.put(inside.x, inside.y, size) }
     }
 
     fn put(&mut self, x: i32, y: i32, (width, height): (i32, i32)) -> Result<(), PromptError> {
@@ -403,17 +392,7 @@ impl Shared {
 }
 
 fn put(dc: HDC, canvas: &Canvas) {
-    let header = BITMAPINFOHEADER {
-        biSize: size_of::<BITMAPINFOHEADER>() as u32,
-        biWidth: canvas.width,
-        // Negative: from the top.
-        biHeight: -canvas.height,
-        biPlanes: 1,
-        biBitCount: 32,
-        biCompression: BI_RGB,
-        ..BITMAPINFOHEADER::default()
-    };
-    let info = BITMAPINFO { bmiHeader: header, ..BITMAPINFO::default() };
+    let info = described(canvas.width, canvas.height);
     let (width, height) = (canvas.width as u32, canvas.height as u32);
     // SAFETY: a canvas has the pixels that `info` describes.
     unsafe {

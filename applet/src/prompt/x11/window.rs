@@ -18,13 +18,11 @@ use x11rb::wrapper::ConnectionExt as _;
 
 use super::text::Writer;
 use crate::prompt::canvas::{Canvas, Rect, Stencil};
-use crate::prompt::window::{Happened, Key, Place, Style};
+use crate::prompt::window::{Happened, Key, MARGIN, Place, Style, area, px};
 use crate::prompt::{Area, PromptError};
 
 /// Least time between two risings above a window that covers this one: two that both rise must not occupy the display.
 const RISE_EVERY: Duration = Duration::from_millis(250);
-/// Distance of a window from the monitor's edge, in logical pixels.
-const MARGIN: f32 = 8.0;
 
 /// One window with its connection.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ impl Window {
 
     /// Logical pixels in real ones.
     pub(in crate::prompt) fn px(&self, logical: f32) -> i32 {
-        (logical * self.scale).round() as i32
+        px(logical, self.scale)
     }
 
     /// Loads fonts to write with.
@@ -122,13 +120,7 @@ impl Window {
         title: &str,
         focus: bool,
     ) -> Result<(), PromptError> {
-        let monitor = self.monitor()?;
-        let y = match place {
-            Place::Centre => monitor.y + (monitor.height - size.1).max(0) / 2,
-            Place::Top => monitor.y + self.px(MARGIN),
-        };
-        let left = monitor.x + (monitor.width - size.0).max(0) / 2;
-        self.place = Rect { x: left, y, width: size.0, height: size.1 };
+        self.place = place.on(self.monitor()?, size, self.px(MARGIN));
         let conn = &self.conn;
         let events = EventMask::EXPOSURE
             | EventMask::BUTTON_PRESS
@@ -140,7 +132,8 @@ impl Window {
             | EventMask::VISIBILITY_CHANGE;
         // No background: the server would show it before the picture.
         let look = CreateWindowAux::new().override_redirect(1).event_mask(events);
-        let (left, top, width, height) = (left as i16, y as i16, size.0 as u16, size.1 as u16);
+        let (left, top, width, height) =
+            (self.place.x as i16, self.place.y as i16, size.0 as u16, size.1 as u16);
         let (depth, class, visual) =
             (self.screen.root_depth, WindowClass::INPUT_OUTPUT, self.screen.root_visual);
         x(conn.create_window(
@@ -191,7 +184,7 @@ impl Window {
 
     /// A part of the window in the desktop's pixels.
     pub(in crate::prompt) fn area(&self, part: Rect) -> Area {
-        (self.place.x + part.x, self.place.y + part.y, part.width.max(0) as u32, part.height.max(0) as u32)
+        area(self.place, part)
     }
 
     /// Moves the window, but not out of the monitor, and gives it another size if it has none of it yet.
@@ -201,10 +194,7 @@ impl Window {
         top: i32,
         size: (i32, i32),
     ) -> Result<(), PromptError> {
-        let monitor = self.monitor()?;
-        let left = left.clamp(monitor.x, (monitor.x + monitor.width - size.0).max(monitor.x));
-        let top = top.clamp(monitor.y, (monitor.y + monitor.height - size.1).max(monitor.y));
-        let place = Rect { x: left, y: top, width: size.0, height: size.1 };
+        let place = Rect { x: left, y: top, width: size.0, height: size.1 }.inside(self.monitor()?);
         if place == self.place {
             return Ok(());
         }
@@ -212,7 +202,8 @@ impl Window {
             self.shown = None;
         }
         self.place = place;
-        let change = ConfigureWindowAux::new().x(left).y(top).width(size.0 as u32).height(size.1 as u32);
+        let change =
+            ConfigureWindowAux::new().x(place.x).y(place.y).width(size.0 as u32).height(size.1 as u32);
         x(self.conn.configure_window(self.id, &change))?;
         Ok(())
     }
