@@ -138,7 +138,7 @@ impl Round<'_> {
             for (system, lines_of) in &mut runs {
                 let line = self.one(*system, number).unwrap_or_else(|why| {
                     eprintln!("peers: {}, {}: {why:#}", system.name(), self.workload.name());
-                    Line::failed(*system, self.workload, number, self.sessions)
+                    Line::failed(*system, self.workload, number, &self.workload.shape(self.sessions))
                 });
                 eprintln!("peers: {line}");
                 lines::write(out, &line.json())?;
@@ -181,7 +181,8 @@ impl Round<'_> {
         let output = Kept::start(&Network::Loopback, None, &script, None)?.output()?;
         let seen = String::from_utf8(output.stdout)?;
         let seen = seen.lines().next().context("impair has said nothing")?;
-        Ok(Line::coded(system, self.workload, number, &serde_json::from_str(seen)?))
+        let (shape, seen) = (self.workload.shape(1), serde_json::from_str(seen)?);
+        Ok(Line::coded(system, self.workload, number, &shape, &seen))
     }
 
     /// What the load sees that is the same for all.

@@ -7,9 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tandem_workload::process::times;
 
-/// Ticks a second in which the kernel reports CPU time, on every architecture that Linux has.
-const TICKS: f64 = 100.0;
 /// Longest that a relay may take to answer, and the most that is read of it.
 const PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_MAX: u64 = 16 << 20;
@@ -31,27 +30,19 @@ pub(crate) struct Usage {
 impl Usage {
     /// Of a process; `None` when there is none.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let (user, system) = cpu_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+        let (user, system) = times(pid).ok()?;
         let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
         let switches = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         Some(Self {
-            user,
-            system,
+            user: user.as_secs_f64(),
+            system: system.as_secs_f64(),
             switches: switches.map(|status| switches_in(&status)).sum(),
             resident: field_of(&status, "VmRSS:").unwrap_or_default() * 1024.0,
             // Not ours to look into when it runs as somebody else.
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0.0, |open| open.count() as f64),
         })
     }
-}
-
-/// In a line of `/proc/PID/stat`: the twelfth and thirteenth field after the name, its own time and the kernel's, in s.
-fn cpu_in(stat: &str) -> Option<(f64, f64)> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
-    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / TICKS);
-    Some((seconds()?, seconds()?))
 }
 
 /// In a thread's `status`: switches that it asked for, and others.
@@ -63,11 +54,6 @@ fn switches_in(status: &str) -> f64 {
 fn field_of(status: &str, name: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// CPU time that all processes of the machine have had so far, in s, but for those of a lower priority, which give way.
-pub(crate) fn machine_busy() -> Option<f64> {
-    busy_in(&fs::read_to_string("/proc/stat").ok()?)
 }
 
 /// How many cores the machine has, whichever of them we may use.
@@ -82,14 +68,6 @@ fn cores_in(stat: &str) -> f64 {
         number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
     };
     stat.lines().filter(is_core).count() as f64
-}
-
-/// In its first line: user, nice, system, idle, waiting for disks, interrupts, the same deferred, stolen.
-fn busy_in(stat: &str) -> Option<f64> {
-    let fields: Vec<f64> =
-        stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().flat_map(str::parse).collect();
-    let busy = [0, 2, 5, 6].into_iter().filter_map(|at| fields.get(at));
-    (fields.len() >= 7).then(|| busy.sum::<f64>() / TICKS)
 }
 
 /// What this computer is, for people.
@@ -186,13 +164,8 @@ mod tests {
 
     #[test]
     fn the_kernel_s_lines_are_read() {
-        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0 100";
-        assert_eq!(cpu_in(stat), Some((1.5, 0.25)));
-        assert_eq!(cpu_in("7 (a) S 1 7"), None);
         let status = "VmRSS:\t  2048 kB\nvoluntary_ctxt_switches:\t15\nnonvoluntary_ctxt_switches:\t3\n";
         assert_eq!((switches_in(status), field_of(status, "VmRSS:")), (18.0, Some(2048.0)));
-        assert_eq!(busy_in("cpu  100 400 50 9000 7 2 3 0 0 0\ncpu0 1"), Some(1.55));
-        assert_eq!(busy_in("cpu0 1 2"), None);
         assert_eq!(cores_in("cpu  1 2\ncpu0 1 2\ncpu11 1 2\nintr 5 7\ncpufreq 3\n"), 2.0);
     }
 
@@ -200,7 +173,6 @@ mod tests {
     fn this_process_takes_something() {
         let usage = Usage::of(std::process::id()).expect("it is there");
         assert!(usage.resident > 1e5 && usage.descriptors >= 3.0 && usage.switches > 0.0, "{usage:?}");
-        assert!(machine_busy().is_some_and(|seconds| seconds > 0.0));
         assert_eq!(Usage::of(u32::MAX), None);
     }
 

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tandem_workload::process::{machine_cpu, own_cpu};
 
 use super::process::{self, Counters, Usage, Values};
 
@@ -78,8 +79,8 @@ impl State {
             at: now,
             relay: usage.map(|_| self.total),
             tasks,
-            own: Usage::of(std::process::id()).map_or(0.0, |own| own.user + own.system),
-            machine: process::machine_busy().unwrap_or_default(),
+            own: own_cpu().unwrap_or_default().as_secs_f64(),
+            machine: machine_cpu().unwrap_or_default().as_secs_f64(),
         };
         self.samples.push(sample);
         sample
@@ -126,6 +127,11 @@ impl Sampler {
     pub(crate) fn follow(&self, subject: Subject) {
         let mut state = self.state.lock();
         (state.subject, state.last) = (subject, Usage::default());
+    }
+
+    /// The two newest looks, the older one first.
+    pub(crate) fn newest(&self) -> Option<[Sample; 2]> {
+        self.state.lock().samples.last_chunk().copied()
     }
 
     /// What it has seen until now.

@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use self::ends::{Ears, send_frames, send_inputs};
+use self::ends::{Due, Ears, send_frames, send_inputs};
 use self::places::Places;
-use crate::job::{Frames, Job, Outcome, seconds};
+use crate::job::{Frames, Job, Outcome, RelayCost, seconds};
 use crate::message::{Clock, Kind, Message};
 use crate::process::{Tree, machine_cpu, own_cpu};
 use crate::schedule::{Beat, Slot, tick};
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 16;
 /// How long a session's pairing may take, and between two tries to be heard.
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(500);
-/// How long input may take that was due, and between two looks whether it has come.
+/// How long after the end what was due may take, and between two looks whether it has come.
 const DRAIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 /// From the last pairing to the first beat.
@@ -37,15 +37,15 @@ const BEGIN: Duration = Duration::from_millis(20);
 pub async fn drive<S: System>(system: S, job: &Job) -> anyhow::Result<Outcome> {
     let run = Arc::new(Run::new(system, job)?);
     let relay = job.relay.map(Tree::of);
-    let mut outcome = Outcome { uploads: f64::from(run.uploads), ..Outcome::default() };
+    let mut outcome = Outcome::default();
     run.open().await?;
-    let rss = || relay.as_ref().map_or(Ok(0), Tree::resident).context("the relay is gone");
-    outcome.relay_rss_before = rss()?;
+    let rss = || relay.as_ref().map(Tree::resident).transpose().context("the relay is gone");
+    let rss_before = rss()?;
     let before = Reading::take(relay.as_ref(), &run.tally)?;
     let mut paired = run.clone().pair_all().await?;
     let after = Reading::take(relay.as_ref(), &run.tally)?;
     outcome.pairing_s = seconds(after.at - before.at);
-    outcome.pairing_relay_cpu_s = seconds(after.relay.saturating_sub(before.relay));
+    let pairing_cpu = after.relay.saturating_sub(before.relay);
 
     let clock = run.tally.clock;
     let first = clock.now() + BEGIN;
@@ -58,11 +58,19 @@ pub async fn drive<S: System>(system: S, job: &Job) -> anyhow::Result<Outcome> {
     job.begun.as_ref().map(std::fs::File::create).transpose().context("cannot say that it begins")?;
     tokio::time::sleep_until(clock.instant(window.end).into()).await;
     let after = Reading::take(relay.as_ref(), &run.tally)?;
-    outcome.relay_rss_after = rss()?;
     after.since(&before, &mut outcome);
-    outcome.inputs = run.inputs_due(first, window);
-    run.drain(outcome.inputs).await;
+    outcome.relay = rss_before.zip(rss()?).map(|(rss_before, rss_after)| RelayCost {
+        cpu_s: seconds(after.relay.saturating_sub(before.relay)),
+        user_s: seconds(after.relay_user.saturating_sub(before.relay_user)),
+        pairing_cpu_s: seconds(pairing_cpu),
+        rss_before,
+        rss_after,
+    });
+    outcome.inputs = run.due_in(run.input_beat(first), window);
+    run.drain(&Draining { inputs: outcome.inputs, frames: run.frames_due(first, window) }).await;
     run.tally.tell(&mut outcome);
+    outcome.frames_due = run.frames_due(first, window).unwrap_or_else(|| run.tally.frames_known());
+    outcome.frames_lost = run.arrivals(outcome.frames_due).saturating_sub(outcome.frames);
     Ok(outcome)
 }
 
@@ -91,12 +99,17 @@ impl Reading {
         let relay = self.relay.saturating_sub(before.relay);
         let own = self.own.saturating_sub(before.own);
         outcome.seconds = seconds(self.at - before.at);
-        outcome.relay_cpu_s = seconds(relay);
-        outcome.relay_user_s = seconds(self.relay_user.saturating_sub(before.relay_user));
         outcome.generator_cpu_s = seconds(own);
         let machine = self.machine.saturating_sub(before.machine);
         outcome.others_cpu_s = seconds(machine.saturating_sub(relay + own));
     }
+}
+
+/// What is still to come when what is measured is over.
+struct Draining {
+    inputs: u64,
+    /// Of all streams; `None`: those that were sent.
+    frames: Option<u64>,
 }
 
 /// Where the ends of all sessions send, by session.
@@ -221,7 +234,7 @@ impl<S: System> Run<S> {
             let run = self.clone();
             self.spawn(async move {
                 let slots = if of == Kind::Frame { &run.frames } else { &run.inputs };
-                tick(beat, slots, window.end, &run.tally).await
+                tick(beat, slots, window.end, run.tally.clock).await
             });
         }
     }
@@ -229,19 +242,20 @@ impl<S: System> Run<S> {
     fn begin_session(&self, first: Duration, window: Window, pair: Pair<S>) {
         let Pair { session, customers, mut technicians } = pair;
         let slots = self.frames.get(session as usize).into_iter().flatten().cloned();
-        for (outlet, slot) in customers.into_iter().zip(slots) {
+        for (upload, (outlet, slot)) in customers.into_iter().zip(slots).enumerate() {
             let frame = Message::new(Kind::Frame, self.job.shape.frame_bytes);
-            let due = self.frame_beat(first).map(|beat| (slot, beat, session));
+            let due = self.frame_beat(first).map(|beat| Due { slot, beat, session });
             let saturates = self.job.shape.frames == Frames::Saturate;
             let until = if saturates { window.end } else { Duration::ZERO };
-            self.spawn(send_frames(outlet, frame, due, until, self.tally.clone()));
+            self.spawn(send_frames(outlet, upload, frame, due, until, self.tally.clone()));
         }
         let others = technicians.split_off(technicians.len().min(1));
         let slot = self.inputs.get(session as usize).and_then(|slots| slots.first());
         if let (Some(outlet), Some(slot)) = (technicians.pop(), slot) {
             let input = Message::new(Kind::Input, self.job.shape.input_bytes);
-            let due = self.input_beat(first).map(|beat| (slot.clone(), beat, session));
-            let sending = self.places.there(self.job.place(0)).spawn(send_inputs(outlet, others, input, due));
+            let due = self.input_beat(first).map(|beat| Due { slot: slot.clone(), beat, session });
+            let sends = send_inputs(outlet, others, input, due, self.tally.clone());
+            let sending = self.places.there(self.job.place(0)).spawn(sends);
             self.spawn(async move { sending.await? });
         }
     }
@@ -257,25 +271,46 @@ impl<S: System> Run<S> {
         Some(Beat { start, every, sessions: self.job.shape.sessions })
     }
 
-    /// Input events that are due in the window.
-    fn inputs_due(&self, first: Duration, window: Window) -> u64 {
-        let Some(beat) = self.input_beat(first) else { return 0 };
-        let before =
-            |at: Duration, session| (0..).take_while(|&number| beat.due(number, session) < at).count();
-        let of = |session| before(window.end, session) - before(window.start, session);
-        (0..self.job.shape.sessions).map(|session| of(session) as u64).sum()
+    /// Events of all sessions' beats that are due in the window.
+    fn due_in(&self, beat: Option<Beat>, window: Window) -> u64 {
+        let Some(beat) = beat else { return 0 };
+        let of = |session| beat.before(window.end, session) - beat.before(window.start, session);
+        (0..self.job.shape.sessions).map(|session| u64::from(of(session))).sum()
     }
 
-    /// Waits for input that was due.
-    async fn drain(&self, inputs: u64) {
+    /// Frames that are due in the window, of all streams; `None`: as many as go.
+    fn frames_due(&self, first: Duration, window: Window) -> Option<u64> {
+        match self.job.shape.frames {
+            Frames::Saturate => None,
+            _ => Some(self.due_in(self.frame_beat(first), window) * u64::from(self.uploads)),
+        }
+    }
+
+    /// How many arrivals there should be of so many frames, of which some were left out.
+    fn arrivals(&self, frames: u64) -> u64 {
+        let technicians = u64::from(self.job.shape.technicians / self.uploads.max(1));
+        frames.saturating_sub(self.tally.frames_skipped()) * technicians
+    }
+
+    /// Waits for what was due.
+    async fn drain(&self, due: &Draining) {
+        let tally = &self.tally;
+        let has_all = || {
+            // Whoever saturates may still be sending the last one.
+            let known = tally.frames_known();
+            let frames = due.frames.unwrap_or(known);
+            tally.inputs() >= due.inputs && known >= frames && tally.frames() >= self.arrivals(frames)
+        };
         let all = async {
-            while self.tally.inputs() < inputs {
+            while !has_all() {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        if tokio::time::timeout(DRAIN, all).await.is_err() {
-            let missing = inputs.saturating_sub(self.tally.inputs());
-            self.tally.fail(format_args!("{missing} of {inputs} input events have not come"));
+        // Frames that have not come by then are a figure; input is a failure.
+        let _ = tokio::time::timeout(DRAIN, all).await;
+        let (inputs, missing) = (due.inputs, due.inputs.saturating_sub(tally.inputs()));
+        if missing > 0 {
+            tally.fail(format_args!("{missing} of {inputs} input events have not come"));
         }
     }
 

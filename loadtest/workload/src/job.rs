@@ -99,35 +99,31 @@ pub struct Outcome {
     pub seconds: f64,
     /// Bytes of frames and input that arrived in it.
     pub delivered_bytes: u64,
-    /// Frames that arrived in it.
-    pub frames: u64,
-    /// Frames that were due and not sent, since newer ones were due before they could be.
+    /// Frames that were due in it, of all streams; in what saturates those that were sent.
+    pub frames_due: u64,
+    /// Of those the ones that were not sent, since newer ones were due before they could be.
     pub frames_skipped: u64,
+    /// Arrivals of the others at technicians, however late.
+    pub frames: u64,
+    /// Arrivals that were still missing some seconds after the end.
+    pub frames_lost: u64,
     /// Input events that were due in it, and how many of those arrived.
     pub inputs: u64,
     /// See `inputs`.
     pub inputs_arrived: u64,
     /// Input events that the system gave up, and said so.
     pub inputs_given_up: u64,
-    /// Streams of frames that a customer sends.
-    pub uploads: f64,
-    /// The relay's processor time in it, in seconds.
-    pub relay_cpu_s: f64,
-    /// Of that, outside of the kernel. Coarse: the kernel tells it in hundredths of a second.
-    pub relay_user_s: f64,
-    /// The relay's memory before the first connection and at the end of what was measured.
-    pub relay_rss_before: u64,
-    /// See `relay_rss_before`.
-    pub relay_rss_after: u64,
-    /// Pairing all sessions took so long, and so much of the relay's processor time, in seconds.
+    /// Bytes of frames that customers sent, in streams of their first technician's; `None`: there were none.
+    pub uploads: Option<f64>,
+    /// What the relay took; `None`: there was none, or nobody looked.
+    pub relay: Option<RelayCost>,
+    /// Pairing all sessions took so long, in seconds.
     pub pairing_s: f64,
-    /// See `pairing_s`.
-    pub pairing_relay_cpu_s: f64,
     /// This program's processor time in what was measured, in seconds.
     pub generator_cpu_s: f64,
-    /// What other programs took of the processors in it, in seconds.
+    /// What other programs than this one and the relay took of the processors in it, in seconds.
     pub others_cpu_s: f64,
-    /// How much later than due this program got to what was due.
+    /// How much later than that this program noticed that something was due.
     pub generator_late_ms: Option<Quantiles>,
     /// From when input was due until it arrived.
     pub input_ms: Option<Quantiles>,
@@ -139,6 +135,21 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// How often something went wrong.
     pub failed: u64,
+}
+
+/// What a relay took of the computer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RelayCost {
+    /// Processor time in what was measured, in seconds.
+    pub cpu_s: f64,
+    /// Of that, outside of the kernel. Coarse: the kernel tells it in hundredths of a second.
+    pub user_s: f64,
+    /// Processor time of pairing all sessions, in seconds.
+    pub pairing_cpu_s: f64,
+    /// Memory before the first connection, and at the end of what was measured.
+    pub rss_before: u64,
+    /// See `rss_before`.
+    pub rss_after: u64,
 }
 
 /// Points of a distribution.

@@ -24,5 +24,5 @@ pub mod system;
 mod tally;
 
 pub use drive::drive;
-pub use job::{Frames, Job, Outcome, Shape};
+pub use job::{Frames, Job, Outcome, RelayCost, Shape};
 pub use system::{Inlet, Outlet, Place, System};

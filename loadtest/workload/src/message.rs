@@ -68,6 +68,13 @@ impl Message {
         Self(bytes)
     }
 
+    /// Bytes of it.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it has a head at least")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The same with this number, due then.
     pub fn numbered(&mut self, number: u32, due: Duration) -> &[u8] {
         self.0[8..12].copy_from_slice(&number.to_le_bytes());

@@ -49,7 +49,7 @@ impl Tree {
     /// # Errors
     /// If a process is gone.
     pub fn user(&self) -> io::Result<Duration> {
-        self.0.iter().map(|&pid| Ok(user_in(&fs::read_to_string(format!("/proc/{pid}/stat"))?))).sum()
+        self.0.iter().map(|&pid| Ok(times(pid)?.0)).sum()
     }
 
     /// Bytes of memory that are resident.
@@ -76,6 +76,15 @@ fn cpu(pid: u32) -> io::Result<Duration> {
     Ok(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32))
 }
 
+/// Processor time of a process so far outside of the kernel and in it, in hundredths of a second.
+///
+/// # Errors
+/// If there is no such process.
+pub fn times(pid: u32) -> io::Result<(Duration, Duration)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    times_in(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Processor time of this program so far.
 ///
 /// # Errors
@@ -84,18 +93,21 @@ pub fn own_cpu() -> io::Result<Duration> {
     cpu(std::process::id())
 }
 
-/// What all processors together have been busy with so far, but for programs of a lower priority, which give way.
+/// What all processors together have been busy with so far: programs of whatever priority, the kernel, and what the computer
+/// around a virtual one has taken from it.
 ///
 /// # Errors
 /// If the kernel does not tell.
 pub fn machine_cpu() -> io::Result<Duration> {
-    Ok(busy_in(&fs::read_to_string("/proc/stat")?))
+    busy_in(&fs::read_to_string("/proc/stat")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// In a line of /proc/PID/stat: the twelfth field after the name.
-fn user_in(stat: &str) -> Duration {
-    let field = stat.rsplit_once(')').and_then(|(_, after)| after.split_ascii_whitespace().nth(11));
-    TICK * field.and_then(|field| field.parse().ok()).unwrap_or_default()
+/// In a line of /proc/PID/stat: the twelfth and thirteenth field after the name.
+fn times_in(stat: &str) -> Option<(Duration, Duration)> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let mut time = || Some(TICK * fields.next()?.parse().ok()?);
+    Some((time()?, time()?))
 }
 
 /// In /proc/PID/smaps_rollup.
@@ -107,11 +119,11 @@ fn resident_in(rollup: &str) -> u64 {
 
 /// In the first line of /proc/stat: user, nice, system, idle, waiting for disks, interrupts, the same deferred, stolen; guests are
 /// in the first two already.
-fn busy_in(stat: &str) -> Duration {
-    let line = stat.lines().next().unwrap_or_default();
-    let numbers: Vec<u64> = line.split_ascii_whitespace().skip(1).flat_map(str::parse).collect();
-    let ticks: u64 = [0, 2, 5, 6, 7].into_iter().filter_map(|at| numbers.get(at)).sum();
-    Duration::from_millis(ticks * 10)
+fn busy_in(stat: &str) -> Option<Duration> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let numbers: Vec<u64> = line.split_ascii_whitespace().flat_map(str::parse).collect();
+    let busy = [0, 1, 2, 5, 6, 7].into_iter().filter_map(|at| numbers.get(at));
+    (numbers.len() >= 7).then(|| Duration::from_millis(busy.sum::<u64>() * 10))
 }
 
 #[cfg(test)]
@@ -121,11 +133,14 @@ mod tests {
     #[test]
     fn the_kernel_s_lines_are_read() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0 100";
-        assert_eq!(user_in(stat), Duration::from_millis(1500));
-        assert_eq!(user_in("7 (a) S 1"), Duration::ZERO);
+        assert_eq!(times_in(stat), Some((Duration::from_millis(1500), Duration::from_millis(250))));
+        assert_eq!(times_in("7 (a) S 1"), None);
         let rollup = "55d0-7ffc ---p 00000000 00:00 0    [rollup]\nRss:               10240 kB\nPss:  9 kB\n";
         assert_eq!(resident_in(rollup), 10 << 20);
-        assert_eq!(busy_in("cpu  100 1 20 5000 300 0 4 5 6 7\ncpu0 1 2 3"), Duration::from_millis(1290));
+        // Programs of low priority count, and what was stolen; waiting does not, and guests not twice.
+        let busy = busy_in("cpu  100 1 20 5000 300 0 4 5 6 7\ncpu0 1 2 3");
+        assert_eq!(busy, Some(Duration::from_millis(1300)));
+        assert_eq!(busy_in("cpu0 1 2"), None);
     }
 
     #[test]

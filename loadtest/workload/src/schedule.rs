@@ -12,7 +12,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::message::Clock;
-use crate::tally::Tally;
 
 /// Looks at the time without a pause in which others are served, when everything is late.
 const RUSH: u32 = 32;
@@ -27,6 +26,20 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
+    /// How many of a session's events are due before this.
+    pub(crate) fn before(&self, at: Duration, session: u32) -> u32 {
+        let beats = at.saturating_sub(self.start).as_secs_f64() / self.every.as_secs_f64();
+        // So near to it that rounding decides nothing.
+        let mut number = beats as u32;
+        while number > 0 && self.due(number - 1, session) >= at {
+            number -= 1;
+        }
+        while self.due(number, session) < at {
+            number += 1;
+        }
+        number
+    }
+
     /// When the session's event of this number is due.
     pub(crate) fn due(&self, number: u32, session: u32) -> Duration {
         let beats = f64::from(number) + f64::from(session) / f64::from(self.sessions);
@@ -42,7 +55,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn raise(&self, due: u32) {
+    pub(crate) fn raise(&self, due: u32) {
         self.due.store(due, Ordering::Release);
         self.raised.notify_one();
     }
@@ -51,11 +64,14 @@ impl Slot {
         self.due.load(Ordering::Acquire)
     }
 
-    /// Ends when more than so many are due. For one at a time.
-    pub(crate) async fn more_than(&self, known: u32) {
+    /// Ends when more than so many are due, and answers whether that had to be waited for. For one at a time.
+    pub(crate) async fn more_than(&self, known: u32) -> bool {
+        let mut waited = false;
         while self.due() <= known {
+            waited = true;
             self.raised.notified().await;
         }
+        waited
     }
 }
 
@@ -64,9 +80,9 @@ pub(crate) async fn tick(
     beat: Beat,
     slots: &[Vec<Arc<Slot>>],
     until: Duration,
-    tally: &Tally,
+    clock: Clock,
 ) -> anyhow::Result<()> {
-    let (timer, clock) = (Timer::new()?, tally.clock);
+    let timer = Timer::new()?;
     let mut rushed = 0;
     for number in 0.. {
         for (session, slots) in (0..).zip(slots) {
@@ -84,7 +100,6 @@ pub(crate) async fn tick(
                 tokio::task::yield_now().await;
                 rushed = 0;
             }
-            tally.late(clock.now().saturating_sub(due));
             slots.iter().for_each(|slot| slot.raise(number + 1));
         }
     }
@@ -132,19 +147,21 @@ mod tests {
         let beat = Beat { start: Duration::from_secs(1), every: Duration::from_millis(100), sessions: 4 };
         assert_eq!(beat.due(0, 0), Duration::from_secs(1));
         assert_eq!(beat.due(2, 3), Duration::from_millis(1275));
+        let before = |ms, session| beat.before(Duration::from_millis(ms), session);
+        assert_eq!([before(900, 0), before(1000, 0), before(1001, 0), before(1200, 0)], [0, 0, 1, 2]);
+        assert_eq!([before(1075, 3), before(1076, 3), before(1300, 3)], [0, 1, 3]);
     }
 
     #[tokio::test]
     async fn everything_that_is_due_is_raised_and_nothing_after_the_end() {
         let clock = Clock::start();
-        let tally = Tally::new(clock);
         let beat = Beat { start: clock.now(), every: Duration::from_millis(2), sessions: 3 };
         let slots: Vec<Vec<Arc<Slot>>> = (0..3).map(|_| vec![Arc::default()]).collect();
         let until = beat.start + Duration::from_millis(9);
-        tick(beat, &slots, until, &tally).await.unwrap();
+        tick(beat, &slots, until, clock).await.unwrap();
         assert!(clock.now() >= until - Duration::from_millis(2));
         let due: Vec<u32> = slots.iter().map(|slots| slots[0].due()).collect();
         assert_eq!(due, [5, 5, 4]);
-        slots[0][0].more_than(4).await;
+        assert!(!slots[0][0].more_than(4).await, "it is due already");
     }
 }

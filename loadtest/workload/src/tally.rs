@@ -23,7 +23,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    fn has(&self, at: Duration) -> bool {
+    pub(crate) fn has(&self, at: Duration) -> bool {
         (self.start..self.end).contains(&at)
     }
 }
@@ -39,7 +39,11 @@ pub(crate) struct Tally {
 struct Counts {
     bytes: u64,
     frames: u64,
+    sent: u64,
     skipped: u64,
+    /// Bytes of all streams of frames, and of each customer's first one.
+    uploaded: u64,
+    first_uploaded: u64,
     inputs: u64,
     given_up: u64,
     input: Histogram<u64>,
@@ -63,7 +67,10 @@ impl Tally {
         let counts = Counts {
             bytes: 0,
             frames: 0,
+            sent: 0,
             skipped: 0,
+            uploaded: 0,
+            first_uploaded: 0,
             inputs: 0,
             given_up: 0,
             input: histogram(),
@@ -85,20 +92,33 @@ impl Tally {
         self.window.get().is_some_and(|window| window.has(at))
     }
 
-    /// A frame has come: it counts if it comes in time.
+    /// A frame has come: it counts if it was due in time, however late it is. Its bytes count if they come in time.
     pub(crate) fn frame(&self, head: &Head, at: Place) {
         let now = self.clock.now();
-        if !self.counts_at(now) {
+        let mut counts = self.counts.lock();
+        if self.counts_at(now) {
+            counts.bytes += u64::from(head.len);
+        }
+        if !self.counts_at(head.due) {
             return;
         }
-        let mut counts = self.counts.lock();
-        counts.bytes += u64::from(head.len);
         counts.frames += 1;
         let ages = match at {
             Place::Near => &mut counts.near,
             Place::Far => &mut counts.far,
         };
         record(ages, now.saturating_sub(head.due));
+    }
+
+    /// A customer has handed a frame of so many bytes that was due then to this one of its streams.
+    pub(crate) fn sent(&self, upload: usize, due: Duration, bytes: usize) {
+        if !self.counts_at(due) {
+            return;
+        }
+        let mut counts = self.counts.lock();
+        counts.sent += 1;
+        counts.uploaded += bytes as u64;
+        counts.first_uploaded += if upload == 0 { bytes as u64 } else { 0 };
     }
 
     /// An input event has come: it counts if it was due in time, however late it is.
@@ -119,16 +139,18 @@ impl Tally {
         self.counts.lock().given_up += u64::from(inputs);
     }
 
-    /// Frames that were due were not sent, as newer ones were due too.
-    pub(crate) fn skipped(&self, frames: u32) {
-        if frames > 0 && self.counts_at(self.clock.now()) {
-            self.counts.lock().skipped += u64::from(frames);
+    /// A frame that was due then was not sent, as a newer one was due too.
+    pub(crate) fn skipped(&self, due: Duration) {
+        if self.counts_at(due) {
+            self.counts.lock().skipped += 1;
         }
     }
 
-    /// We have got to something so long after it was due.
-    pub(crate) fn late(&self, by: Duration) {
-        record(&mut self.counts.lock().late, by);
+    /// We have noticed so long after it that something was due then.
+    pub(crate) fn late(&self, due: Duration, by: Duration) {
+        if self.counts_at(due) {
+            record(&mut self.counts.lock().late, by);
+        }
     }
 
     pub(crate) fn fail(&self, why: impl std::fmt::Display) {
@@ -145,12 +167,30 @@ impl Tally {
         counts.inputs + counts.given_up
     }
 
+    /// Frames that have come, of those that count.
+    pub(crate) fn frames(&self) -> u64 {
+        self.counts.lock().frames
+    }
+
+    /// Frames that were handed over or left out, of those that count.
+    pub(crate) fn frames_known(&self) -> u64 {
+        let counts = self.counts.lock();
+        counts.sent + counts.skipped
+    }
+
+    /// Frames that were left out, of those that count.
+    pub(crate) fn frames_skipped(&self) -> u64 {
+        self.counts.lock().skipped
+    }
+
     /// Adds what was counted.
     pub(crate) fn tell(&self, outcome: &mut Outcome) {
         let counts = self.counts.lock();
         outcome.delivered_bytes = counts.bytes;
         outcome.frames = counts.frames;
         outcome.frames_skipped = counts.skipped;
+        let share = |first| counts.uploaded as f64 / first as f64;
+        outcome.uploads = (counts.first_uploaded > 0).then(|| share(counts.first_uploaded));
         outcome.inputs_arrived = counts.inputs;
         outcome.inputs_given_up = counts.given_up;
         outcome.generator_late_ms = Quantiles::of(&counts.late);
@@ -169,26 +209,74 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    #[test]
-    fn only_the_window_counts_and_late_input_counts_too() {
+    fn head(kind: Kind, due: Duration) -> Head {
+        Head { len: 100, kind, number: 0, due }
+    }
+
+    /// A tally of a window, and when that begins.
+    fn tally() -> (Tally, Duration) {
         let clock = Clock::start();
-        let tally = Tally::new(clock);
-        let now = clock.now();
-        let head = |kind, due| Head { len: 100, kind, number: 0, due };
-        tally.frame(&head(Kind::Frame, now), Place::Near);
-        tally.begin(Window { start: now, end: now + Duration::from_secs(60) });
-        tally.frame(&head(Kind::Frame, now), Place::Near);
-        tally.frame(&head(Kind::Frame, now), Place::Far);
-        tally.input(&head(Kind::Input, now + 1000 * MS));
-        tally.input(&head(Kind::Input, now + Duration::from_secs(61)));
-        tally.skipped(3);
-        (0..12).for_each(|number| tally.fail(number));
+        let (tally, start) = (Tally::new(clock), clock.now());
+        tally.begin(Window { start, end: start + Duration::from_secs(60) });
+        (tally, start)
+    }
+
+    fn told(tally: &Tally) -> Outcome {
         let mut outcome = Outcome::default();
         tally.tell(&mut outcome);
-        assert_eq!((outcome.frames, outcome.inputs_arrived, outcome.frames_skipped), (2, 1, 3));
-        assert_eq!(outcome.delivered_bytes, 400);
+        outcome
+    }
+
+    #[test]
+    fn what_is_due_in_the_window_counts_however_late_it_is() {
+        let (tally, start) = tally();
+        let (within, after) = (start + 1000 * MS, start + Duration::from_secs(61));
+        for due in [start, within, after, start.saturating_sub(MS / 1000)] {
+            tally.input(&head(Kind::Input, due));
+        }
+        for (due, place) in [(start, Place::Near), (within, Place::Far), (after, Place::Near)] {
+            tally.frame(&head(Kind::Frame, due), place);
+        }
+        [start, within, after].into_iter().for_each(|due| tally.skipped(due));
+        (0..12).for_each(|number| tally.fail(number));
+        let outcome = told(&tally);
+        assert_eq!((outcome.frames, outcome.inputs_arrived, outcome.frames_skipped), (2, 2, 2));
+        // All of it came in time.
+        assert_eq!(outcome.delivered_bytes, 700);
         assert!(outcome.near_age_ms.is_some() && outcome.far_age_ms.is_some());
         assert_eq!((outcome.failed, outcome.failures.len()), (12, TOLD));
+    }
+
+    #[test]
+    fn a_frame_that_comes_after_the_end_is_late_and_not_lost() {
+        let clock = Clock::start();
+        let (tally, start) = (Tally::new(clock), clock.now());
+        tally.begin(Window { start, end: start + MS / 1000 });
+        while clock.now() <= start + MS / 1000 {}
+        tally.frame(&head(Kind::Frame, start), Place::Near);
+        let outcome = told(&tally);
+        assert_eq!((outcome.frames, outcome.delivered_bytes), (1, 0));
+    }
+
+    #[test]
+    fn uploads_are_bytes_in_streams_of_the_first() {
+        let (tally, start) = tally();
+        assert_eq!(told(&tally).uploads, None);
+        tally.sent(0, start, 1000);
+        tally.sent(0, start + MS, 1000);
+        tally.sent(3, start, 500);
+        tally.sent(3, start + Duration::from_secs(60), 500);
+        assert_eq!((told(&tally).uploads, tally.frames_known()), (Some(1.25), 3));
+    }
+
+    #[test]
+    fn lateness_outside_of_the_window_does_not_count() {
+        let (tally, start) = tally();
+        tally.late(start + Duration::from_secs(60), 900 * MS);
+        assert_eq!(told(&tally).generator_late_ms, None);
+        tally.late(start, 4 * MS);
+        let late = told(&tally).generator_late_ms.unwrap();
+        assert!((late.p999 - 4.0).abs() < 0.01, "{late:?}");
     }
 
     #[test]

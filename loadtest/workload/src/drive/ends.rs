@@ -10,8 +10,29 @@ use crate::schedule::{Beat, Slot};
 use crate::system::{Inlet, Outlet, Place};
 use crate::tally::Tally;
 
-/// Somebody's slot, and when what is in it is due.
-pub(super) type Due = Option<(Arc<Slot>, Beat, u32)>;
+/// When somebody's messages are due: its slot, the beat, and which session it is.
+pub(super) struct Due {
+    pub(super) slot: Arc<Slot>,
+    pub(super) beat: Beat,
+    pub(super) session: u32,
+}
+
+impl Due {
+    fn at(&self, number: u32) -> Duration {
+        self.beat.due(number, self.session)
+    }
+
+    /// Ends when more than so many are due. Who waited for that is late by as much as it comes after them; what becomes due while an
+    /// end sends is no lateness of ours.
+    async fn more_than(&self, known: u32, tally: &Tally) {
+        if self.slot.more_than(known).await {
+            let now = tally.clock.now();
+            for due in (known..self.slot.due()).map(|number| self.at(number)) {
+                tally.late(due, now.saturating_sub(due));
+            }
+        }
+    }
+}
 
 /// An end that receives.
 pub(super) struct Ears {
@@ -61,28 +82,33 @@ impl Ears {
     }
 }
 
-/// Sends frames: always the newest that is due, or one after the other until then.
+/// Sends frames into a customer's stream of this number: always the newest that is due, or one after the other until then.
 pub(super) async fn send_frames(
     mut outlet: impl Outlet,
+    upload: usize,
     mut frame: Message,
-    due: Due,
+    due: Option<Due>,
     until: Duration,
     tally: Arc<Tally>,
 ) -> anyhow::Result<()> {
     let mut sent = 0;
-    if let Some((slot, beat, session)) = due {
+    if let Some(due) = due {
         loop {
-            slot.more_than(sent).await;
+            due.more_than(sent, &tally).await;
             outlet.ready().await?;
-            let newest = slot.due();
-            tally.skipped(newest - sent - 1);
-            outlet.send(frame.numbered(newest - 1, beat.due(newest - 1, session))).await?;
+            let newest = due.slot.due();
+            (sent..newest - 1).for_each(|number| tally.skipped(due.at(number)));
+            let (at, bytes) = (due.at(newest - 1), frame.len());
+            outlet.send(frame.numbered(newest - 1, at)).await?;
+            tally.sent(upload, at, bytes);
             sent = newest;
         }
     }
     while tally.clock.now() < until {
         outlet.ready().await?;
-        outlet.send(frame.numbered(sent, tally.clock.now())).await?;
+        let (now, bytes) = (tally.clock.now(), frame.len());
+        outlet.send(frame.numbered(sent, now)).await?;
+        tally.sent(upload, now, bytes);
         sent = sent.wrapping_add(1);
     }
     // A connection lasts as long as its end.
@@ -94,15 +120,53 @@ pub(super) async fn send_inputs<O: Outlet>(
     mut outlet: O,
     others: Vec<O>,
     mut input: Message,
-    due: Due,
+    due: Option<Due>,
+    tally: Arc<Tally>,
 ) -> anyhow::Result<()> {
     let _others = others;
-    if let Some((slot, beat, session)) = due {
+    if let Some(due) = due {
         for sent in 0.. {
-            slot.more_than(sent).await;
+            due.more_than(sent, &tally).await;
             outlet.ready().await?;
-            outlet.send(input.numbered(sent, beat.due(sent, session))).await?;
+            outlet.send(input.numbered(sent, due.at(sent))).await?;
         }
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Outcome;
+    use crate::message::Clock;
+    use crate::tally::Window;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn who_waits_is_late_with_all_that_became_due_and_who_sends_is_not() {
+        let clock = Clock::start();
+        let tally = Tally::new(clock);
+        let start = clock.now();
+        tally.begin(Window { start, end: start + Duration::from_secs(60) });
+        let due =
+            Due { slot: Arc::default(), beat: Beat { start, every: MS / 1000, sessions: 1 }, session: 0 };
+        let lateness = || {
+            let mut outcome = Outcome::default();
+            tally.tell(&mut outcome);
+            outcome.generator_late_ms
+        };
+        // Two were due before it asked: it was sending until then.
+        due.slot.raise(2);
+        due.more_than(0, &tally).await;
+        assert_eq!(lateness(), None);
+        // It waits, and is woken when three more are due, long after the first of them was.
+        let raise = async {
+            while clock.now() < start + 2 * MS {}
+            due.slot.raise(5);
+        };
+        tokio::join!(biased; due.more_than(2, &tally), raise);
+        let late = lateness().unwrap();
+        assert!(late.p50 >= 1.9, "{late:?}");
+    }
 }
