@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod codec;
+mod cores;
 pub mod impair;
 pub mod limit;
 mod lines;

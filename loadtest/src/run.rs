@@ -4,7 +4,7 @@
 //! - [`command`]: `tandem-loadtest run`; `execute`: a try of a plan, from the first client to the last; `curve`: how much a relay
 //!   takes;
 //! - `relay`: a relay of our own; `desk`: where sessions come from; `sampler`, `process`: what the relay takes of the machine, and what
-//!   this program does; `affinity`: on which cores;
+//!   this program does;
 //! - `customer`, `technician`: both ends, on the client crate and with the real codec;
 //! - `screen`: what there is to see, `trace`: a recording of it, `padding`: updates of given sizes; `age`: how old what is seen is. All pure;
 //! - `slow_line`: in front of some of them; `transfer`: a file transfer beside it; `inbox`: when something came; `figures`: what the ends measure.
@@ -13,7 +13,6 @@
 //! it begins a second later and lasts as long as was asked for. Only what is due in it counts, but for joining, which always does. After
 //! it pictures stop, and both ends wait until the last picture is there, pixel by pixel, and all input has come.
 
-mod affinity;
 mod age;
 pub mod command;
 mod curve;
@@ -136,6 +135,8 @@ pub(crate) struct Part {
     pub(crate) transport: Transport,
     pub(crate) target: Target,
     pub(crate) join: Join,
+    /// When it is to come, whether or not anybody has got to that by then.
+    pub(crate) arrives: Instant,
     pub(crate) schedule: Schedule,
     pub(crate) window: watch::Receiver<Option<Window>>,
     /// Input may be due.
@@ -203,6 +204,11 @@ impl Part {
         if let Some(recorder) = &self.recorder {
             recorder.record(kind, at, value);
         }
+    }
+
+    /// It comes now.
+    fn joins(&self) {
+        self.record(Kind::JoinLateness, self.arrives, self.arrives.elapsed());
     }
 
     /// This program did something then that was due at another time.

@@ -44,7 +44,7 @@ fn three_pairs_over(transport: &str) {
     let arguments = ["--pairs", "3", "--seconds", "2", "--transport", transport];
     let lines = lines(&run(&arguments).output().expect("it runs"));
     let [line] = &lines[..] else { panic!("one line, not {lines:?}") };
-    assert_eq!((&line["schema"], &line["kind"]), (&Value::from(1), &Value::from("run")));
+    assert_eq!((&line["schema"], &line["kind"]), (&Value::from(2), &Value::from("run")));
     assert_eq!((&line["transport"], &line["pairs"]), (&Value::from(transport), &Value::from(3)));
     assert_eq!((number(line, "/failures"), number(line, "/pictures_offered")), (0.0, 60.0));
     // How much is shown in time is for a quiet machine to say.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use tandem_client::{Join, Target, Transport};
+use tandem_workload::process::own_cpu;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::link::way::Shape;
@@ -150,8 +151,9 @@ impl Network {
         let start = settled(&mut readies).await.max(stage.schedule.first + scene.lead);
         let window = stage.open(start, scene.blackout)?;
         let worked = tokio::spawn(worked(window));
-        for (joins, number, place, part, duty) in late {
-            sleep_until(start + joins).await;
+        for (joins, number, place, mut part, duty) in late {
+            part.arrives = start + joins;
+            sleep_until(part.arrives).await;
             ends[number] = Some(self.spawn_technician(place, part, duty)?);
         }
         if let Some(light) = window.light {
@@ -265,6 +267,7 @@ impl Stage {
             transport: self.transport,
             target,
             join,
+            arrives: Instant::now(),
             schedule: self.schedule,
             window: self.window.subscribe(),
             beat,
@@ -288,39 +291,12 @@ impl Stage {
 /// What this program works during the window, on all cores.
 async fn worked(window: Window) -> anyhow::Result<Duration> {
     sleep_until(window.start).await;
-    let before = processor_time()?;
+    let before = own_cpu()?;
     sleep_until(window.end).await;
-    Ok(processor_time()?.saturating_sub(before))
-}
-
-/// What this program has worked so far.
-fn processor_time() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    processor_time_in(&stat).context("no times in /proc/self/stat")
-}
-
-/// In a line of `/proc/PID/stat`: the twelfth and thirteenth field after the name, in hundredths of a second.
-fn processor_time_in(stat: &str) -> Option<Duration> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis((ticks()? + ticks()?) * 10))
+    Ok(own_cpu()?.saturating_sub(before))
 }
 
 /// Whether an error is that links are not permitted here.
 pub(super) fn is_not_permitted(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(|error| matches!(error, LinkError::NotPermitted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_s_work_is_read_from_the_kernel_s_line() {
-        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0 100";
-        assert_eq!(processor_time_in(stat), Some(Duration::from_millis(1750)));
-        assert_eq!(processor_time_in("7 (a) S 1 7"), None);
-        assert!(processor_time().is_ok());
-    }
 }

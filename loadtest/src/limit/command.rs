@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 use super::parts::{BOUNDS, PARTS, Part};
+use crate::cores;
 use crate::lines;
-use crate::report::{median, rounded};
-
-const GIB: f64 = (1_u64 << 30) as f64;
+use crate::report::{GIB, median, rounded};
 
 /// Measures what this computer could do at best, in processor seconds for each GiB.
 ///
@@ -90,9 +88,6 @@ fn cost(part: &Part, bytes: u64) -> anyhow::Result<f64> {
 
 /// Keeps this thread on one core. Threads that it starts are there too: they take turns with it, and their time is not its.
 fn one_core() -> anyhow::Result<()> {
-    let allowed = sched_getaffinity(None)?;
-    let core = (0..CpuSet::MAX_CPU).find(|&core| allowed.is_set(core)).context("no core")?;
-    let mut only = CpuSet::new();
-    only.set(core);
-    Ok(sched_setaffinity(None, &only)?)
+    let first = *cores::allowed()?.first().context("no core")?;
+    Ok(cores::keep_to(&[first])?)
 }

@@ -7,11 +7,11 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use tandem_workload::process::Tree;
 
 use super::network::Network;
+use crate::cores;
 use crate::link::Side;
 
 /// The two cores of a run: that of the relay, and that of the load.
@@ -24,10 +24,9 @@ pub(super) struct Cores {
 impl Cores {
     /// The first two that this program may use; if there is only one, that.
     pub(super) fn find() -> anyhow::Result<Self> {
-        let allowed = sched_getaffinity(None)?;
-        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-        let relay = cores.next().context("no core")?;
-        Ok(Self { relay, load: cores.next().unwrap_or(relay) })
+        let allowed = cores::allowed()?;
+        let relay = *allowed.first().context("no core")?;
+        Ok(Self { relay, load: allowed.get(1).copied().unwrap_or(relay) })
     }
 }
 
@@ -53,7 +52,7 @@ impl Kept {
         let (started, start) = mpsc::sync_channel(1);
         // The kernel ends the keeper when the thread that started it ends, so that thread waits for it.
         let run = move || {
-            let child = core.map_or(Ok(()), on_core).and_then(|()| command.spawn());
+            let child = core.map_or(Ok(()), |core| cores::keep_to(&[core])).and_then(|()| command.spawn());
             let (handle, child) = match child.and_then(|child| Ok((pidfd_of(&child)?, child))) {
                 Ok((handle, child)) => (Ok((child.id(), handle)), Some(child)),
                 Err(error) => (Err(error), None),
@@ -110,13 +109,6 @@ impl Drop for Kept {
 fn pidfd_of(child: &Child) -> io::Result<std::os::fd::OwnedFd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
-}
-
-/// Keeps this thread, and what it starts, on one core.
-fn on_core(core: usize) -> io::Result<()> {
-    let mut only = CpuSet::new();
-    only.set(core);
-    Ok(sched_setaffinity(None, &only)?)
 }
 
 fn finish(mut child: Child, input: Option<&str>) -> io::Result<Output> {

@@ -348,6 +348,13 @@ impl Cores {
     }
 }
 
+impl From<Vec<usize>> for Cores {
+    /// Of ascending numbers.
+    fn from(numbers: Vec<usize>) -> Self {
+        Self(numbers)
+    }
+}
+
 impl FromStr for Cores {
     type Err = String;
 

@@ -129,18 +129,8 @@ fn cards(body: &mut String, line: &Line) {
 }
 
 fn quantiles(body: &mut String, line: &Line) {
-    let rows = [
-        (Kind::ScreenAge, line.screen_age_ms),
-        (Kind::Screen, line.arrival_age_ms),
-        (Kind::Input, line.input_ms),
-        (Kind::Answer, line.answer_ms),
-        (Kind::Join, line.join_to_picture_ms),
-        (Kind::Rejoin, line.return_to_picture_ms),
-        (Kind::SlowScreenAge, line.slow_screen_age_ms),
-        (Kind::SlowScreen, line.slow_arrival_age_ms),
-    ];
     body.push_str("<div class=\"scroll\"><table><thead><tr><th>ms</th><th>50 %</th><th>90 %</th><th>99 %</th><th>99.9 %</th><th>longest</th><th>values</th></tr></thead><tbody>\n");
-    for (kind, of) in rows {
+    for (kind, of) in line.rows() {
         if let Some(Quantiles { p50, p90, p99, p999, max, count }) = of {
             let _ = writeln!(
                 body,
@@ -171,6 +161,7 @@ fn events(body: &mut String, line: &Line) {
     };
     count("input too old to be sent again", line.input.dropped);
     count("input refused without a connection", line.input.refused);
+    count("input that nobody typed, without the right to or about to leave", line.input.withheld);
     count("input lost with programs that were killed", line.input.lost);
     count("input that came again to programs that were killed", line.input.twice);
     count("programs that came back", line.restarts);
@@ -194,7 +185,7 @@ fn events(body: &mut String, line: &Line) {
     }
     rows.push((
         "this program's own work".to_owned(),
-        format!("{} % of {} cores", line.generator.core_pct, line.generator.cores),
+        format!("{} % of one core, of {} that it may use", line.generator.core_pct, line.generator.cores),
     ));
     body.push_str("<h2>What happened</h2><div class=\"scroll\"><table class=\"facts\"><tbody>\n");
     for (name, value) in rows {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::fit::Growth;
+use super::medians::{Object, of_tries};
 use super::series::{Kind, Quantiles};
-use super::{median, rounded};
+use super::{GIB, rounded};
 use crate::plan::Plan;
 use crate::run::Tried;
 use crate::run::process::{by_label, machine as machine_name, machine_cores, rise};
@@ -24,7 +25,6 @@ const COUNT_FLOOR: f64 = 8.0;
 const OWN_MAX: f64 = 0.9;
 const MACHINE_MAX: f64 = 0.97;
 const LATE_MAX_MS: f64 = 10.0;
-const GIB: f64 = (1u64 << 30) as f64;
 
 /// What the relay took of the machine, in the window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -36,6 +36,7 @@ pub(crate) struct Machine {
     pub(crate) cpu_ms_per_session: f64,
     /// CPU time, in s, of each GiB that reached technicians; `None` if that is too little to say.
     pub(crate) cpu_s_per_gib: Option<f64>,
+    /// Resident memory, at most, and by how much of it each session made that grow from before anybody had connected.
     pub(crate) rss_bytes: f64,
     pub(crate) rss_bytes_per_session: f64,
     pub(crate) descriptors: f64,
@@ -51,6 +52,8 @@ pub(crate) struct Generator {
     pub(crate) core_pct: f64,
     pub(crate) cores: f64,
     pub(crate) late_ms_p99: Option<f64>,
+    /// By how much clients came later than they were to.
+    pub(crate) join_late_ms_p99: Option<f64>,
     pub(crate) bottlenecks: Vec<String>,
 }
 
@@ -63,6 +66,8 @@ pub(crate) struct Input {
     pub(crate) dropped: u64,
     /// Not taken, since there was no connection.
     pub(crate) refused: u64,
+    /// Due, but not typed: whoever came back had no right to control yet, or was about to leave.
+    pub(crate) withheld: u64,
     /// Came once more, to a program that was killed before it could say that it had them.
     pub(crate) twice: u64,
     /// Silently: with a program that was killed.
@@ -70,7 +75,7 @@ pub(crate) struct Input {
 }
 
 /// One try, or the medians of several.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Line {
     pub(crate) schema: u32,
     pub(crate) kind: &'static str,
@@ -125,7 +130,7 @@ impl Line {
         let seconds = plan.window.as_secs_f64();
         let accounted = figures.inputs_came + figures.inputs_dropped;
         Self {
-            schema: 1,
+            schema: 2,
             kind: "run",
             plan: plan.name.clone(),
             transport: plan.transports.name(),
@@ -152,6 +157,7 @@ impl Line {
                 came: figures.inputs_came,
                 dropped: figures.inputs_dropped,
                 refused: figures.inputs_refused,
+                withheld: figures.inputs_withheld,
                 twice: figures.inputs_twice,
                 lost: figures.inputs_sent.saturating_sub(accounted),
             },
@@ -164,48 +170,41 @@ impl Line {
             merges: risen("tandem_relay_merges_total"),
             keys: risen("tandem_relay_keys_total"),
             relay: machine(plan, tried),
-            generator: generator(tried),
+            generator: generator(plan, tried),
             growth: growth(plan, &tried.samples),
             failures: figures.failures.len(),
         }
     }
 
-    /// The medians of tries of the same plan: of every number the median by itself; of failures and bottlenecks all.
-    pub(crate) fn median(tries: &[&Self]) -> Option<Value> {
-        let values: Vec<Value> = tries.iter().map(serde_json::to_value).collect::<Result<_, _>>().ok()?;
-        let mut median = medians(&values)?;
-        let object = median.as_object_mut()?;
-        object.remove("try");
-        object.remove("growth");
-        object.insert("median".into(), true.into());
-        object.insert("failures".into(), tries.iter().map(|line| line.failures).sum::<usize>().into());
+    /// The medians of tries of the same plan; of failures the sum, and of bottlenecks all.
+    pub(crate) fn median(tries: &[&Self]) -> Option<Object> {
+        let lines = tries.iter().map(|line| serde_json::to_value(line).ok()?.as_object().cloned());
+        let lines = lines.collect::<Option<Vec<_>>>()?;
+        let mut median = of_tries(&lines.iter().collect::<Vec<_>>())?;
+        median.remove("growth");
         let bottlenecks: Vec<_> = tries.iter().flat_map(|line| &line.generator.bottlenecks).collect();
-        object.get_mut("generator")?.as_object_mut()?.insert("bottlenecks".into(), json!(bottlenecks));
+        median.get_mut("generator")?.as_object_mut()?.insert("bottlenecks".into(), json!(bottlenecks));
         Some(median)
+    }
+
+    /// What was measured of each kind, in the order in which it is shown.
+    pub(crate) const fn rows(&self) -> [(Kind, Option<Quantiles>); 8] {
+        [
+            (Kind::ScreenAge, self.screen_age_ms),
+            (Kind::Screen, self.arrival_age_ms),
+            (Kind::Input, self.input_ms),
+            (Kind::Answer, self.answer_ms),
+            (Kind::Join, self.join_to_picture_ms),
+            (Kind::Rejoin, self.return_to_picture_ms),
+            (Kind::SlowScreenAge, self.slow_screen_age_ms),
+            (Kind::SlowScreen, self.slow_arrival_age_ms),
+        ]
     }
 
     /// Whether something grew that must not.
     pub(crate) fn grows(&self) -> bool {
         self.growth.iter().any(|growth| growth.grows)
     }
-}
-
-/// Of numbers the median, of objects that of each of their members, of anything else the first.
-fn medians(values: &[Value]) -> Option<Value> {
-    let first = values.first()?;
-    if let Some(object) = first.as_object() {
-        let member = |key: &String| {
-            let all: Vec<Value> = values.iter().filter_map(|value| value.get(key).cloned()).collect();
-            Some((key.clone(), medians(&all)?))
-        };
-        return Some(Value::Object(object.keys().filter_map(member).collect::<Map<_, _>>()));
-    }
-    let numbers: Vec<f64> = values.iter().filter_map(Value::as_f64).collect();
-    if numbers.is_empty() || !first.is_number() {
-        return Some(first.clone());
-    }
-    let median = median(numbers);
-    Some(if values.iter().all(Value::is_u64) { json!(median as u64) } else { json!(median) })
 }
 
 fn machine(plan: &Plan, tried: &Tried) -> Option<Machine> {
@@ -227,7 +226,7 @@ fn machine(plan: &Plan, tried: &Tried) -> Option<Machine> {
         cpu_ms_per_session: rounded(cpu / seconds * 1e3 / sessions, 1e3),
         cpu_s_per_gib: per_gib(cpu, 1e3),
         rss_bytes: resident,
-        rss_bytes_per_session: (resident / sessions).round(),
+        rss_bytes_per_session: grown_per_session(resident, tried.resident_at_first, sessions),
         descriptors: last.descriptors,
         tasks: after.tasks,
         context_switches_per_s: rounded(switches / seconds, 1e1),
@@ -236,18 +235,32 @@ fn machine(plan: &Plan, tried: &Tried) -> Option<Machine> {
     })
 }
 
-fn generator(tried: &Tried) -> Generator {
+/// What each session has added to the memory that a relay took before.
+fn grown_per_session(resident: f64, at_first: Option<f64>, sessions: f64) -> f64 {
+    ((resident - at_first.unwrap_or_default()).max(0.0) / sessions).round()
+}
+
+fn generator(plan: &Plan, tried: &Tried) -> Generator {
     let (before, after) = (tried.start.sample, tried.end.sample);
     let seconds = after.at.saturating_duration_since(before.at).as_secs_f64().max(1e-3);
     let own = (after.own - before.own) / seconds;
     let machine = (after.machine - before.machine) / seconds;
-    let late = tried.recorder.quantiles(Kind::Lateness).map(|late| late.p99);
-    let bottlenecks = bottlenecks((own, tried.own_cores), (machine, machine_cores()), late);
-    Generator { core_pct: rounded(own * 100.0, 1e1), cores: tried.own_cores, late_ms_p99: late, bottlenecks }
+    let p99 = |kind| tried.recorder.quantiles(kind).map(|late| late.p99);
+    let (late, join_late) = (p99(Kind::Lateness), p99(Kind::JoinLateness));
+    // All at once is more than anybody can.
+    let joins = join_late.filter(|_| !plan.ramp.is_zero());
+    let cores = tried.own_cores;
+    let bottlenecks = bottlenecks((own, cores), (machine, machine_cores()), [late, joins]);
+    let core_pct = rounded(own * 100.0, 1e1);
+    Generator { core_pct, cores, late_ms_p99: late, join_late_ms_p99: join_late, bottlenecks }
 }
 
-/// Why figures might be this program's: cores kept busy, of how many, by it and by all; how late it was.
-fn bottlenecks((own, own_cores): (f64, f64), (machine, cores): (f64, f64), late: Option<f64>) -> Vec<String> {
+/// Why figures might be this program's: cores kept busy, of how many, by it and by all; how late it was, and its clients came.
+fn bottlenecks(
+    (own, own_cores): (f64, f64),
+    (machine, cores): (f64, f64),
+    [late, join_late]: [Option<f64>; 2],
+) -> Vec<String> {
     let mut found = Vec::new();
     if own > OWN_MAX * own_cores {
         found.push(format!("this program kept {own:.2} of its {own_cores} cores busy"));
@@ -257,6 +270,9 @@ fn bottlenecks((own, own_cores): (f64, f64), (machine, cores): (f64, f64), late:
     }
     if let Some(late) = late.filter(|&late| late > LATE_MAX_MS) {
         found.push(format!("this program did what was due up to {late:.1} ms late (99 %)"));
+    }
+    if let Some(late) = join_late.filter(|&late| late > LATE_MAX_MS) {
+        found.push(format!("clients came up to {late:.1} ms late (99 %)"));
     }
     found
 }
@@ -291,19 +307,17 @@ mod tests {
 
     #[test]
     fn figures_that_may_be_our_own_are_known_as_such() {
-        assert!(bottlenecks((0.8, 1.0), (1.7, 2.0), Some(3.0)).is_empty());
+        assert!(bottlenecks((0.8, 1.0), (1.7, 2.0), [Some(3.0); 2]).is_empty());
         let told = |own, machine, late| bottlenecks((own, 1.0), (machine, 2.0), late).concat();
-        assert!(told(0.95, 1.0, None).contains("0.95 of its 1 cores"));
-        assert!(told(0.5, 1.99, None).contains("the machine was full"));
-        assert!(told(0.5, 1.0, Some(12.0)).contains("12.0 ms late"));
+        assert!(told(0.95, 1.0, [None; 2]).contains("0.95 of its 1 cores"));
+        assert!(told(0.5, 1.99, [None; 2]).contains("the machine was full"));
+        assert!(told(0.5, 1.0, [Some(12.0), None]).contains("due up to 12.0 ms late"));
+        assert!(told(0.5, 1.0, [None, Some(12.0)]).contains("clients came up to 12.0 ms late"));
     }
 
     #[test]
-    fn medians_leave_outliers_out_and_keep_the_shape() {
-        let value = |a: f64, b: u64| json!({"x": {"p50": a}, "n": b, "name": "quic", "none": null});
-        let median = medians(&[value(1.0, 5), value(90.5, 7), value(2.5, 100)]).unwrap();
-        assert_eq!(median, json!({"x": {"p50": 2.5}, "n": 7, "name": "quic", "none": null}));
-        assert_eq!(medians(&[value(1.0, 1), value(2.0, 2)]).unwrap()["x"]["p50"], 1.5);
-        assert_eq!(medians(&[]), None);
+    fn a_relay_s_own_memory_is_no_session_s() {
+        assert_eq!(grown_per_session(50_000_000.0, Some(20_000_000.0), 100.0), 300_000.0);
+        assert_eq!(grown_per_session(1.0, Some(2.0), 1.0), 0.0);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Screen,
     /// Of each input event: from when it was due until the customer had it.
     Input,
-    /// Of each answer to one: from when the event was due until the technician had the answer, on the cursor's lane.
+    /// Of each input event: from when it was due until the technician had an answer to it or to a later one, on the cursor's lane.
     Answer,
     /// From a technician's first attempt to join until it showed a whole picture.
     Join,
@@ -35,23 +35,15 @@ pub(crate) enum Kind {
     Rejoin,
     SlowScreenAge,
     SlowScreen,
-    /// How late this program itself did what was due.
+    /// How late this program itself did what was due in the window.
     Lateness,
+    /// How late it let clients come, who are due before the window.
+    JoinLateness,
 }
 
 impl Kind {
-    /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 9] = [
-        Self::ScreenAge,
-        Self::Screen,
-        Self::Input,
-        Self::Answer,
-        Self::Join,
-        Self::Rejoin,
-        Self::SlowScreenAge,
-        Self::SlowScreen,
-        Self::Lateness,
-    ];
+    /// How many there are.
+    const COUNT: usize = Self::JoinLateness as usize + 1;
 
     /// For people.
     pub(crate) const fn title(self) -> &'static str {
@@ -65,6 +57,7 @@ impl Kind {
             Self::SlowScreenAge => "screen age, slow lines",
             Self::SlowScreen => "screen lane, slow lines",
             Self::Lateness => "this program's own lateness",
+            Self::JoinLateness => "its lateness with joins",
         }
     }
 }
@@ -118,7 +111,7 @@ struct Series {
 /// What everybody in a try measures.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    kinds: [Mutex<Series>; Kind::ALL.len()],
+    kinds: [Mutex<Series>; Kind::COUNT],
     window: OnceLock<Span>,
 }
 

@@ -42,7 +42,7 @@ impl Progress {
         since: Duration,
         of: Duration,
         recorder: &Recorder,
-        samples: &[Sample],
+        newest: Option<[Sample; 2]>,
     ) {
         if !self.shown {
             return;
@@ -53,7 +53,7 @@ impl Progress {
                 let _ = write!(text, " · {name} {p50:.1} / {p99:.1} ms");
             }
         }
-        if let [.., before, last] = samples
+        if let Some([before, last]) = newest
             && let (Some(first), Some(now)) = (before.relay, last.relay)
         {
             let cpu = now.user + now.system - first.user - first.system;
@@ -95,17 +95,7 @@ pub(crate) fn table(line: &Line) -> String {
         "  {:<28}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}",
         "ms", "p50", "p90", "p99", "p99.9", "max", "values"
     );
-    let rows = [
-        (Kind::ScreenAge, line.screen_age_ms),
-        (Kind::Screen, line.arrival_age_ms),
-        (Kind::Input, line.input_ms),
-        (Kind::Answer, line.answer_ms),
-        (Kind::Join, line.join_to_picture_ms),
-        (Kind::Rejoin, line.return_to_picture_ms),
-        (Kind::SlowScreenAge, line.slow_screen_age_ms),
-        (Kind::SlowScreen, line.slow_arrival_age_ms),
-    ];
-    for (kind, quantiles) in rows {
+    for (kind, quantiles) in line.rows() {
         if let Some(Quantiles { p50, p90, p99, p999, max, count }) = quantiles {
             let _ = writeln!(
                 text,
@@ -153,12 +143,12 @@ fn traffic(text: &mut String, line: &Line) {
         line.pictures_applied, line.pictures_offered, line.gbit_per_s, line.stalls, line.failures
     );
     let input = line.input;
-    if input.came != input.sent || input.twice > 0 {
+    if input.came != input.sent || input.twice + input.withheld > 0 {
         let _ = writeln!(
             text,
-            "  input: {} of {} came, {} too old to be sent again, {} refused; with programs that were killed {} \
-             lost, {} twice",
-            input.came, input.sent, input.dropped, input.refused, input.lost, input.twice
+            "  input: {} of {} came, {} too old to be sent again, {} refused, {} not typed; with programs that were \
+             killed {} lost, {} twice",
+            input.came, input.sent, input.dropped, input.refused, input.withheld, input.lost, input.twice
         );
     }
     if line.restarts + line.reconnects > 0 {

@@ -1,19 +1,17 @@
 //! `tandem-loadtest run`: a plan at a relay, and what came of it.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
 use tandem_client::{Fingerprint, Target, Transport};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::affinity;
 use super::curve;
 use super::execute::{Scenes, try_plan};
 use super::relay::{self, Relay};
+use crate::cores;
+use crate::lines;
 use crate::plan::{Plan, Transports, Written};
 use crate::report::html::{Told, page};
 use crate::report::line::Line;
@@ -54,8 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
     /// Measures how much a relay takes: sessions, then technicians (16 a session), doubled from --pairs on until it is full, over both
-    /// bindings unless --transport names one. The relay has the first core, if none is named
-    #[arg(long)]
+    /// bindings unless --transport names one. Each step has a relay of its own, on the first core unless one is named
+    #[arg(long, conflicts_with = "relay")]
     curve: bool,
     /// Of a curve: most that 99 % of updates and input events may take, in ms
     #[arg(long, default_value_t = 10.0, requires = "curve", value_name = "MS")]
@@ -99,19 +97,26 @@ impl Binding {
 }
 
 impl Args {
-    /// The plan of the file and the flags.
-    fn plan(&self) -> anyhow::Result<Plan> {
+    /// The plan of the file and the flags, on a computer of which we may use these cores.
+    fn plan(&self, allowed: &[usize]) -> anyhow::Result<Plan> {
         let file = self.plan.as_deref().map(Written::read).transpose()?.unwrap_or_default();
         let written = self.written.clone().over(file)?;
         let named = written.names_transport();
         let plan = written.resolve()?;
         if !self.curve {
-            return Ok(plan);
+            return Ok(with_relay_cores(plan, allowed));
         }
         // A curve is measured over both bindings unless it was said over which.
         let transports = if named { plan.transports } else { Transports::Mixed };
-        Ok(curve::with_cores(Plan { transports, ..plan }))
+        let plan = curve::with_cores(Plan { transports, ..plan }, allowed);
+        Ok(with_relay_cores(plan, allowed))
     }
+}
+
+/// Where only our own cores are said, the relay has all that there were before: what it is started by would leave it ours.
+fn with_relay_cores(plan: Plan, allowed: &[usize]) -> Plan {
+    let all = plan.own_cores.is_some().then(|| allowed.to_vec().into());
+    Plan { relay_cores: plan.relay_cores.or(all), ..plan }
 }
 
 /// Runs the subcommand.
@@ -120,13 +125,17 @@ impl Args {
 /// When the plan cannot be, the relay cannot be had, or the report cannot be written. Failures of sessions are counted instead, and
 /// make the exit code 1.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let plan = args.plan()?;
+    // Before our own cores are kept to, if we are told some.
+    let plan = args.plan(&cores::allowed().context("cannot ask for our cores")?)?;
     if args.print_plan {
         print!("{}", plan.written.to_toml()?);
         return Ok(ExitCode::SUCCESS);
     }
     // Before there are threads, which inherit it.
-    plan.own_cores.as_ref().map(affinity::keep_to).transpose()?;
+    if let Some(own) = &plan.own_cores {
+        cores::keep_to(own.numbers())
+            .with_context(|| format!("own_cores: cannot run on {}", String::from(own.clone())))?;
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     if args.curve {
         let limits = curve::Limits { added_ms: args.curve_limit };
@@ -169,7 +178,7 @@ pub(super) async fn start_relay(args: &Args, plan: &Plan) -> anyhow::Result<Rela
 }
 
 async fn measure(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
-    let mut output = Output::create(args.json.as_deref())?;
+    let mut output = lines::open(args.json.as_deref())?;
     let scenes = Scenes::new(plan)?;
     let mut relay = start_relay(args, plan).await?;
     eprintln!(
@@ -177,62 +186,65 @@ async fn measure(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
         plan.name, plan.sessions, relay.target, plan.window, plan.seed
     );
     let mut progress = Progress::new();
-    let (mut tries, mut refused) = (Vec::new(), false);
+    let (mut tries, mut verdict) = (Vec::new(), Verdict::default());
     for number in 1..=plan.tries {
         let tried = try_plan(plan, &scenes, &mut relay, &mut progress).await;
         progress.clear();
         let tried = tried?;
         tried.figures.failures.iter().take(TOLD_MAX).for_each(|failure| eprintln!("run: {failure}"));
         let line = Line::new(plan, number, &tried);
-        if !line.generator.bottlenecks.is_empty() && !args.publish_anyway {
-            refused = true;
+        if !verdict.publishes(&line, args.publish_anyway) {
             let why = line.generator.bottlenecks.join("; ");
             eprintln!("run: try {number} is not published: {why} (--publish-anyway does it, marked)");
             continue;
         }
         eprint!("{}", table(&line));
-        output.line(&line)?;
+        lines::write(&mut output, &serde_json::to_string(&line)?)?;
         tries.push(Told { line, tried });
     }
-    let lines: Vec<&Line> = tries.iter().map(|told| &told.line).collect();
-    if let Some(median) = Line::median(&lines).filter(|_| lines.len() > 1) {
-        output.line(&median)?;
+    let published: Vec<&Line> = tries.iter().map(|told| &told.line).collect();
+    if let Some(median) = Line::median(&published).filter(|_| published.len() > 1) {
+        lines::write(&mut output, &serde_json::to_string(&median)?)?;
     }
     if let Some(path) = args.html.as_deref().filter(|_| !tries.is_empty()) {
         std::fs::write(path, page(plan, &tries)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let failed = lines.iter().any(|line| line.failures > 0 || line.grows());
-    Ok(match (failed, refused) {
-        (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(BOTTLENECK),
-        (false, false) => ExitCode::SUCCESS,
-    })
+    Ok(ExitCode::from(verdict.code()))
 }
 
-/// Where JSON lines go.
-pub(super) struct Output(Option<Box<dyn Write>>);
+/// What the tries of a plan come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Verdict {
+    /// Something failed or grew, published or not.
+    failed: bool,
+    /// Something is not published.
+    refused: bool,
+}
 
-impl Output {
-    pub(super) fn create(path: Option<&std::path::Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        if path.as_os_str() == "-" {
-            return Ok(Self(Some(Box::new(io::stdout()))));
-        }
-        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self(Some(Box::new(file))))
+impl Verdict {
+    /// Whether a try's figures are published: those are not of which this program was the bottleneck, unless they are to be.
+    fn publishes(&mut self, line: &Line, anyway: bool) -> bool {
+        let publishes = line.generator.bottlenecks.is_empty() || anyway;
+        self.failed |= line.failures > 0 || line.grows();
+        self.refused |= !publishes;
+        publishes
     }
 
-    pub(super) fn line(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
-        let Some(lines) = &mut self.0 else { return Ok(()) };
-        let json = serde_json::to_string(line)?;
-        writeln!(lines, "{json}").and_then(|()| lines.flush()).context("cannot write the report")
+    /// The exit code. That something failed is worse than that nothing is known.
+    const fn code(self) -> u8 {
+        match self {
+            Self { failed: true, .. } => 1,
+            Self { refused: true, .. } => BOTTLENECK,
+            _ => 0,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::line::Generator;
     use clap::Parser as _;
 
     #[derive(Debug, clap::Parser)]
@@ -252,12 +264,47 @@ mod tests {
             &["--fingerprint", "00"],
             &["--size", "63x64"],
             &["--fps", "fast"],
+            &["--curve", "--relay", "https://relay.example", "--sign-in", "x"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
         for wrong in [&["--pairs", "0"][..], &["--fps", "0"], &["--source", "trace"]] {
-            assert!(parse(wrong).unwrap().plan().is_err(), "{wrong:?}");
+            assert!(parse(wrong).unwrap().plan(&[0]).is_err(), "{wrong:?}");
         }
         assert!(parse(&["--relay", "https://relay.example", "--sign-in", "x"]).is_ok());
+    }
+
+    #[test]
+    fn a_relay_does_not_get_the_load_s_cores_by_accident() {
+        let cores = |arguments: &[&str]| {
+            let plan = parse(arguments).unwrap().plan(&[2, 3, 5]).unwrap();
+            [plan.relay_cores, plan.own_cores].map(|cores| cores.map(|cores| cores.numbers().to_vec()))
+        };
+        assert_eq!(cores(&[]), [None, None]);
+        assert_eq!(cores(&["--own-cores", "3"]), [Some(vec![2, 3, 5]), Some(vec![3])]);
+        assert_eq!(cores(&["--own-cores", "3", "--relay-cores", "5"]), [Some(vec![5]), Some(vec![3])]);
+        // The first and the others of those that we may use, whatever their numbers.
+        assert_eq!(cores(&["--curve"]), [Some(vec![2]), Some(vec![3, 5])]);
+    }
+
+    #[test]
+    fn a_failure_is_worse_than_a_bottleneck_even_of_the_same_try() {
+        let line = |failures: usize, bottlenecks: &[&str]| Line {
+            failures,
+            generator: Generator {
+                bottlenecks: bottlenecks.iter().map(ToString::to_string).collect(),
+                ..Generator::default()
+            },
+            ..Line::default()
+        };
+        let code = |lines: &[Line], anyway: bool| {
+            let mut verdict = Verdict::default();
+            let published = lines.iter().filter(|line| verdict.publishes(line, anyway)).count();
+            (published, verdict.code())
+        };
+        assert_eq!(code(&[line(0, &[])], false), (1, 0));
+        assert_eq!(code(&[line(0, &["late"]), line(0, &[])], false), (1, BOTTLENECK));
+        assert_eq!(code(&[line(1, &["late"])], false), (0, 1));
+        assert_eq!(code(&[line(1, &["late"]), line(0, &["late"])], true), (2, 1));
     }
 }

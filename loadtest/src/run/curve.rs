@@ -1,12 +1,12 @@
 //! How much a relay takes: sessions, and then subscribers, doubled until it is full, over each binding.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::command::{Args, BOTTLENECK, Output, TOLD_MAX, start_relay};
+use super::command::{Args, BOTTLENECK, TOLD_MAX, start_relay};
 use super::execute::{Scenes, try_plan};
+use crate::lines;
 use crate::plan::{Cores, Plan, Transports};
 use crate::report::curve::{Counted, Step, page, plot};
 use crate::report::line::Line;
@@ -16,8 +16,6 @@ use crate::report::table::Progress;
 const FAN_OUT: usize = 16;
 /// The relay is full when it keeps more than this of its cores busy.
 const FULL: f64 = 0.95;
-/// Between two relays.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is said beside the plan.
 #[derive(Clone, Copy, Debug)]
@@ -26,19 +24,22 @@ pub(super) struct Limits {
     pub(super) added_ms: f64,
 }
 
-/// Where nothing was said: the relay has the first core, and this program the others.
-pub(super) fn with_cores(plan: Plan) -> Plan {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if cores < 2 || plan.relay_cores.is_some() || plan.own_cores.is_some() {
-        return plan;
+/// Where nothing was said: of these cores the relay has the first one, and this program the others.
+pub(super) fn with_cores(plan: Plan, allowed: &[usize]) -> Plan {
+    match allowed {
+        [first, others @ ..]
+            if !others.is_empty() && plan.relay_cores.is_none() && plan.own_cores.is_none() =>
+        {
+            let of = |cores: &[usize]| Some(Cores::from(cores.to_vec()));
+            Plan { relay_cores: of(&[*first]), own_cores: of(others), ..plan }
+        }
+        _ => plan,
     }
-    let of = |text: String| text.parse::<Cores>().ok();
-    Plan { relay_cores: of("0".to_owned()), own_cores: of(format!("1-{}", cores - 1)), ..plan }
 }
 
 /// Measures all of it. On the main thread, as relays are started there.
 pub(super) async fn measure(args: &Args, plan: &Plan, limits: Limits) -> anyhow::Result<ExitCode> {
-    let mut output = Output::create(args.json.as_deref())?;
+    let mut output = lines::open(args.json.as_deref())?;
     let scenes = Scenes::new(plan)?;
     let bindings = match plan.transports {
         Transports::Mixed => vec![Transports::Quic, Transports::WebSocket],
@@ -51,7 +52,7 @@ pub(super) async fn measure(args: &Args, plan: &Plan, limits: Limits) -> anyhow:
             loop {
                 let step = step(args, plan, &scenes, (transports, counted, count), limits).await?;
                 eprintln!("run: {step}");
-                output.line(&step)?;
+                lines::write(&mut output, &serde_json::to_string(&step)?)?;
                 let (ended, is_first) = (step.ended.is_some(), count == plan.sessions);
                 nothing_known |= is_first && !step.bottlenecks.is_empty();
                 first_failed |= is_first && step.failures > 0;
@@ -99,7 +100,6 @@ async fn step(
     let tried = tried?;
     tried.figures.failures.iter().take(TOLD_MAX).for_each(|failure| eprintln!("run: {failure}"));
     drop(relay);
-    tokio::time::sleep(PAUSE).await;
     let line = Line::new(&sized, 1, &tried);
     let cores = sized.relay_cores.as_ref().map_or(tried.own_cores, |cores| cores.numbers().len() as f64);
     let ended = why_it_ends(&line, cores, limits);

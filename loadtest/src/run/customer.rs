@@ -50,7 +50,7 @@ pub(crate) struct Habits {
     pub(crate) ready: Option<mpsc::Sender<()>>,
     /// After how many seconds its program is killed and started again, over and over.
     pub(crate) drops: Option<Range>,
-    /// Some of its technician's input may be lost, since one of the two programs is killed.
+    /// Some of its technician's input may be lost, since one of the two programs is killed. A slow line is no reason for that.
     pub(crate) loses_input: bool,
     /// For what it draws.
     pub(crate) seed: u64,
@@ -104,6 +104,8 @@ struct Customer {
     screen: Screen,
     /// Damage that the encoders have not been told.
     damage: Vec<Rect>,
+    /// Since when somebody wants pictures; before that none was due.
+    wanted_since: Option<Instant>,
     /// When the pacer wants to be asked again.
     ask_again: Option<Instant>,
     grants: u64,
@@ -133,6 +135,7 @@ fn renditions(part: &Part) -> Renditions {
 
 impl Customer {
     fn new(part: Part, habits: Habits, handle: Handle) -> Self {
+        part.joins();
         Self {
             rng: StdRng::seed_from_u64(habits.seed),
             handle,
@@ -142,6 +145,7 @@ impl Customer {
             part,
             habits,
             damage: Vec::new(),
+            wanted_since: None,
             ask_again: None,
             grants: 0,
             granted: BTreeMap::new(),
@@ -280,8 +284,12 @@ impl Customer {
     fn publish(&mut self, now: Instant) -> Result<(), EncodeError> {
         self.ask_again = None;
         let newest = self.part.newest(now);
-        if newest > self.screen.newest() && self.is_wanted() {
-            self.part.was_due(self.part.schedule.time(newest), now);
+        self.wanted_since = self.is_wanted().then(|| self.wanted_since.unwrap_or(now));
+        if let Some(since) = self.wanted_since {
+            // Those that were left out, since newer ones came before we did, were due too.
+            let due = self.screen.newest() + 1..=newest;
+            let due = due.map(|picture| self.part.schedule.time(picture));
+            due.filter(|&due| due >= since).for_each(|due| self.part.was_due(due, now));
         }
         self.damage.append(&mut self.screen.advance(&self.part.course.source, newest));
         self.renditions.set_time(now.saturating_duration_since(self.began));

@@ -21,6 +21,7 @@ use super::slow_line::SlowLine;
 use super::technician::{self, Duty};
 use super::trace::Trace;
 use super::{Beat, Course, Inputs, Part, Window, settled, sleep_until, start_beating};
+use crate::cores;
 use crate::plan::{ByteRange, Manner, Plan, Scenery, Session, Technician};
 use crate::report::series::Recorder;
 use crate::report::table::Progress;
@@ -96,6 +97,8 @@ pub(crate) struct Tried {
     pub(crate) samples: Vec<Sample>,
     /// How many technicians there were at all, absent ones not counted.
     pub(crate) technicians: usize,
+    /// Bytes of memory that the relay took before anybody had connected.
+    pub(crate) resident_at_first: Option<f64>,
     /// Cores that this program may use.
     pub(crate) own_cores: f64,
 }
@@ -114,14 +117,14 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Lets a session's ends join.
-    async fn open(&mut self, session: Session) -> anyhow::Result<()> {
+    /// Lets a session's ends join, who are to come at this moment.
+    async fn open(&mut self, session: Session, arrives: Instant) -> anyhow::Result<()> {
         let course = Arc::new(self.scenes.course(self.plan, &session));
         let Seats { customer, technicians } = self.relay.opener.open(session.technicians.len()).await?;
         // Pictures come at each session's own moments, so that not all encode at once.
         let phase = session.number as f64 / self.plan.sessions as f64;
         let schedule = Schedule {
-            first: Instant::now() + course.interval.min(Duration::from_secs(1)).mul_f64(phase),
+            first: arrives + course.interval.min(Duration::from_secs(1)).mul_f64(phase),
             interval: course.interval,
         };
         let journal = Arc::new(Mutex::new(Journal::brief()));
@@ -131,6 +134,7 @@ impl Stage<'_> {
             transport,
             target: self.relay.target.clone(),
             join,
+            arrives,
             schedule,
             window: self.window.subscribe(),
             beat: Arc::default(),
@@ -138,12 +142,11 @@ impl Stage<'_> {
             recorder: Some(self.recorder.clone()),
         };
         let lead = session.technicians.first().context("a session without a technician")?;
-        let is_slow = matches!(lead.manner, Manner::Slow { .. });
         let alone = session.technicians.iter().all(|one| one.manner == Manner::Absent);
         let habits = Habits {
             ready: alone.then(|| self.ready.clone()),
             drops: session.drops,
-            loses_input: session.drops.is_some() || lead.drops.is_some() || is_slow,
+            loses_input: session.drops.is_some() || lead.drops.is_some(),
             seed: session.seed,
         };
         let (done, is_done) = oneshot::channel();
@@ -249,9 +252,10 @@ pub(super) async fn try_plan(
     };
     let began = Instant::now();
     for session in plan.sample() {
-        sleep_until(began + plan.ramp.mul_f64(session.number as f64 / plan.sessions as f64)).await;
+        let arrives = began + plan.ramp.mul_f64(session.number as f64 / plan.sessions as f64);
+        sleep_until(arrives).await;
         progress.joining(session.number, plan.sessions);
-        stage.open(session).await?;
+        stage.open(session, arrives).await?;
     }
     let Stage { beats, technicians, ready, .. } = stage;
     drop(ready);
@@ -281,8 +285,10 @@ pub(super) async fn try_plan(
         figures.add(end.context("an end of a session failed")?);
     }
     let samples = sampler.samples().into_iter().filter(|sample| window.has(sample.at)).collect();
-    let own_cores = super::affinity::allowed();
-    Ok(Tried { figures, recorder, start: first, end: last, samples, technicians, own_cores })
+    let own_cores = cores::allowed().context("cannot ask for our cores")?.len() as f64;
+    let resident_at_first = relay.resident_at_first();
+    let (start, end) = (first, last);
+    Ok(Tried { figures, recorder, start, end, samples, technicians, resident_at_first, own_cores })
 }
 
 /// Waits, and shows how it goes.
@@ -295,7 +301,7 @@ async fn watch_until(
 ) {
     while Instant::now() < at {
         sleep_until(at.min(Instant::now() + Duration::from_secs(1))).await;
-        let samples = sampler.samples();
-        progress.measuring(window.start.elapsed(), window.end - window.start, recorder, &samples);
+        let newest = sampler.newest();
+        progress.measuring(window.start.elapsed(), window.end - window.start, recorder, newest);
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Figures {
     /// program that started again.
     pub(crate) inputs_sent: u64,
     pub(crate) inputs_refused: u64,
+    /// Due, but not typed.
+    pub(crate) inputs_withheld: u64,
     pub(crate) inputs_dropped: u64,
     pub(crate) inputs_came: u64,
     pub(crate) inputs_twice: u64,
@@ -97,6 +99,7 @@ impl Figures {
         self.busy += other.busy;
         self.inputs_sent += other.inputs_sent;
         self.inputs_refused += other.inputs_refused;
+        self.inputs_withheld += other.inputs_withheld;
         self.inputs_dropped += other.inputs_dropped;
         self.inputs_came += other.inputs_came;
         self.inputs_twice += other.inputs_twice;

@@ -18,8 +18,9 @@ use serde_json::Value;
 use tandem_client::{Fingerprint, Target};
 use tempfile::TempDir;
 
-use super::affinity;
 use super::desk::{AUDIENCE, Desk, Opener, Signer};
+use super::process::Usage;
+use crate::cores;
 use crate::link::{Kept, Link, NEAR_IP, Side};
 use crate::plan::Cores;
 use crate::shell::quoted;
@@ -62,6 +63,8 @@ struct Running {
     _keeper: Keeper,
     pid: u32,
     ready: Value,
+    /// Bytes of memory before anybody had connected.
+    resident: f64,
 }
 
 /// A keeper that runs a relay on loopback.
@@ -106,18 +109,13 @@ impl Running {
 }
 
 /// Starts a relay. To be called on the main thread: with that its keeper ends it.
-fn run_on_loopback(
-    program: &Path,
-    files: &Path,
-    port: u16,
-    cores: Option<&Cores>,
-) -> anyhow::Result<Running> {
+fn run_on_loopback(program: &Path, files: &Path, port: u16, on: Option<&Cores>) -> anyhow::Result<Running> {
     let script = format!(
         "echo $$; exec {} serve --dev --json --config {} --listen 127.0.0.1:{port} --log warn",
         shell_path(program)?,
         shell_path(&files.join("relay.toml"))?
     );
-    let keeper = affinity::inherited(cores, || {
+    let keeper = cores::inherited(on.map(Cores::numbers), || {
         Command::new("/proc/self/exe")
             .args(["keep", "--parent", &std::process::id().to_string(), "--", &script])
             .stdin(Stdio::null())
@@ -129,7 +127,8 @@ fn run_on_loopback(
     let pid = said()?.parse().context("the relay's shell told no number")?;
     let line = said()?;
     let ready = serde_json::from_str(&line).with_context(|| format!("the relay said {line:?}"))?;
-    Ok(Running { _keeper: keeper, pid, ready })
+    let resident = Usage::of(pid).context("the relay is gone")?.resident;
+    Ok(Running { _keeper: keeper, pid, ready, resident })
 }
 
 /// The relay's program: as given, or beside our own.
@@ -173,6 +172,11 @@ impl Relay {
     /// Its process, if that is ours and on loopback.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.local().map(|local| local.running.pid)
+    }
+
+    /// Bytes of memory that it took before anybody had connected, if it is ours and on loopback.
+    pub(crate) fn resident_at_first(&self) -> Option<f64> {
+        self.local().map(|local| local.running.resident)
     }
 
     /// Its private address, if it is ours and on loopback.

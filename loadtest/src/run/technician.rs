@@ -3,6 +3,7 @@
 
 mod duty;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
@@ -30,7 +31,7 @@ use crate::report::series::Kind;
 
 /// How often it is looked for a picture of after a black-out, which may be there although nothing came.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Who is about to leave sends nothing for so long: all that it has sent is there by then.
+/// All that somebody has sent is there so long afterwards: who is about to leave sends nothing more in that time.
 const LAST_INPUT: Duration = Duration::from_millis(500);
 /// A screen that is older than this beyond the time between two pictures stalls.
 const STALL: Duration = Duration::from_millis(500);
@@ -87,8 +88,8 @@ struct Technician {
     rights: Rights,
     /// The input event that is due next.
     next_input: u32,
-    /// The first whose answer has not come.
-    next_answer: u32,
+    /// Those of this visit that were sent and have no answer yet, with when they were due.
+    unanswered: VecDeque<(u32, Instant)>,
     /// The newest picture shown whole.
     whole: u32,
     figures: Figures,
@@ -98,7 +99,9 @@ struct Technician {
 
 impl Technician {
     fn new(part: Part, duty: Duty, handle: tandem_client::Handle) -> Self {
-        let came = Instant::now();
+        part.joins();
+        // What it waits for counts from when it was to come, not from when it was let to.
+        let came = part.arrives;
         Self {
             rng: StdRng::seed_from_u64(duty.seed),
             viewer: Viewer::new(ViewerLimits::default(), PixelOrder::Bgra),
@@ -118,7 +121,7 @@ impl Technician {
             sending: false,
             rights: Rights::NONE,
             next_input: 0,
-            next_answer: 0,
+            unanswered: VecDeque::new(),
             whole: 0,
             figures: Figures::default(),
             over: false,
@@ -138,6 +141,8 @@ impl Technician {
         self.age = Age::new(self.part.course.source.clone(), self.part.schedule);
         (self.has_video, self.sampling, self.stalled) = (false, false, false);
         self.rights = Rights::NONE;
+        // Who comes back sees where the pointer was, which is no answer.
+        self.unanswered.clear();
         self.came = Instant::now();
         (self.first, self.parts_at) = (None, None);
         self.awaits = Some(Awaits { kind: Kind::Rejoin, since: self.came, newer: 0 });
@@ -289,16 +294,14 @@ impl Technician {
         self.rights = me.map_or(Rights::NONE, |me| Rights::from_wire(&me.rights));
     }
 
-    /// The pointer is where an input event put it.
+    /// The pointer is where an input event put it: that answers all before it too, since only the newest position is sent, and whoever
+    /// moved it waited for each.
     fn answer(&mut self, record: &Record, came: Instant) {
         let position = (record.header.record_type == types::CURSOR_POSITION)
             .then(|| CursorPosition::decode(record.body()).ok());
         let number = position.flatten().and_then(|position| u32::try_from(position.x).ok());
-        let (Some(number), Some(window)) = (number, self.window()) else { return };
-        let due = self.part.course.inputs.due(window, number);
-        // Others than the one who controls see it too, and who comes back sees where the pointer was.
-        if self.duty.controls && number >= self.next_answer && due >= self.came {
-            self.next_answer = number + 1;
+        let Some(number) = number else { return };
+        for due in answered(&mut self.unanswered, number) {
             self.part.record(Kind::Answer, due, came.saturating_duration_since(due));
         }
     }
@@ -404,7 +407,9 @@ impl Technician {
         if !self.rights.has(Right::Control) && (self.figures.restarts > 0 || self.part.course.breaks) || goes
         {
             // What is due while it may not send, nobody types.
-            self.next_input = self.next_input.max(self.part.course.inputs.first_from(window, now));
+            let next = self.part.course.inputs.first_from(window, now).min(self.part.inputs());
+            self.figures.inputs_withheld += u64::from(next.saturating_sub(self.next_input));
+            self.next_input = self.next_input.max(next);
             return;
         }
         while self.next_input < self.part.inputs() {
@@ -424,7 +429,10 @@ impl Technician {
             let body = Motion { position: Some(position) }.encode_to_vec();
             let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
             match self.handle.send(lane, Outgoing::message(types::MOTION, &body)) {
-                Ok(_) => self.figures.inputs_sent += 1,
+                Ok(_) => {
+                    self.figures.inputs_sent += 1;
+                    self.unanswered.extend(self.part.course.answers.then_some((number, due)));
+                }
                 // Nobody hears it while the relay is gone.
                 Err(_) if self.part.course.breaks => self.figures.inputs_refused += 1,
                 Err(why) => self.fail(format_args!("input {number}: {why}")),
@@ -450,7 +458,8 @@ impl Technician {
             return;
         }
         if !self.duty.counts() {
-            self.over = true;
+            // Leaving does not wait for what is under way.
+            self.over = !self.duty.controls || now >= window.last + LAST_INPUT;
             return;
         }
         let last = self.part.newest(now);
@@ -479,6 +488,7 @@ impl Technician {
             Some(window) if now < window.end => window.end,
             Some(window) if now < window.last && self.duty.recovered.is_some() => now + LOOK_AGAIN,
             Some(window) if now < window.last => window.last,
+            Some(window) if now < window.last + LAST_INPUT => window.last + LAST_INPUT,
             Some(window) => window.last + PATIENCE,
         };
         self.parts_at.map_or(next, |(at, _)| if now < at { next.min(at) } else { next })
@@ -499,5 +509,29 @@ impl Technician {
         let offered = window.map_or(0, |window| self.part.offered(window).count() as u64);
         let first_picture = self.figures.first_picture.or(self.first);
         Figures { offered, first_picture, ..self.figures }
+    }
+}
+
+/// Takes those that an answer to this one answers too, and says when they were due.
+fn answered(
+    unanswered: &mut VecDeque<(u32, Instant)>,
+    number: u32,
+) -> impl Iterator<Item = Instant> + use<'_> {
+    std::iter::from_fn(move || unanswered.pop_front_if(|&mut (first, _)| first <= number)).map(|(_, due)| due)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_answers_all_that_waited_for_one_and_none_twice() {
+        let start = Instant::now();
+        let due = |number: u32| start + Duration::from_millis(20) * number;
+        let mut unanswered: VecDeque<_> = [3, 4, 6].map(|number| (number, due(number))).into();
+        assert_eq!(answered(&mut unanswered, 2).count(), 0, "of before this visit");
+        assert_eq!(answered(&mut unanswered, 5).collect::<Vec<_>>(), [due(3), due(4)]);
+        assert_eq!(answered(&mut unanswered, 5).count(), 0);
+        assert_eq!(answered(&mut unanswered, u32::MAX).collect::<Vec<_>>(), [due(6)]);
     }
 }
