@@ -21,16 +21,29 @@ use std::time::Duration;
 
 use tandem_codec::Size;
 
-use crate::link::way::Rate;
+use crate::link::way::{Buffer, Rate, Shape};
 use crate::run::screen::{CELL, Content, PACKED, Source};
 use crate::run::trace::Trace;
 
 /// Bytes of a picture of noise, unless more are needed.
-const PICTURE_BYTES: u64 = 40 << 10;
+pub(crate) const PICTURE_BYTES: u64 = 40 << 10;
+/// Pictures of noise a second, of presets.
+pub(crate) const PICTURES: f64 = 15.0;
 /// How much more noise is offered than the link takes.
 const OFFERED: f64 = 3.0;
 /// Most pictures of noise a second.
 const PICTURES_MAX: f64 = 60.0;
+
+/// What a slow technician is behind, here and where relays are compared: 2 Mbit/s, of which [`PICTURES`] want 2.4 times as much.
+pub(crate) fn slow_link() -> Shape {
+    Shape {
+        rate: Rate::from_bits_per_second(2_000_000).expect("not zero"),
+        delay: Duration::from_millis(40),
+        jitter: Duration::ZERO,
+        loss: 0.0,
+        buffer: Buffer::Bytes(256 << 10),
+    }
+}
 
 /// Who is at a far end; the relay is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

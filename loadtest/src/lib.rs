@@ -3,6 +3,7 @@
 // Allowed again in one file, `link/system.rs`.
 #![deny(unsafe_code)]
 
+mod accept;
 pub mod codec;
 mod cores;
 pub mod impair;

@@ -294,10 +294,9 @@ impl Link {
     where
         F: FnOnce(io::Result<ExitStatus>) + Send + 'static,
     {
-        let mut command = Command::new("/proc/self/exe");
-        command.args(["keep", "--parent", &std::process::id().to_string(), "--", script]);
+        let mut command = keep::command(script);
         command.env("TANDEM_NEAR_IP", NEAR_IP.to_string()).env("TANDEM_FAR_IP", FAR_IP.to_string());
-        command.stdin(Stdio::null()).stdout(stdout);
+        command.stdout(stdout);
         let (started, start) = mpsc::sync_channel(1);
         // The kernel ends the keeper when the *thread* that started it ends, so that thread waits for it.
         let thread = self.inside(side, move || {

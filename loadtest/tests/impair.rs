@@ -1,33 +1,26 @@
 //! `tandem-loadtest impair` as a person uses it: pairs and presets across emulated links, JSON lines, and nothing left behind.
 //! Needs root, as links do; without it these tests fail and say so.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use self::common::number;
+
 fn command(arguments: &[&str]) -> Command {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_tandem-loadtest"));
-    let relay = program.with_file_name("tandem-relay");
-    assert!(relay.is_file(), "{} is missing: cargo build -p tandem-relay", relay.display());
-    let mut command = Command::new(program);
+    common::relay_program();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-loadtest"));
     command.args(["impair", "--json", "-"]).args(arguments).stdin(Stdio::null());
     command
 }
 
 /// The lines of a run without failures.
 fn lines(arguments: &[&str]) -> Vec<Value> {
-    let output = command(arguments).output().expect("it runs");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!stderr.contains("needs root"), "{stderr}\nrun these tests as root");
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
-    stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-fn number(line: &Value, pointer: &str) -> f64 {
-    line.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {line}"))
+    common::lines(&command(arguments).output().expect("it runs"))
 }
 
 /// No figure can be better than the link allows; how good they are is for a quiet machine to say.

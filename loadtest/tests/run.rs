@@ -1,23 +1,19 @@
 //! `tandem-loadtest run` as a person uses it: pairs at a real relay over both bindings, JSON lines, and nothing left behind.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
+use self::common::{lines, number, relay_program};
+
 /// Longest that a process may take to vanish.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
-
-/// The relay's program, which lies beside ours.
-fn relay_program() -> PathBuf {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_tandem-loadtest")).with_file_name("tandem-relay");
-    assert!(program.is_file(), "{} is missing: cargo build -p tandem-relay", program.display());
-    program
-}
 
 fn run(arguments: &[&str]) -> Command {
     relay_program();
@@ -25,19 +21,6 @@ fn run(arguments: &[&str]) -> Command {
     // Whether the machine had time enough is not what is tested.
     command.args(["run", "--json", "-", "--publish-anyway"]).args(arguments).stdin(Stdio::null());
     command
-}
-
-/// The output's JSON lines, after a run without failures.
-fn lines(output: &Output) -> Vec<Value> {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    let stdout = String::from_utf8(output.stdout.clone()).expect("UTF-8");
-    let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-    stdout.lines().map(line).collect()
-}
-
-fn number(line: &Value, pointer: &str) -> f64 {
-    line.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {line}"))
 }
 
 fn three_pairs_over(transport: &str) {

@@ -1,16 +1,16 @@
 //! `tandem-loadtest codec`: reads the arguments, measures file after file, prints.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use super::measure::{Figures, measure};
 use super::report::{Line, TABLE_HEAD};
 use super::{Mode, Plan};
+use crate::lines;
 use crate::link::units;
 use crate::link::way::{Buffer, Rate};
 
@@ -99,15 +99,8 @@ struct Output {
 
 impl Output {
     fn new(args: &Args) -> anyhow::Result<Self> {
-        let to_stdout = args.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-        let json: Option<Box<dyn Write>> = match &args.json {
-            None => None,
-            Some(_) if to_stdout => Some(Box::new(io::stdout())),
-            Some(path) => {
-                let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-                Some(Box::new(file))
-            }
-        };
+        let to_stdout = args.json.as_deref().is_some_and(lines::is_stdout);
+        let json = lines::open(args.json.as_deref())?;
         if !to_stdout {
             println!("{TABLE_HEAD}");
         }
@@ -118,9 +111,7 @@ impl Output {
         if self.table {
             println!("{line}");
         }
-        let Some(json) = &mut self.json else { return Ok(()) };
-        let text = serde_json::to_string(line)?;
-        writeln!(json, "{text}").and_then(|()| json.flush()).context("cannot write the report")
+        lines::write(&mut self.json, line)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tandem-loadtest impair`: a pair across an impaired link, a whole matrix of them, or a preset.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write};
+use std::io::{BufRead as _, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::presets::Preset;
 use super::report::Line;
 use super::scene::is_not_permitted;
 use super::{Behind, Show};
+use crate::lines;
 use crate::link::units;
 use crate::link::way::{Buffer, Rate, Shape};
 use crate::run::command::{Binding, unless_interrupted};
@@ -236,22 +237,16 @@ impl Report {
     /// Opens the file; `go_on` reads it first and appends to it.
     fn open(path: Option<&Path>, go_on: bool) -> anyhow::Result<Self> {
         let mut report = Self { output: None, lines: Vec::new(), failures: 0 };
-        let Some(path) = path else { return Ok(report) };
-        if path.as_os_str() == "-" {
-            report.output = Some(Box::new(io::stdout()));
+        let Some(path) = path.filter(|path| go_on && !lines::is_stdout(path)) else {
+            report.output = lines::open(path)?;
             return Ok(report);
-        }
-        let cannot = || format!("cannot use {}", path.display());
-        let file = if go_on {
-            let file = OpenOptions::new().create(true).read(true).append(true).open(path);
-            let file = file.with_context(cannot)?;
-            let (lines, whole) = read(&file).with_context(cannot)?;
-            file.set_len(whole).with_context(cannot)?;
-            report.lines = lines;
-            file
-        } else {
-            File::create(path).with_context(cannot)?
         };
+        let cannot = || format!("cannot use {}", path.display());
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path);
+        let file = file.with_context(cannot)?;
+        let (lines, whole) = read(&file).with_context(cannot)?;
+        file.set_len(whole).with_context(cannot)?;
+        report.lines = lines;
         report.output = Some(Box::new(file));
         Ok(report)
     }
@@ -264,10 +259,7 @@ impl Report {
     fn add(&mut self, line: Line) -> anyhow::Result<()> {
         eprintln!("impair: {line}");
         self.failures += line.failures.len();
-        if let Some(output) = &mut self.output {
-            let json = serde_json::to_string(&line)?;
-            writeln!(output, "{json}").and_then(|()| output.flush()).context("cannot write the report")?;
-        }
+        lines::write(&mut self.output, &line)?;
         self.lines.push(line);
         Ok(())
     }

@@ -9,14 +9,12 @@ use serde_json::{Map, Value, json};
 use super::cell::Settings;
 use super::report::{Conditions, Line, Quantiles, change, quantiles};
 use super::scene::{Network, Place, Played, Scene, Seat};
-use super::{Behind, PICTURE_BYTES, Show};
-use crate::link::way::{Buffer, Rate, Shape};
+use super::{Behind, PICTURE_BYTES, PICTURES, Show, slow_link};
+use crate::link::way::{Rate, Shape};
 use crate::report::rounded;
 use crate::run::command::Binding;
 use crate::run::figures::{Figures, Samples};
 
-/// Pictures of noise a second.
-const PICTURES: f64 = 15.0;
 /// From the first picture to the window: time for everybody to show one.
 const LEAD: Duration = Duration::from_secs(4);
 const LEAD_EIGHT: Duration = Duration::from_secs(8);
@@ -53,17 +51,11 @@ impl Preset {
 
     fn shape(self) -> Shape {
         let bits = match self {
-            Self::W4 | Self::W5 => 2_000_000,
+            Self::W4 | Self::W5 => return slow_link(),
             Self::Join => 1_000_000,
             Self::Eight => 300_000,
         };
-        Shape {
-            rate: Rate::from_bits_per_second(bits).expect("not zero"),
-            delay: Duration::from_millis(40),
-            jitter: Duration::ZERO,
-            loss: 0.0,
-            buffer: Buffer::Bytes(256 << 10),
-        }
+        Shape { rate: Rate::from_bits_per_second(bits).expect("not zero"), ..slow_link() }
     }
 
     /// Plays it over this transport.

@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "most": rounded(most, 1e4),
             "tries": args.tries,
         });
-        lines::write(&mut out, &line.to_string())?;
+        lines::write(&mut out, &line)?;
     }
     tell_bounds(&medians, &mut out)?;
     Ok(ExitCode::SUCCESS)
@@ -75,7 +75,7 @@ fn tell_bounds(medians: &[f64], out: &mut Option<Box<dyn Write>>) -> anyhow::Res
             "cpu_s_per_gib": rounded(sum, 1e4),
             "sum_of": parts,
         });
-        lines::write(out, &line.to_string())?;
+        lines::write(out, &line)?;
     }
     Ok(())
 }

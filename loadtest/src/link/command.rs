@@ -1,6 +1,5 @@
 //! `tandem-loadtest link`: makes a link, runs the given commands across it, says what passed.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 use super::way::{Buffer, Rate, Shape};
 use super::{FAR_IP, Kept, Link, LinkConfig, LinkError, NEAR_IP, Side, units};
+use crate::lines;
 use crate::shell::own_command;
 
 /// Exit code when the system does not allow a link.
@@ -210,12 +210,8 @@ struct Report {
 
 impl Report {
     fn open(args: &Args) -> anyhow::Result<Self> {
-        let Some(path) = &args.json else { return Ok(Self { lines: None, to_stdout: false }) };
-        if path.as_os_str() == "-" {
-            return Ok(Self { lines: Some(Box::new(io::stdout())), to_stdout: true });
-        }
-        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { lines: Some(Box::new(file)), to_stdout: false })
+        let path = args.json.as_deref();
+        Ok(Self { lines: lines::open(path)?, to_stdout: path.is_some_and(lines::is_stdout) })
     }
 
     /// The commands may use stdout unless the report does.
@@ -233,15 +229,18 @@ impl Report {
         eprintln!(
             "link: near {NEAR_IP} (nsenter --net={near} PROGRAM), far {FAR_IP} (nsenter --net={far} PROGRAM)"
         );
-        self.line(&json!({
-            "schema": "tandem-loadtest/1",
-            "kind": "link-ready",
-            "near": { "ip": NEAR_IP, "namespace": near },
-            "far": { "ip": FAR_IP, "namespace": far },
-            "near_to_far": shape_json(&config.near_to_far),
-            "far_to_near": shape_json(&config.far_to_near),
-            "seed": config.seed,
-        }))
+        lines::write(
+            &mut self.lines,
+            &json!({
+                "schema": "tandem-loadtest/1",
+                "kind": "link-ready",
+                "near": { "ip": NEAR_IP, "namespace": near },
+                "far": { "ip": FAR_IP, "namespace": far },
+                "near_to_far": shape_json(&config.near_to_far),
+                "far_to_near": shape_json(&config.far_to_near),
+                "seed": config.seed,
+            }),
+        )
     }
 
     fn summary(&mut self, link: &Link) -> anyhow::Result<()> {
@@ -285,12 +284,7 @@ impl Report {
                 "lateness_ms": statistics.lateness_ms,
             });
         }
-        self.line(&line)
-    }
-
-    fn line(&mut self, value: &Value) -> anyhow::Result<()> {
-        let Some(lines) = &mut self.lines else { return Ok(()) };
-        writeln!(lines, "{value}").and_then(|()| lines.flush()).context("cannot write the report")
+        lines::write(&mut self.lines, &line)
     }
 }
 

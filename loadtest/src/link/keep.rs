@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,14 @@ use signal_hook::iterator::Signals;
 
 /// How long a command that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// What starts a keeper of this script that lives no longer than the *thread* that starts it: the kernel tells it of that one's end. The
+/// running program must be `tandem-loadtest`, whose hidden subcommand `keep` it is.
+pub(crate) fn command(script: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["keep", "--parent", &std::process::id().to_string(), "--", script]).stdin(Stdio::null());
+    command
+}
 
 /// Runs `sh -c script` until it ends, or the parent does, or a signal asks for the end; leaves no descendant behind.
 /// `parent` is the process that must live; it may have died before this was called.

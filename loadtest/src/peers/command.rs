@@ -1,6 +1,5 @@
 //! `tandem-loadtest peers`: which workloads, which systems, how often.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::kept::{Cores, Kept};
+use super::kept::{Cores, Kept, Output};
 use super::network::Network;
 use super::report::Line;
 use super::restart;
@@ -18,6 +17,7 @@ use super::workload::Workload;
 use crate::lines;
 use crate::link::units;
 use crate::run::command::Binding;
+use crate::run::process::machine;
 use crate::run::relay;
 use crate::shell::quoted;
 
@@ -103,18 +103,14 @@ fn present(
             }
         }
     }
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let setup = json!({
-        "schema": 1,
+        "schema": 2,
         "kind": "peers-setup",
-        "processor": model.map(|(_, model)| model),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "machine": machine(),
         "versions": versions,
         "cipher": "TLS 1.3, AES-256-GCM, no resumption",
     });
-    lines::write(out, &setup.to_string())?;
+    lines::write(out, &setup)?;
     anyhow::ensure!(!present.is_empty(), "none of these systems is there");
     Ok(present)
 }
@@ -141,14 +137,14 @@ impl Round<'_> {
                     Line::failed(*system, self.workload, number, &self.workload.shape(self.sessions))
                 });
                 eprintln!("peers: {line}");
-                lines::write(out, &line.json())?;
+                lines::write(out, &line)?;
                 lines_of.push(line);
             }
         }
         for (_, lines_of) in runs.iter().filter(|(_, lines_of)| lines_of.len() > 1) {
             if let Some(median) = Line::median(lines_of) {
                 eprintln!("peers: {median}");
-                lines::write(out, &median.json())?;
+                lines::write(out, &median)?;
             }
         }
         Ok(runs.iter().flat_map(|(_, lines_of)| lines_of).map(Line::failures).sum())
@@ -178,7 +174,7 @@ impl Round<'_> {
             self.args.seconds.as_secs_f64(),
             quoted(self.programs.relay.to_str().context("the relay's path is not UTF-8")?),
         );
-        let output = Kept::start(&Network::Loopback, None, &script, None)?.output()?;
+        let output = Kept::start(&Network::Loopback, None, &script, Output::Kept(None))?.output()?;
         let seen = String::from_utf8(output.stdout)?;
         let seen = seen.lines().next().context("impair has said nothing")?;
         let (shape, seen) = (self.workload.shape(1), serde_json::from_str(seen)?);

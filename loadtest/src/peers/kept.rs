@@ -1,8 +1,10 @@
 //! Programs that are measured or measure: on one core, in one network, and never longer than this one.
 
 use std::io::{self, Write as _};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::os::fd::OwnedFd;
+use std::process::{self, Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
@@ -12,7 +14,7 @@ use tandem_workload::process::Tree;
 
 use super::network::Network;
 use crate::cores;
-use crate::link::Side;
+use crate::link::{Side, keep};
 
 /// The two cores of a run: that of the relay, and that of the load.
 #[derive(Clone, Copy, Debug)]
@@ -30,27 +32,50 @@ impl Cores {
     }
 }
 
+/// What a program says on its standard output.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Nothing that anybody reads: of a relay, which may say much in its time.
+    Dropped,
+    /// What comes of it in the end, in so few bytes that memory holds them. It may be given something to read.
+    Kept(Option<String>),
+}
+
 /// A running program. Dropping it ends it, and all that it has started.
 #[derive(Debug)]
 pub(super) struct Kept {
     pid: u32,
-    handle: std::os::fd::OwnedFd,
-    thread: Option<JoinHandle<io::Result<Output>>>,
+    handle: OwnedFd,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<io::Result<process::Output>>>,
 }
 
 impl Kept {
-    /// Starts a shell's command, perhaps on one core. Its output is kept only of what has an end.
+    /// Starts a shell's command, perhaps on one core.
     pub(super) fn start(
         network: &Network,
         core: Option<usize>,
         script: &str,
-        input: Option<String>,
+        output: Output,
     ) -> anyhow::Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
-        command.args(["keep", "--parent", &std::process::id().to_string(), "--", script]);
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped());
+        let mut command = keep::command(script);
+        let input = match output {
+            Output::Dropped => {
+                command.stdout(Stdio::null());
+                None
+            }
+            Output::Kept(input) => {
+                command.stdout(Stdio::piped());
+                input
+            }
+        };
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
         let (started, start) = mpsc::sync_channel(1);
-        // The kernel ends the keeper when the thread that started it ends, so that thread waits for it.
+        let ended = Arc::<AtomicBool>::default();
+        let ends = ended.clone();
+        // The thread that starts the keeper waits for it.
         let run = move || {
             let child = core.map_or(Ok(()), |core| cores::keep_to(&[core])).and_then(|()| command.spawn());
             let (handle, child) = match child.and_then(|child| Ok((pidfd_of(&child)?, child))) {
@@ -59,7 +84,9 @@ impl Kept {
             };
             // Whoever started this waits.
             let _ = started.send(handle);
-            finish(child.ok_or(io::ErrorKind::NotFound)?, input.as_deref())
+            let output = finish(child.ok_or(io::ErrorKind::NotFound)?, input.as_deref());
+            ends.store(true, Ordering::Release);
+            output
         };
         let thread = match network.link() {
             None => thread::Builder::new().name("kept".to_owned()).spawn(run)?,
@@ -71,12 +98,17 @@ impl Kept {
             }
         };
         let (pid, handle) = start.recv().context("cannot enter the link")?.context("cannot start")?;
-        Ok(Self { pid, handle, thread: Some(thread) })
+        Ok(Self { pid, handle, ended, thread: Some(thread) })
     }
 
     /// The process from which all of it descends.
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Becomes true when it has ended.
+    pub(super) fn ended(&self) -> &Arc<AtomicBool> {
+        &self.ended
     }
 
     /// Kills it as a power cut would, and waits until it is gone.
@@ -90,7 +122,7 @@ impl Kept {
     }
 
     /// Waits until it ends by itself.
-    pub(super) fn output(mut self) -> anyhow::Result<Output> {
+    pub(super) fn output(mut self) -> anyhow::Result<process::Output> {
         let thread = self.thread.take().context("it was waited for")?;
         Ok(thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??)
     }
@@ -106,12 +138,12 @@ impl Drop for Kept {
     }
 }
 
-fn pidfd_of(child: &Child) -> io::Result<std::os::fd::OwnedFd> {
+fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-fn finish(mut child: Child, input: Option<&str>) -> io::Result<Output> {
+fn finish(mut child: Child, input: Option<&str>) -> io::Result<process::Output> {
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         stdin.write_all(input.as_bytes())?;
     }

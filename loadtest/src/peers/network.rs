@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
-use crate::link::way::{Buffer, Rate, Shape};
+use super::kept::Kept;
+use crate::impair::slow_link;
 use crate::link::{Link, LinkConfig, Side};
 
 /// How long a program may take until it listens, and between two looks whether it does.
@@ -28,13 +29,7 @@ pub(super) enum Network {
 impl Network {
     /// The slow link of the workloads: what a technician is behind.
     pub(super) fn slow() -> anyhow::Result<Self> {
-        let shape = Shape {
-            rate: Rate::from_bits_per_second(2_000_000).context("not zero")?,
-            delay: Duration::from_millis(40),
-            jitter: Duration::ZERO,
-            loss: 0.0,
-            buffer: Buffer::Bytes(256 << 10),
-        };
+        let shape = slow_link();
         let link = Link::start(LinkConfig { near_to_far: shape, far_to_near: shape, seed: 1 })?;
         Ok(Self::Slow(link, AtomicU16::new(FIRST_PORT)))
     }
@@ -86,19 +81,17 @@ impl Network {
         thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?.context("cannot enter the link")
     }
 
-    /// Waits until somebody listens there.
-    pub(super) fn wait_for(&self, address: SocketAddrV4) -> anyhow::Result<()> {
-        let listens = self.in_near(move || {
+    /// Waits until this relay listens there.
+    pub(super) fn wait_for(&self, address: SocketAddrV4, relay: &Kept) -> anyhow::Result<()> {
+        let ended = relay.ended().clone();
+        self.in_near(move || {
             let began = Instant::now();
             while TcpStream::connect(address).is_err() {
-                if began.elapsed() > PATIENCE {
-                    return false;
-                }
+                ensure!(!ended.load(Ordering::Acquire), "the relay ended before it listened");
+                ensure!(began.elapsed() < PATIENCE, "nobody listens at {address}");
                 thread::sleep(LOOK);
             }
-            true
-        })?;
-        anyhow::ensure!(listens, "nobody listens at {address}");
-        Ok(())
+            Ok(())
+        })?
     }
 }

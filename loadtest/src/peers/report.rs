@@ -1,5 +1,6 @@
 //! What `peers` prints: a line of JSON for each run, and one for the medians of several.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tandem_workload::{Frames, Outcome, RelayCost, Shape};
 
@@ -16,7 +17,7 @@ const LATE_MS: f64 = 10.0;
 const DISTURBED: f64 = 25.0;
 
 /// A run, or the medians of several.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Line(Object);
 
 impl Line {
@@ -80,10 +81,6 @@ impl Line {
 
     pub(super) fn failures(&self) -> u64 {
         self.0.get("failures").and_then(Value::as_u64).unwrap_or_default()
-    }
-
-    pub(super) fn json(&self) -> String {
-        Value::Object(self.0.clone()).to_string()
     }
 
     fn text(&self, key: &str) -> &str {
@@ -269,7 +266,7 @@ mod tests {
     }
 
     fn value(line: &Line) -> Value {
-        serde_json::from_str(&line.json()).unwrap()
+        serde_json::to_value(line).unwrap()
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(super) fn measure(
     let load = stage.load(&started.load, &job)?;
     let waits = Instant::now();
     while !begun.exists() {
+        anyhow::ensure!(!load.has_ended(), "the load ended before the sessions began");
         anyhow::ensure!(waits.elapsed() < PATIENCE, "the sessions do not begin");
         thread::sleep(LOOK);
     }

@@ -15,6 +15,8 @@ use tandem_workload::{Inlet, Job, Outlet, Place, System};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+
+use crate::accept::accept as accept_next;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// Bytes that are read at once.
@@ -85,7 +87,8 @@ impl Streams {
 
 /// Takes the technicians' ends of connections.
 async fn accept(listener: TcpListener, tls: TlsAcceptor, doors: Arc<Doors>) {
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let stream = accept_next(&listener, "peers: a technician").await;
         let (tls, doors) = (tls.clone(), doors.clone());
         // A connection that fails is missed by who waits for it. It ends with the program, as the listener does.
         tokio::spawn(async move { greet(stream, &tls, &doors).await });

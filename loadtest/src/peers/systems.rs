@@ -7,6 +7,7 @@ mod ours;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,7 +17,7 @@ use tandem_workload::job::Way;
 use tandem_workload::{Job, Outcome, Shape};
 use tempfile::TempDir;
 
-use super::kept::{Cores, Kept};
+use super::kept::{Cores, Kept, Output};
 use super::network::Network;
 use super::streams;
 use crate::run::command::Binding;
@@ -59,6 +60,9 @@ impl System {
     }
 }
 
+/// The module that forwards streams, where Debian has it.
+const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// Programs that are used.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
@@ -90,7 +94,14 @@ impl Programs {
             System::Direct => Ok("TLS 1.3 from end to end".to_owned()),
             System::TandemQuic | System::TandemWebSocket => said(&self.relay, "--version"),
             System::Haproxy => said(Path::new("haproxy"), "-v").context("apt-get install haproxy"),
-            System::Nginx => said(Path::new("nginx"), "-v").context("apt-get install libnginx-mod-stream"),
+            System::Nginx => {
+                // It ends without it, and `nginx -v` does not know.
+                anyhow::ensure!(
+                    Path::new(NGINX_STREAM).is_file(),
+                    "there is no {NGINX_STREAM}: apt-get install libnginx-mod-stream"
+                );
+                said(Path::new("nginx"), "-v").context("apt-get install nginx")
+            }
             System::IrohRelay => peer("iroh-relay", "tandem-peer-iroh"),
         }
     }
@@ -114,6 +125,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) struct Load(Kept);
 
 impl Load {
+    /// Whether it has ended already.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.ended().load(Ordering::Acquire)
+    }
+
     /// Waits for what comes of it.
     pub(super) fn outcome(self, system: System) -> anyhow::Result<Outcome> {
         let output = self.0.output()?;
@@ -183,7 +199,12 @@ impl<'a> Stage<'a> {
     /// Starts the load, on its core.
     pub(super) fn load(&self, program: &str, job: &Job) -> anyhow::Result<Load> {
         let job = serde_json::to_string(job)?;
-        Ok(Load(Kept::start(self.network, Some(self.cores.load), &format!("exec {program}"), Some(job))?))
+        Ok(Load(Kept::start(
+            self.network,
+            Some(self.cores.load),
+            &format!("exec {program}"),
+            Output::Kept(Some(job)),
+        )?))
     }
 
     /// A file's path, for a configuration or a shell.
@@ -198,7 +219,7 @@ impl<'a> Stage<'a> {
     }
 
     fn run(&self, script: &str) -> anyhow::Result<Kept> {
-        Kept::start(self.network, Some(self.cores.relay), script, None)
+        Kept::start(self.network, Some(self.cores.relay), script, Output::Dropped)
     }
 
     /// A free address beside the relay.

@@ -2,6 +2,8 @@
 
 use tandem_workload::{Frames, Shape};
 
+use crate::impair::{PICTURE_BYTES, PICTURES};
+
 /// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Workload {
@@ -85,8 +87,8 @@ impl Workload {
             Self::SlowSubscriber | Self::FanOut => Shape {
                 technicians: if matches!(self, Self::FanOut) { 4 } else { 1 },
                 slow: true,
-                frame_bytes: 40 << 10,
-                frames: Frames::PerSecond(15.0),
+                frame_bytes: PICTURE_BYTES as u32,
+                frames: Frames::PerSecond(PICTURES),
                 inputs_per_second: 20.0,
                 ..shape
             },

@@ -47,6 +47,8 @@ const NINES_MAX: f64 = 4.3;
 
 /// Of values over no more than so many decades an axis shows no more than their own, with more ticks.
 const DECADES_FEW: f64 = 1.7;
+/// Where an axis of factors of ten begins at the lowest: less is shown as this.
+const LOG_MIN: f64 = 1e-3;
 /// Room beside these, in decades.
 const MARGIN: f64 = 0.05;
 
@@ -55,7 +57,7 @@ impl Scale {
     fn place(self, value: f64) -> f64 {
         match self {
             Self::Linear => value,
-            Self::Log => value.max(1e-9).log10(),
+            Self::Log => value.max(LOG_MIN).log10(),
             Self::Nines => (-(1.0 - value).max(1e-9).log10()).min(NINES_MAX),
         }
     }
@@ -72,7 +74,7 @@ impl Scale {
         match self {
             Self::Linear => (0.0, (high * 1.05).max(1e-9)),
             Self::Log => {
-                let (low, high) = (low.max(1e-3).log10(), high.max(1e-3).log10());
+                let (low, high) = (self.place(low), self.place(high));
                 if high - low > DECADES_FEW {
                     return (low.floor(), high.ceil());
                 }
@@ -350,9 +352,14 @@ mod tests {
         assert!((frame.at_x(0.0) - LEFT).abs() < 1e-9 && (frame.at_x(3.0) - (WIDTH - RIGHT)).abs() < 1e-9);
     }
 
+    /// Of any size, as often small as large; and nothing, which is what counters begin with.
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![Just(0.0), (-12.0f64..7.0).prop_map(|decades| 10f64.powf(decades)), 0.0f64..1e7]
+    }
+
     proptest! {
         #[test]
-        fn every_chart_is_well_formed_and_within_its_frame(points in proptest::collection::vec((0.0f64..1e7, 0.0f64..1e7), 0..20)) {
+        fn every_chart_is_well_formed_and_within_its_frame(points in proptest::collection::vec((value(), value()), 0..20)) {
             for scale in SCALES {
                 let axis = Axis { label: "x & y", scale };
                 let svg = chart("<chart>", axis, axis, &[series(points.clone())]);

@@ -199,12 +199,12 @@ async fn measure(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
             continue;
         }
         eprint!("{}", table(&line));
-        lines::write(&mut output, &serde_json::to_string(&line)?)?;
+        lines::write(&mut output, &line)?;
         tries.push(Told { line, tried });
     }
     let published: Vec<&Line> = tries.iter().map(|told| &told.line).collect();
     if let Some(median) = Line::median(&published).filter(|_| published.len() > 1) {
-        lines::write(&mut output, &serde_json::to_string(&median)?)?;
+        lines::write(&mut output, &median)?;
     }
     if let Some(path) = args.html.as_deref().filter(|_| !tries.is_empty()) {
         std::fs::write(path, page(plan, &tries)?)

@@ -52,7 +52,7 @@ pub(super) async fn measure(args: &Args, plan: &Plan, limits: Limits) -> anyhow:
             loop {
                 let step = step(args, plan, &scenes, (transports, counted, count), limits).await?;
                 eprintln!("run: {step}");
-                lines::write(&mut output, &serde_json::to_string(&step)?)?;
+                lines::write(&mut output, &step)?;
                 let (ended, is_first) = (step.ended.is_some(), count == plan.sessions);
                 nothing_known |= is_first && !step.bottlenecks.is_empty();
                 first_failed |= is_first && step.failures > 0;

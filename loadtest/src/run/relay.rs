@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use super::desk::{AUDIENCE, Desk, Opener, Signer};
 use super::process::Usage;
 use crate::cores;
-use crate::link::{Kept, Link, NEAR_IP, Side};
+use crate::link::{Kept, Link, NEAR_IP, Side, keep};
 use crate::plan::Cores;
 use crate::shell::quoted;
 
@@ -115,13 +115,8 @@ fn run_on_loopback(program: &Path, files: &Path, port: u16, on: Option<&Cores>) 
         shell_path(program)?,
         shell_path(&files.join("relay.toml"))?
     );
-    let keeper = cores::inherited(on.map(Cores::numbers), || {
-        Command::new("/proc/self/exe")
-            .args(["keep", "--parent", &std::process::id().to_string(), "--", &script])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-    })?;
+    let keeper =
+        cores::inherited(on.map(Cores::numbers), || keep::command(&script).stdout(Stdio::piped()).spawn())?;
     let mut keeper = Keeper(keeper.context("cannot start the relay")?);
     let mut said = output(&mut keeper.0)?;
     let pid = said()?.parse().context("the relay's shell told no number")?;

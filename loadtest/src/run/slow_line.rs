@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::sleep_until;
+use crate::accept::accept as accept_next;
 
 /// As much as waits in front of the line, in time at its rate.
 const BUFFER: Duration = Duration::from_millis(300);
@@ -87,7 +88,8 @@ impl Pace {
 
 async fn accept(listener: TcpListener, relay: SocketAddr, pace: Pace) {
     let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
+    loop {
+        let client = accept_next(&listener, "run: a slow line").await;
         // Whoever comes when the relay is gone finds out by being cut off.
         connections.spawn(async move {
             let _ = stream(client, relay, pace).await;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tandem_workload::job::Way;
 
-use super::{Stage, Started};
+use super::{NGINX_STREAM, Stage, Started};
 use crate::shell::quoted;
 
 impl Stage<'_> {
@@ -27,7 +27,7 @@ impl Stage<'_> {
         }
         let config = self.write("haproxy.cfg", &config)?;
         let relay = self.run(&format!("exec haproxy -q -db -f {}", quoted(&config)))?;
-        self.network.wait_for(fronts[0])?;
+        self.network.wait_for(fronts[0], &relay)?;
         self.streams(Some(relay), fronts, listeners)
     }
 
@@ -39,7 +39,7 @@ impl Stage<'_> {
             servers += &format!("server {{ listen {front} ssl; proxy_pass {listener}; }}\n");
         }
         let config = format!(
-            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
+            "load_module {NGINX_STREAM};\n\
              daemon off; worker_processes 1; worker_rlimit_nofile 20000; user root;\n\
              error_log stderr emerg; pid {pid};\n\
              events {{ worker_connections 9000; }}\n\
@@ -55,7 +55,7 @@ impl Stage<'_> {
         );
         let config = self.write("nginx.conf", &config)?;
         let relay = self.run(&format!("exec nginx -e stderr -c {}", quoted(&config)))?;
-        self.network.wait_for(fronts[0])?;
+        self.network.wait_for(fronts[0], &relay)?;
         self.streams(Some(relay), fronts, listeners)
     }
 
@@ -72,7 +72,7 @@ impl Stage<'_> {
         let config = self.write("iroh-relay.toml", &config)?;
         let program = self.peer("iroh-relay")?;
         let relay = self.run(&format!("RUST_LOG=error exec {program} --config-path {}", quoted(&config)))?;
-        self.network.wait_for(secure)?;
+        self.network.wait_for(secure, &relay)?;
         let near = Way { relay: format!("https://{secure}"), ..Way::default() };
         let far = self.network.far_namespace();
         let far = far.map(|namespace| Way { namespace: Some(namespace), ..near.clone() });
