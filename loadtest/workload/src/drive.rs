@@ -2,6 +2,8 @@
 
 mod ends;
 mod places;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,10 @@ const AT_ONCE: usize = 16;
 /// How long a session's pairing may take, and between two tries to be heard.
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(500);
-/// How long after the end what was due may take, and between two looks whether it has come.
-const DRAIN: Duration = Duration::from_secs(5);
+/// What was due is waited for after the end until nothing more has come for so long, and no longer than that in all.
+const QUIET: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(60);
+/// Between two looks whether it has come.
 const LOOK: Duration = Duration::from_millis(10);
 /// From the last pairing to the first beat.
 const BEGIN: Duration = Duration::from_millis(20);
@@ -301,13 +305,19 @@ impl<S: System> Run<S> {
             let frames = due.frames.unwrap_or(known);
             tally.inputs() >= due.inputs && known >= frames && tally.frames() >= self.arrivals(frames)
         };
-        let all = async {
-            while !has_all() {
-                tokio::time::sleep(LOOK).await;
+        let latest = tally.clock.now() + DRAIN;
+        let (mut come, mut until) = (0, Duration::ZERO);
+        while !has_all() {
+            let (now, all) = (tally.clock.now(), tally.frames() + tally.inputs());
+            if all > come || until.is_zero() {
+                (come, until) = (all, latest.min(now + QUIET));
             }
-        };
+            if now >= until {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         // Frames that have not come by then are a figure; input is a failure.
-        let _ = tokio::time::timeout(DRAIN, all).await;
         let (inputs, missing) = (due.inputs, due.inputs.saturating_sub(tally.inputs()));
         if missing > 0 {
             tally.fail(format_args!("{missing} of {inputs} input events have not come"));

@@ -105,7 +105,7 @@ pub struct Outcome {
     pub frames_skipped: u64,
     /// Arrivals of the others at technicians, however late.
     pub frames: u64,
-    /// Arrivals that were still missing some seconds after the end.
+    /// Arrivals that were still missing when nothing more had come for some seconds after the end.
     pub frames_lost: u64,
     /// Input events that were due in it, and how many of those arrived.
     pub inputs: u64,
