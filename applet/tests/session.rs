@@ -53,11 +53,6 @@ impl Technician {
         self.asks(&[Right::View, Right::Control]);
         self.looks();
     }
-
-    async fn sees_presses(&mut self, count: u32) {
-        let what = format!("picture with {count} presses");
-        self.sees(&what, |pixels| pattern::read_presses(pixels, 640 * 4) == Some(count)).await;
-    }
 }
 
 async fn seen_and_worked_on(transport: Transport, binding: &str) {

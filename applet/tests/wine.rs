@@ -24,8 +24,8 @@ use desk::{Desk, until, variable};
 use prost::Message;
 use tandem_client::{Event, Transport};
 use tandem_codec::Viewer;
-use tandem_protocol::LaneKind;
 use tandem_protocol::message::{self, EndReason, Position, Right, types};
+use tandem_protocol::{LaneKey, LaneKind};
 use technician::{Technician, same};
 
 /// The colour of the button that allows.
@@ -118,6 +118,20 @@ impl Technician {
         self.roster("grant", |who| who.rights.len() == 3).await;
     }
 
+    /// Waits until the customer's pointer is told to be where it is moved to. (Wine tells no program how another one's pointer looks.)
+    async fn sees_the_pointer(&mut self, desk: &Desk, place: (i32, i32)) {
+        desk.hover(place);
+        let look = |event: &Event, _: &Viewer| {
+            let Event::Record { lane: LaneKey { kind: LaneKind::Cursor, .. }, record } = event else {
+                return None;
+            };
+            (record.header.record_type == types::CURSOR_POSITION).then_some(())?;
+            let at = message::CursorPosition::decode(record.body()).ok()?;
+            (at.visible && (at.x, at.y) == place).then_some(())
+        };
+        self.until("place of the pointer", look).await;
+    }
+
     fn text(&self, text: &str) {
         self.send(types::TEXT, &message::Text { text: text.to_owned() });
     }
@@ -169,6 +183,7 @@ async fn the_main_job(transport: Transport, binding: &str) {
     technician.customer_is_there().await;
     technician.is_allowed(&desk).await;
     technician.sees_exactly("exact picture", &desk).await;
+    technician.sees_the_pointer(&desk, window).await;
 
     technician.click(window, 1);
     technician.text("Grüße, 世界 ✓\n");
@@ -274,4 +289,70 @@ fn without_a_console_there_is_a_window_unless_nobody_is_there() {
 
     let _waits = start(&nothing);
     until("window that says why", || desk.window("Tandem"));
+}
+
+/// State is found again where it was left, and what was allowed is not asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs wine and the program for Windows: make windows"]
+async fn a_killed_program_goes_on_with_its_session() {
+    let desk = Desk::new();
+    let relay = Relay::start();
+    let start = || {
+        let more = ["--source", "pattern", "--pattern-size", "640x480"];
+        Program::applet(&desk, &variable("TANDEM_WINDOWS_PROGRAM"), &relay, &more)
+    };
+    let mut technician = Technician::join(&relay, Transport::Auto).await;
+    let killed = start();
+    technician.customer_is_there().await;
+    technician.asks(&[Right::View, Right::Control]);
+    technician.looks();
+    technician.sees_presses(0).await;
+    technician.chord(&[letter(b'a')]);
+    technician.sees_presses(1).await;
+    drop(killed);
+
+    let mut again = start();
+    // A new pattern counts from nothing; what was typed before is not typed again.
+    technician.sees_presses(0).await;
+    technician.chord(&[letter(b'b')]);
+    technician.sees_presses(1).await;
+    technician.client.handle.end(EndReason::ClosedByTechnician).expect("connected");
+    assert_eq!(again.ended().code(), Some(0));
+    let state = desk.files().into_iter().filter(|path| path.ends_with("AppData/Local/Tandem")).count();
+    assert_eq!(state, 0, "nothing is left to resume");
+}
+
+/// What the administrator allows, until this is dropped.
+struct Policy<'a>(&'a Desk);
+
+impl<'a> Policy<'a> {
+    const KEY: &'static str = r"HKLM\SOFTWARE\Policies\Tandem";
+
+    fn set(desk: &'a Desk, text: &str) -> Self {
+        let mut command = desk.windows("reg");
+        let status = command.args(["add", Self::KEY, "/v", "Applet", "/d", text, "/f"]).status();
+        assert!(status.expect("wine starts").success(), "the policy is set");
+        Self(desk)
+    }
+}
+
+impl Drop for Policy<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.windows("reg").args(["delete", Self::KEY, "/f"]).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs wine and the program for Windows: make windows"]
+async fn a_policy_in_the_registry_lets_in_without_a_question() {
+    let desk = Desk::new();
+    let _policy = Policy::set(&desk, "automatic_consent = ['view']");
+    let relay = Relay::start();
+    let mut technician = Technician::join(&relay, Transport::Auto).await;
+    let _applet = Program::applet(&desk, &variable("TANDEM_WINDOWS_PROGRAM"), &relay, &["--headless"]);
+    technician.customer_is_there().await;
+    technician.asks(&[Right::View]);
+    technician.roster("grant by the policy", |who| who.rights == [i32::from(Right::View)]).await;
+    technician.looks();
+    technician.sees_exactly("exact picture", &desk).await;
 }

@@ -15,6 +15,11 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
+    /// Nothing is held, and this is to be released.
+    pub(crate) fn owing(owed: impl IntoIterator<Item = Holdable>) -> Self {
+        Self { owed: owed.into_iter().collect(), ..Self::default() }
+    }
+
     /// A key or button goes down or up, which `act` makes happen, after what is owed.
     ///
     /// # Errors
@@ -163,6 +168,17 @@ mod tests {
             prop_assert!(holding.release_all(|what, down| keyboard.act(what, down)).is_ok());
             prop_assert!(keyboard.down.is_empty());
         }
+    }
+
+    #[test]
+    fn what_another_run_left_down_is_released_when_that_can_be() {
+        let key = Holdable::Key(0xe0);
+        let mut keyboard = Keyboard { down: BTreeSet::from([key]), locked: true };
+        let mut holding = Holding::owing([key]);
+        assert!(holding.settle(|what, down| keyboard.act(what, down)).is_err());
+        keyboard.locked = false;
+        holding.change(Holdable::Button(1), true, |what, down| keyboard.act(what, down)).expect("open");
+        assert_eq!(keyboard.down, BTreeSet::from([Holdable::Button(1)]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A technician at a real relay, who sees and works.
 
 use prost::Message;
+use tandem_capture::pattern;
 use tandem_client::{Event, Outgoing, Transport};
 use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
 use tandem_protocol::message::{self, Ask, Right, Visible, control, types};
@@ -46,6 +47,12 @@ impl Technician {
             (changed && wanted(viewer.decoder().picture())).then_some(())
         };
         self.until(what, look).await;
+    }
+
+    /// Watches a test pattern 640 pixels wide until it shows so many presses.
+    pub(crate) async fn sees_presses(&mut self, count: u32) {
+        let what = format!("picture with {count} presses");
+        self.sees(&what, |pixels| pattern::read_presses(pixels, 640 * 4) == Some(count)).await;
     }
 
     /// Waits until the roster shows a participant of this kind.

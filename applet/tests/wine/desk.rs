@@ -13,7 +13,6 @@ use x11rb::protocol::xproto::{
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
-use x11rb::wrapper::ConnectionExt as _;
 
 use crate::xvfb::Xvfb;
 
@@ -156,18 +155,22 @@ impl Desk {
         children.into_iter().find_map(|child| self.find(child, title))
     }
 
+    /// Moves the person's own mouse.
+    pub(crate) fn hover(&self, (x, y): (i32, i32)) {
+        self.fake(MOTION_NOTIFY_EVENT, 0, (x as i16, y as i16));
+    }
+
     /// Clicks with the person's own mouse.
-    pub(crate) fn click(&self, (x, y): (i32, i32)) {
-        let root = self.x.setup().roots[0].root;
-        let fake = |kind, detail, window| {
-            let sent =
-                self.x.xtest_fake_input(kind, detail, x11rb::CURRENT_TIME, window, x as i16, y as i16, 0);
-            sent.expect("sent").check().expect("done");
-        };
-        fake(MOTION_NOTIFY_EVENT, 0, root);
-        fake(BUTTON_PRESS_EVENT, 1, x11rb::NONE);
-        fake(BUTTON_RELEASE_EVENT, 1, x11rb::NONE);
-        self.x.sync().expect("an answer");
+    pub(crate) fn click(&self, place: (i32, i32)) {
+        self.hover(place);
+        self.fake(BUTTON_PRESS_EVENT, 1, (0, 0));
+        self.fake(BUTTON_RELEASE_EVENT, 1, (0, 0));
+    }
+
+    fn fake(&self, kind: u8, detail: u8, (x, y): (i16, i16)) {
+        let root = if kind == MOTION_NOTIFY_EVENT { self.x.setup().roots[0].root } else { x11rb::NONE };
+        let sent = self.x.xtest_fake_input(kind, detail, x11rb::CURRENT_TIME, root, x, y, 0);
+        sent.expect("sent").check().expect("done");
     }
 
     /// The processes of this Windows that run a program.

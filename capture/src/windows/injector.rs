@@ -49,9 +49,9 @@ pub struct WindowsInjector {
 
 impl WindowsInjector {
     pub(super) fn new(layout: SharedLayout) -> Self {
-        let injector = Self { layout, holding: Holding::default() };
-        if let Err(error) = let_go_of_leftovers() {
-            tracing::debug!(%error, "keys that an earlier run held could not be released");
+        let mut injector = Self { layout, holding: Holding::owing(leftovers()) };
+        if let Err(error) = injector.settle() {
+            tracing::debug!(%error, "keys that an earlier run held are released as soon as that can be");
         }
         injector
     }
@@ -140,16 +140,13 @@ fn act(what: Holdable, down: bool) -> Result<(), CaptureError> {
     }
 }
 
-/// Releases the modifiers that an earlier run left down when it was killed. Windows does not say who holds a key: one that the
-/// person holds right now has to be pressed again.
-fn let_go_of_leftovers() -> Result<(), CaptureError> {
-    for (usage, virtual_key) in MODIFIERS {
-        // SAFETY: without conditions.
-        if unsafe { GetAsyncKeyState(i32::from(virtual_key)) } < 0 {
-            send(&[key(usage, false)?])?;
-        }
-    }
-    Ok(())
+/// The modifiers that are down, perhaps because an earlier run was killed. Windows does not say who holds a key: one that the person
+/// holds right now has to be pressed again.
+fn leftovers() -> impl Iterator<Item = Holdable> {
+    // SAFETY: without conditions.
+    let is_down = |virtual_key: VIRTUAL_KEY| unsafe { GetAsyncKeyState(i32::from(virtual_key)) } < 0;
+    let down = MODIFIERS.into_iter().filter(move |(_, virtual_key)| is_down(*virtual_key));
+    down.map(|(usage, _)| Holdable::Key(usage))
 }
 
 fn key(usage: u32, down: bool) -> Result<INPUT, CaptureError> {
