@@ -189,6 +189,7 @@ impl Driver {
             showing: if resumes { self.shared.acks.lock().showing() } else { Vec::new() },
             agent: self.options.agent.clone(),
             proof: Vec::new(),
+            keeps: if resumes { self.shared.outbox.lock().keeps() } else { Vec::new() },
         });
         self.shared.outbox.lock().control_record(message, Instant::now())
     }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_path::State;
-use tandem_protocol::message::{Control, Feedback, LanePosition, control, types};
+use tandem_protocol::message::{self, Control, Feedback, LanePosition, control, types};
 use tandem_protocol::{
-    Flags, Header, LaneKey, LaneKind, Rendition, ScreenHeader, ScreenKind, Sender, limits,
+    Flags, Header, LaneKey, LaneKind, Point, Rendition, ScreenHeader, ScreenKind, Sender, limits,
 };
 
 use crate::pacer::{Own, Pace, Pacer};
@@ -239,7 +239,17 @@ impl Outbox {
             let header = Header { screen, ..self.header(out.record_type, flags, seq, now) };
             let slot = out.latest.then_some(out.record_type);
             let lane = self.lanes.entry(key).or_default();
-            lane.push(Kept { seq, follows, at: now, end: 0, slot, bytes: header.record(body) });
+            let (segment, ends) = (out.screen.map_or(0, |(segment, _)| segment), part + 1 == parts);
+            lane.push(Kept {
+                seq,
+                follows,
+                at: now,
+                end: 0,
+                slot,
+                segment,
+                ends,
+                bytes: header.record(body),
+            });
         }
         let lane = self.lanes.entry(key).or_default();
         if key.kind == LaneKind::Screen {
@@ -323,8 +333,33 @@ impl Outbox {
         };
         if let Some((_, lane)) = self.lanes.iter_mut().find(|(key, _)| of(key)) {
             lane.pacer.on_feedback(feedback, now);
-            lane.forget(|record| record.end <= feedback.relayed_bytes);
+            // The relay may be gone in a moment: only what is shown has arrived for good.
+            let shown = feedback.applied.as_ref().filter(|point| point.rendition == feedback.rendition);
+            let watched = feedback.subscriber != 0 && feedback.rendition == u32::from(Rendition::LIVE.0);
+            lane.forget(|record| {
+                let shown = shown.is_some_and(|point| record.seq <= point.seq);
+                let old = now.saturating_duration_since(record.at) >= UNSHOWN_MAX;
+                record.end <= feedback.relayed_bytes && (shown || old || !watched)
+            });
         }
+    }
+
+    /// What can be sent again of live screens: with it a relay that knows nothing of them goes on where the one before it ended.
+    pub(crate) fn keeps(&self) -> Vec<message::Keeps> {
+        let live = self
+            .lanes
+            .iter()
+            .filter(|(key, _)| key.kind == LaneKind::Screen && key.rendition == Rendition::LIVE);
+        let of = |(key, lane): (&LaneKey, &Lane)| {
+            let (segment, seq) = lane.settled?;
+            let after = Point { rendition: key.rendition, segment, seq };
+            Some(message::Keeps {
+                display: key.display.0.into(),
+                after: Some(after.into()),
+                next_seq: lane.next_seq,
+            })
+        };
+        live.filter_map(of).collect()
     }
 
     /// Lets nothing but control leave any more. `half` is what had begun to and goes again, whole, on the next connection.
@@ -337,7 +372,7 @@ impl Outbox {
             if let Ok(Some((header, _))) = Header::parse(key.kind, &bytes) {
                 let slot = header.flags.contains(Flags::LATEST).then_some(header.record_type);
                 let (seq, end) = (header.seq, lane.bytes);
-                lane.put_back(Kept { seq, follows: seq, at: now, end, slot, bytes });
+                lane.put_back(Kept { seq, follows: seq, at: now, end, slot, segment: 0, ends: true, bytes });
             }
         }
     }
@@ -423,6 +458,9 @@ fn is_own(message: &control::Message) -> bool {
     }
 }
 
+/// Updates that nobody has shown for so long after they reached the relay are not kept for a restart of it: who is that far behind
+/// is better served by a key.
+const UNSHOWN_MAX: Duration = Duration::from_secs(3);
 /// Bytes of a record of a key: keys go when nothing else does, one piece after the other.
 const KEY_PIECE: usize = 16 << 10;
 /// Time of our own end's rate that may wait there before more is encoded: live, a little more than the time between two

@@ -20,7 +20,7 @@ use crate::limits::{Limits, Place as TenantPlace, SessionLimits, Tenants};
 use crate::metrics::{Binding, JoinedBy, Metrics, Timed};
 use crate::outbox::Wake;
 use crate::session::{
-    Join, Seat, Session, SessionStatus, SessionView, Showing, TICK, Timing, Totals, Waiting, Who,
+    Join, Keeping, Seat, Session, SessionStatus, SessionView, Showing, TICK, Timing, Totals, Waiting, Who,
 };
 use crate::state_file::{self, Keeper};
 
@@ -417,5 +417,11 @@ fn join(hello: &Hello, attempt: AttemptId) -> Join {
         Some(Showing { display, epoch: epoch_of(display, point)?, point })
     });
     let showing = showing.take(limits::LANES_MAX).collect();
-    Join { epoch: hello.epoch, attempt: Some(attempt), showing, ..Default::default() }
+    let keeps = hello.keeps.iter().filter_map(|keeps| {
+        let display = DisplayId(keeps.display.try_into().ok()?);
+        let after = Point::try_from(keeps.after.as_ref()?).ok()?;
+        Some(Keeping { display, after, next_seq: keeps.next_seq })
+    });
+    let keeps = keeps.take(limits::DISPLAYS_MAX).collect();
+    Join { epoch: hello.epoch, attempt: Some(attempt), showing, keeps, ..Default::default() }
 }

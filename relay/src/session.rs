@@ -239,14 +239,14 @@ impl Session {
         &mut self,
         sender: Sender,
         who: Who,
-        join: Join,
+        mut join: Join,
         wake: Arc<dyn Wake>,
         now: Instant,
     ) -> Seat {
         let connection = self.next_connection;
         self.next_connection += 1;
         let seat = Seat { sender, connection };
-        let elsewhere = join.returns;
+        let (elsewhere, epoch, keeps) = (join.returns, join.epoch, std::mem::take(&mut join.keeps));
         self.left.remove(&sender);
         self.metrics.came(!self.members.contains_key(&sender), join.returns, now);
         let member = self.members.entry(sender).or_insert_with(|| Member::new(who, elsewhere));
@@ -265,6 +265,9 @@ impl Session {
             online.outbox.open(key, source);
         }
         member.link = Link::Online(Box::new(online));
+        if member.is_publisher() {
+            self.take_up(epoch, &keeps, now);
+        }
         if self.publisher().is_some() {
             self.awaited = None;
         } else if elsewhere {
@@ -450,6 +453,19 @@ pub struct Join {
     pub returns: bool,
     /// For a resume: what it shows.
     pub showing: Vec<Showing>,
+    /// And what it can send again.
+    pub keeps: Vec<Keeping>,
+}
+
+/// Live updates that a returning publisher can send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeping {
+    /// Of this display.
+    pub display: DisplayId,
+    /// All after this update.
+    pub after: Point,
+    /// The number that comes next.
+    pub next_seq: u64,
 }
 
 /// An update that a returning subscriber shows.

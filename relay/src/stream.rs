@@ -16,6 +16,9 @@ use tandem_protocol::{Flags, Header, Point, Record, ScreenKind};
 /// What arrives within this time of a start from black is taken for its first picture.
 const FIRST_PICTURE: Duration = Duration::from_secs(1);
 
+/// How long records that are sent again wait for subscribers who are on their way back from the relay before this one.
+const RETURN: Duration = Duration::from_secs(10);
+
 /// What a held record costs beside its bytes, about: without it a million tiny ones would be next to nothing.
 const BOOKKEEPING: usize = 192;
 /// A rendition's held records.
@@ -43,6 +46,16 @@ pub struct Stream {
     arrived: Option<Instant>,
     key_bytes: Option<usize>,
     first_picture: Option<(Instant, usize)>,
+    taken_up: Option<TakenUp>,
+}
+
+/// A relay before this one brought it so far.
+#[derive(Clone, Copy, Debug)]
+struct TakenUp {
+    /// What the publisher had sent by then is before this number.
+    next_seq: u64,
+    /// Until when subscribers may come back who show some of that.
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -296,6 +309,7 @@ impl Stream {
         self.segment = Some(point.segment);
         if from.is_none() {
             self.first_picture = Some((now, 0));
+            self.taken_up = None;
         }
         let same = |key: &mut Key| (key.epoch, key.segment) == (header.epoch, point.segment);
         let key = self.early.take_if(same);

@@ -7,7 +7,8 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use common::people::{Desk, Past, relay_with};
+use common::people::{Customer, Desk, Past, Watcher, all_see, relay_with, session};
+use common::scrape::Scrape;
 use common::{PATIENCE, Relay, Socket, http};
 use tandem_client::{Event, Handle, Join as ClientJoin, Options, Target, Transport};
 use tandem_protocol::Close;
@@ -157,6 +158,75 @@ async fn a_damaged_memory_is_set_aside_and_the_relay_starts() {
     assert_eq!(aside(), 4, "what was written since is sound");
     let mut customer = Socket::join(&relay, Join::Ticket(ticket)).await;
     welcomed(&mut customer).await;
+}
+
+/// Lets both do what they do until then.
+async fn until(
+    customer: &mut Customer,
+    technician: &mut Watcher,
+    enough: impl Fn(&Customer, &Watcher) -> bool,
+) {
+    let until = async {
+        while !enough(customer, technician) {
+            tokio::select! {
+                event = customer.events.next() => customer.on(event.unwrap()),
+                event = technician.events.next() => technician.on(event.unwrap()),
+            }
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, until).await.is_ok(), "that never comes");
+}
+
+/// The technician sees the screen as it is, and the customer was told so.
+fn is_known_to_be_seen(customer: &Customer, technician: &Watcher) -> bool {
+    technician.shows(&customer.screen) && customer.shown == customer.last
+}
+
+/// Killed while updates are under way, and at rest: both ends come back to a relay that knows nothing, and the screen goes on.
+async fn goes_on_without_keys(transport: Transport) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desk = Desk::new();
+    let mut relay = relay_with(&desk, directory.path(), "127.0.0.1:0", "").await;
+    let listen = relay.address();
+    let token = desk.token(&session(&relay).await, TokenRole::Lead);
+    let mut customer = Customer::join(&relay, transport);
+    let mut technician = Watcher::join(&relay, transport, token);
+    customer.blink(0);
+    until(&mut customer, &mut technician, is_known_to_be_seen).await;
+    let (segment, keys) = (customer.segment, technician.keys);
+    for updates in [0, 20, 1] {
+        for seed in 0..updates {
+            customer.blink(100 * updates + seed);
+        }
+        relay.kill().await;
+        relay = relay_with(&desk, directory.path(), &listen, "").await;
+        let connections = [&customer.past, &technician.past].map(|past| past.connections.len());
+        until(&mut customer, &mut technician, |customer, technician| {
+            customer.past.connections.len() > connections[0]
+                && technician.past.connections.len() > connections[1]
+        })
+        .await;
+        all_see(&mut customer, &mut [&mut technician]).await;
+        customer.blink(7);
+        until(&mut customer, &mut technician, is_known_to_be_seen).await;
+    }
+    assert_eq!(
+        (customer.segment, customer.keys, technician.keys),
+        (segment, 0, keys),
+        "neither a key nor a start"
+    );
+    assert_eq!(relay.metric("tandem_relay_keys_wanted_total").await, 0.0);
+    Scrape::balances(relay.ready["operations"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_killed_relay_costs_no_key_over_quic() {
+    goes_on_without_keys(Transport::Quic).await;
+}
+
+#[tokio::test]
+async fn a_killed_relay_costs_no_key_over_websocket() {
+    goes_on_without_keys(Transport::WebSocket).await;
 }
 
 /// A client that keeps its place in the session and does nothing else.

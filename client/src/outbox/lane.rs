@@ -17,6 +17,8 @@ pub(super) struct Lane {
     /// Sent and not acknowledged: input and screens.
     pub kept: VecDeque<Kept>,
     pub kept_bytes: usize,
+    /// Of a screen: segment and number of the newest update that is not kept any more, unless only a part of it is.
+    pub settled: Option<(u32, u64)>,
     /// The newest of each slot, for the next connection.
     pub slots: BTreeMap<u8, Kept>,
     /// Given to it since it opened on this connection.
@@ -37,6 +39,10 @@ pub(super) struct Kept {
     /// The lane's bytes at its end.
     pub end: u64,
     pub slot: Option<u8>,
+    /// Of a screen.
+    pub segment: u32,
+    /// Its body does not go on in the next record.
+    pub ends: bool,
     pub bytes: Bytes,
 }
 
@@ -101,14 +107,23 @@ impl Lane {
         while self.kept_bytes > most {
             let oldest = self.kept.pop_front().expect("there are bytes, so there is a record");
             self.kept_bytes -= oldest.bytes.len();
+            self.settle(&oldest);
         }
     }
 
+    /// Lets go of the oldest bodies, each if all of it is acknowledged.
     pub(super) fn forget(&mut self, acknowledged: impl Fn(&Kept) -> bool) {
-        while let Some(record) = self.kept.front().filter(|record| acknowledged(record)) {
+        let known = self.kept.iter().take_while(|record| acknowledged(record)).enumerate();
+        let whole = known.filter(|(_, record)| record.ends).last().map_or(0, |(at, _)| at + 1);
+        for record in self.kept.drain(..whole).collect::<Vec<_>>() {
             self.kept_bytes -= record.bytes.len();
-            self.kept.pop_front();
+            self.settle(&record);
         }
+    }
+
+    /// What is kept begins after this record.
+    fn settle(&mut self, record: &Kept) {
+        self.settled = record.ends.then_some((record.segment, record.seq));
     }
 
     pub(super) fn clear(&mut self) {
@@ -148,13 +163,17 @@ impl Lane {
         if self.next_seq == 0 {
             return true;
         }
+        let settled = self.settled.take();
         let Some(next_seq) = next_seq else { return false };
-        let missing: Vec<Kept> = all.into_iter().filter(|record| record.seq >= next_seq).collect();
+        let (there, missing): (Vec<Kept>, Vec<Kept>) =
+            all.into_iter().partition(|record| record.seq < next_seq);
         if missing.first().map_or(self.next_seq, |record| record.follows) > next_seq
             || next_seq > self.next_seq
         {
             return false;
         }
+        self.settled = settled;
+        there.iter().for_each(|record| self.settle(record));
         missing.into_iter().for_each(|record| self.push(record));
         self.pacer.on_sent(self.bytes, now);
         true

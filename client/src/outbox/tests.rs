@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use tandem_protocol::{DisplayId, Point, Record, Rendition, message};
+use tandem_protocol::{DisplayId, Record};
 
 const ME: Sender = Sender(3);
 
@@ -163,6 +163,57 @@ fn a_screen_goes_on_where_the_relay_lost_it_or_begins_anew() {
         outbox.connected(ME, &has(screen(), 4), now);
     }
     assert_eq!(update(&mut outbox, 1, now).seq, 4);
+}
+
+/// What a relay that knows nothing of our screen is told: the update after which all can be sent again, and the next number.
+fn keeps(outbox: &Outbox) -> Option<(u32, u64, u64)> {
+    let keeps = outbox.keeps();
+    let one = keeps.first()?;
+    let after = one.after.as_ref().unwrap();
+    Some((after.segment, after.seq, one.next_seq))
+}
+
+#[test]
+fn what_is_not_shown_is_kept_for_a_relay_that_knows_nothing() {
+    let now = Instant::now();
+    let mut outbox = joined(now);
+    let mut lengths = Vec::new();
+    for _ in 0..2 {
+        lengths.push(update(&mut outbox, 100, now).lane_bytes);
+    }
+    // One in three parts: numbers 2 to 4.
+    lengths.push(update(&mut outbox, 2 * limits::BODY_MAX + 1, now).lane_bytes);
+    assert_eq!(seqs(&mut outbox, screen()), [0, 1, 2, 3, 4]);
+    assert_eq!(keeps(&outbox), None, "it would have to begin from black");
+    let shown = |seq| Some(Point { rendition: Rendition::LIVE, segment: 0, seq }.into());
+    let feedback = |at: usize, seq| Feedback {
+        relayed_bytes: lengths[at],
+        applied: shown(seq),
+        subscriber: 2,
+        ..Feedback::default()
+    };
+    outbox.feedback(&feedback(2, 0), now);
+    assert_eq!(keeps(&outbox), Some((0, 0, 5)));
+    outbox.feedback(&feedback(2, 3), now);
+    assert_eq!(keeps(&outbox), Some((0, 1, 5)), "bodies are kept whole");
+    outbox.disconnected();
+    // The new relay goes on from there.
+    assert_eq!(outbox.connected(ME, &has(screen(), 2), now), Resumed::default());
+    assert_eq!(seqs(&mut outbox, screen()), [2, 3, 4]);
+    outbox.disconnected();
+    assert_eq!(keeps(&outbox), Some((0, 1, 5)), "and so would the next");
+    outbox.connected(ME, &has(screen(), 2), now);
+    assert_eq!(seqs(&mut outbox, screen()), [2, 3, 4]);
+    let lane = lengths[2] - lengths[1];
+    let relayed = Feedback { relayed_bytes: lane, applied: shown(1), subscriber: 2, ..Feedback::default() };
+    outbox.feedback(&relayed, now + UNSHOWN_MAX / 2);
+    assert_eq!(keeps(&outbox), Some((0, 1, 5)));
+    outbox.feedback(&relayed, now + UNSHOWN_MAX);
+    assert_eq!(keeps(&outbox), Some((0, 4, 5)), "who is so far behind is given a key");
+    // Nothing is to be sent again: the screen is at rest.
+    outbox.disconnected();
+    assert_eq!(outbox.connected(ME, &has(screen(), 5), now), Resumed::default());
+    assert_eq!(update(&mut outbox, 10, now).seq, 5);
 }
 
 #[test]

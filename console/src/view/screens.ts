@@ -12,8 +12,8 @@ import { Video, type VideoPicture } from "./video";
 const VIDEO_PENDING_MAX = 4;
 
 /**
- * A picture that begins again from black (the relay or the applet was started again) takes the place of the last one when it is whole: nothing
- * more has come for this long, or that has been awaited for so long, ms.
+ * A picture that begins again from black (the applet was started again, or the relay and too much had happened meanwhile) takes the
+ * place of the last one when it is whole: nothing more has come for this long, or that has been awaited for so long, ms.
  */
 const WHOLE_AFTER_MS = 150;
 const WHOLE_AT_MOST_MS = 2000;

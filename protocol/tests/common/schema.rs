@@ -26,7 +26,7 @@ macro_rules! messages {
 
 /// Every message, by its name in the schema.
 pub(crate) const MESSAGES: &[(&str, Again)] = messages! {
-    Control Hello Capabilities Welcome Refused Lane LanePosition Point Applied Ping Pong Credit Ack Feedback Want
+    Control Hello Keeps Capabilities Welcome Refused Lane LanePosition Point Applied Ping Pong Credit Ack Feedback Want
     Skipped Grants Ask Roster Participant Visible Reopen GoAway End Move
     Position LockState Key Text Button Wheel Motion Held
     DisplayLayout Display LockKeys PeerPing PeerPong InputReport CursorShape CursorPosition ChatMessage ClipboardText

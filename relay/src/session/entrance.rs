@@ -131,6 +131,9 @@ fn resume(
     (publisher, last_read): (Sender, Option<Rendition>),
     seen_from: Both<u64>,
 ) -> bool {
+    if online.awaits(id, display) {
+        return false;
+    }
     let shown: Vec<_> = online.showing.extract_if(.., |shown| shown.display == id).collect();
     // One that names both renditions shows what it read last.
     let likely = |rendition| shown.iter().find(|shown| Some(shown.point.rendition) == rendition);
@@ -161,6 +164,7 @@ fn resume(
 /// Lets a subscriber into live, by a key if it needs one.
 fn enter_at(online: &mut Online, id: DisplayId, entry: Entry, publisher: Sender, metrics: &Tally) {
     let Some(reader) = online.readers.get_mut(&id) else { return };
+    online.showing.retain(|shown| shown.display != id);
     reader.target = if reader.overtaken { Rendition::REDUCED } else { Rendition::LIVE };
     let missed = reader.enter(Rendition::LIVE, entry.position);
     if let Some(slot) = reader.key_slot {

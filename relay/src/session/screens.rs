@@ -10,7 +10,7 @@ use super::ledger::Account;
 use super::member::{Member, Online, Watch};
 use super::reader::{Place, Skipped};
 use super::totals::Tally;
-use super::{Breach, Seat, Session};
+use super::{Breach, Keeping, Seat, Session};
 use crate::limits::TIGHT_SEGMENT_MAX;
 use crate::metrics::{Dropped, Skip};
 use crate::outbox::{Pull, Slot, Source};
@@ -31,18 +31,33 @@ impl Session {
         renditions.filter_map(position).collect()
     }
 
+    /// A publisher came back: displays that this relay has nothing of go on where the one before it had brought them.
+    pub(super) fn take_up(&mut self, epoch: u64, keeps: &[Keeping], now: Instant) {
+        for kept in keeps.iter().filter(|kept| kept.after.rendition == Rendition::LIVE) {
+            if let Some(display) = self.display(kept.display) {
+                display.streams[Rendition::LIVE].take_up(epoch, kept.after, kept.next_seq, now);
+            }
+        }
+    }
+
+    /// This display, which is noted if it is new; `None` if there may be no more.
+    fn display(&mut self, id: DisplayId) -> Option<&mut Display> {
+        if self.displays.len() >= self.limits.displays && !self.displays.contains_key(&id) {
+            return None;
+        }
+        let new = || Box::new(Display::new(self.metrics.held(), self.tenant.account()));
+        Some(self.displays.entry(id).or_insert_with(new))
+    }
+
     /// The publisher opened a screen or key lane.
     pub(super) fn screen_lane_opened(&mut self, key: LaneKey) -> Result<(), Breach> {
-        if self.displays.len() >= self.limits.displays && !self.displays.contains_key(&key.display) {
-            return Err(Breach { close: Close::LIMIT, reason: "too many displays".into() });
-        }
         if !is_known(key.rendition) {
             return Ok(());
         }
-        let display = self.displays.entry(key.display);
-        let stream = &mut display
-            .or_insert_with(|| Box::new(Display::new(self.metrics.held(), self.tenant.account())))
-            .streams[key.rendition];
+        let Some(display) = self.display(key.display) else {
+            return Err(Breach { close: Close::LIMIT, reason: "too many displays".into() });
+        };
+        let stream = &mut display.streams[key.rendition];
         match key.kind {
             LaneKind::Key => stream.key_lane_opened(),
             _ => stream.lane_opened(),
@@ -90,12 +105,13 @@ impl Session {
                 }
                 Pushed::Start => self.started(key.display, key.rendition, now),
                 Pushed::Black => self.restarted(key.display, key.rendition, now),
+                Pushed::Update if stream.is_taken_up() => self.enter_waiting(key.display, false, now),
                 Pushed::Update => {}
             }
             self.wake_readers(key.display, key.rendition);
             self.note_relayed(key.display, key.rendition, now);
         }
-        self.trim(key.display);
+        self.trim(key.display, now);
         Ok(())
     }
 
@@ -157,7 +173,7 @@ impl Session {
     }
 
     /// Lets go of records that nobody needs.
-    fn trim(&mut self, id: DisplayId) {
+    fn trim(&mut self, id: DisplayId, now: Instant) {
         let up = self.paths(None);
         let most = if self.tenant.is_tight() { TIGHT_SEGMENT_MAX } else { limits::HELD_SEGMENT_MAX };
         let Some(display) = self.displays.get_mut(&id) else { return };
@@ -171,7 +187,8 @@ impl Session {
                 Rendition::LIVE => stream.key_estimate().map_or(u64::MAX, |key| up.worth_holding(key)),
                 _ => 0,
             };
-            stream.trim(needed.unwrap_or(u64::MAX), worth, key_to_come, most);
+            let needed = if stream.waits_for_returning(now) { 0 } else { needed.unwrap_or(u64::MAX) };
+            stream.trim(needed, worth, key_to_come, most);
         }
         display.held.set(display.held_bytes());
         display.memory.set(display.footprint());

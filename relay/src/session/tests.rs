@@ -1,6 +1,7 @@
 //! The session driven in memory, with a clock of the tests' own.
 
 mod moves;
+mod restarts;
 
 use super::*;
 use crate::outbox::{Pull, Slot};
@@ -60,6 +61,15 @@ impl Scene {
     }
 
     fn join_with(&mut self, sender: Sender, role: Role, showing: Vec<Showing>) -> Person {
+        self.seat(sender, role, Join { showing, ..Join::default() })
+    }
+
+    /// Somebody comes with a ticket.
+    fn return_with(&mut self, sender: Sender, role: Role, join: Join) -> Person {
+        self.seat(sender, role, Join { returns: true, ..join })
+    }
+
+    fn seat(&mut self, sender: Sender, role: Role, join: Join) -> Person {
         let who = Who {
             subject: format!("person {sender}"),
             name: "Name".into(),
@@ -72,7 +82,7 @@ impl Scene {
             token: String::new(),
         };
         let told = Arc::new(Told::default());
-        let join = Join { epoch: u64::from(sender.0), showing, ..Default::default() };
+        let join = Join { epoch: u64::from(sender.0), ..join };
         let seat = self.session.attach(sender, who, join, told.clone(), self.now);
         self.session.welcome(seat, message::Welcome::default(), self.now);
         Person { seat, told, lanes: 0 }

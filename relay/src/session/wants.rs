@@ -7,7 +7,7 @@ use tandem_protocol::message::{self, control};
 use tandem_protocol::{DisplayId, Rendition};
 
 use super::Session;
-use super::display::{Asked, Display, RENDITIONS};
+use super::display::{Asked, Display, RENDITIONS, is_known};
 use super::member::{Member, Online};
 use super::reader::{Place, Reader};
 
@@ -29,10 +29,11 @@ struct Needs {
 }
 
 impl Needs {
-    fn add(&mut self, reader: &Reader, visible: bool, display: &Display) {
+    /// `wants_key`: a reader that waits needs a key.
+    fn add(&mut self, reader: &Reader, wants_key: bool, display: &Display) {
         self.live = true;
         match reader.place {
-            Place::Waiting { .. } => self.key |= visible,
+            Place::Waiting { .. } => self.key |= wants_key,
             Place::Reading(of, _) if of == reader.target => self.reduced |= of == Rendition::REDUCED,
             // It is as good as there.
             Place::Reading(of, _) if reader.will_cross(display) => self.reduced |= of == Rendition::LIVE,
@@ -81,7 +82,7 @@ impl Session {
         let Some(display) = self.displays.get(&id) else { return needs };
         for online in self.members.values().filter_map(Member::online) {
             if let Some(reader) = online.readers.get(&id) {
-                needs.add(reader, online.sees(id), display);
+                needs.add(reader, online.sees(id) && !online.awaits(id, display), display);
             }
         }
         needs
@@ -103,6 +104,14 @@ impl Online {
     /// Whether a subscriber sees this display.
     pub(super) fn sees(&self, id: DisplayId) -> bool {
         self.watching.get(&id).is_some_and(|watch| watch.visible)
+    }
+
+    /// Whether what this returning subscriber shows is among what the publisher is about to send again.
+    pub(super) fn awaits(&self, id: DisplayId, display: &Display) -> bool {
+        self.showing.iter().any(|shown| {
+            let of = shown.point.rendition;
+            shown.display == id && is_known(of) && display.streams[of].will_have(shown.epoch, shown.point)
+        })
     }
 }
 

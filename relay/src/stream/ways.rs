@@ -1,8 +1,10 @@
 //! The ways into a rendition: by the held segment, by a key, from the other rendition, and back to where one was.
 
+use std::time::Instant;
+
 use tandem_protocol::{Flags, Point, Record, limits};
 
-use super::{BOOKKEEPING, Entry, Key, Position, PushedKey, Start, Stream, StreamError};
+use super::{BOOKKEEPING, Entry, Key, Position, PushedKey, RETURN, Start, Stream, StreamError, TakenUp};
 
 impl Stream {
     /// Takes a part of a key. The key of a segment whose start is still to come is kept for it.
@@ -118,6 +120,32 @@ impl Stream {
         let first = self.first();
         let start = self.starts.iter().find(|start| start.at >= first && start.from.is_some_and(&leads))?;
         Some(Position::entering(start.at))
+    }
+
+    /// Goes on after this update, if nothing is known yet: the publisher can send again all that follows, which it had sent up to
+    /// `next_seq`.
+    pub fn take_up(&mut self, epoch: u64, after: Point, next_seq: u64, now: Instant) {
+        if self.epoch.is_none() {
+            (self.epoch, self.segment) = (Some(epoch), Some(after.segment));
+            self.next_seq = after.seq.saturating_add(1);
+            self.taken_up = Some(TakenUp { next_seq, until: now + RETURN });
+        }
+    }
+
+    /// Whether what comes now was sent to the relay before this one.
+    pub fn is_taken_up(&self) -> bool {
+        self.taken_up.is_some_and(|taken| self.next_seq <= taken.next_seq)
+    }
+
+    /// Whether an update will come that was sent to the relay before this one.
+    pub fn will_have(&self, epoch: u64, point: Point) -> bool {
+        let to_come = |taken: TakenUp| (self.next_seq..taken.next_seq).contains(&point.seq);
+        self.epoch == Some(epoch) && self.taken_up.is_some_and(to_come)
+    }
+
+    /// Whether subscribers may be on their way back who need what has come since the relay before this one.
+    pub fn waits_for_returning(&self, now: Instant) -> bool {
+        self.taken_up.is_some_and(|taken| now < taken.until)
     }
 
     /// The position of a subscriber that shows `point` of this epoch, if what follows is held.

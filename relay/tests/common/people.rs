@@ -199,6 +199,8 @@ pub struct Customer {
     pub wanted: bool,
     pub segment: u32,
     pub last: Option<Point>,
+    /// What whoever sets the pace has shown.
+    pub shown: Option<Point>,
     pub granted: HashMap<u32, u64>,
     pub revision: u64,
     pub keys: u32,
@@ -225,6 +227,7 @@ impl Customer {
             wanted: false,
             segment: 0,
             last: None,
+            shown: None,
             granted: HashMap::new(),
             revision: 0,
             keys: 0,
@@ -306,6 +309,9 @@ impl Customer {
                 self.words.hear(record.body());
             }
             Event::Control(control::Message::Want(want)) => self.want(want),
+            Event::Control(control::Message::Feedback(feedback)) => {
+                self.shown = feedback.applied.and_then(|point| Point::try_from(&point).ok()).or(self.shown);
+            }
             Event::Control(control::Message::Roster(roster)) => self.grant_everybody(&roster, false),
             Event::Connected(connected) => {
                 self.granted.clear();
