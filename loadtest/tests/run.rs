@@ -89,6 +89,8 @@ fn a_plan_of_everything_survives_a_killed_relay_and_is_told_as_a_page() {
         assert!(number(line, &format!("/{kind}/count")) >= 1.0, "{kind} in {line}");
     }
     assert!(number(line, "/input/came") <= number(line, "/input/sent"), "{line}");
+    let answered = number(line, "/answer_ms/count");
+    assert_eq!(answered + number(line, "/input/unanswered"), number(line, "/input/sent"), "{line}");
     assert!(number(line, "/relay/core_pct") > 0.0 && number(line, "/relay/rss_bytes") > 1e6, "{line}");
     assert!(number(line, "/relay/context_switches_per_s") > 0.0 && number(line, "/keys") >= 1.0, "{line}");
 
@@ -118,6 +120,19 @@ fn the_codec_survives_churn_and_killed_programs_too() {
     let lines = lines(&run(&[plan.path().to_str().expect("UTF-8")]).output().expect("it runs"));
     assert!(number(&lines[0], "/restarts") >= 1.0, "{}", lines[0]);
     assert!(number(&lines[0], "/return_to_picture_ms/count") >= 1.0, "{}", lines[0]);
+}
+
+#[test]
+fn a_slow_line_loses_no_input_of_whoever_is_behind_it() {
+    let plan = plan(
+        "pairs = 2\nseconds = 2\ntransport = \"mixed\"\nsource = \"opaque\"\npicture = \"8KiB\"\nfps = 10\ninputs = 50\nanswers = true\n\
+         slow = 1\nslow_kbit = 400\n",
+    );
+    let lines = lines(&run(&[plan.path().to_str().expect("UTF-8")]).output().expect("it runs"));
+    let input = |key: &str| number(&lines[0], &format!("/input/{key}"));
+    assert_eq!((input("sent"), input("came"), input("withheld")), (200.0, 200.0, 0.0), "{}", lines[0]);
+    // What it sees is late by as much as it likes.
+    assert_eq!(number(&lines[0], "/answer_ms/count") + input("unanswered"), 200.0, "{}", lines[0]);
 }
 
 #[test]

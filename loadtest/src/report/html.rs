@@ -162,6 +162,7 @@ fn events(body: &mut String, line: &Line) {
     count("input too old to be sent again", line.input.dropped);
     count("input refused without a connection", line.input.refused);
     count("input that nobody typed, without the right to or about to leave", line.input.withheld);
+    count("input without an answer when its sender went", line.input.unanswered.unwrap_or_default());
     count("input lost with programs that were killed", line.input.lost);
     count("input that came again to programs that were killed", line.input.twice);
     count("programs that came back", line.restarts);

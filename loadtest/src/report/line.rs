@@ -68,6 +68,8 @@ pub(crate) struct Input {
     pub(crate) refused: u64,
     /// Due, but not typed: whoever came back had no right to control yet, or was about to leave.
     pub(crate) withheld: u64,
+    /// Sent, and without an answer when their sender went; `None`: nobody answers.
+    pub(crate) unanswered: Option<u64>,
     /// Came once more, to a program that was killed before it could say that it had them.
     pub(crate) twice: u64,
     /// Silently: with a program that was killed.
@@ -158,6 +160,7 @@ impl Line {
                 dropped: figures.inputs_dropped,
                 refused: figures.inputs_refused,
                 withheld: figures.inputs_withheld,
+                unanswered: plan.answers.then_some(figures.inputs_unanswered),
                 twice: figures.inputs_twice,
                 lost: figures.inputs_sent.saturating_sub(accounted),
             },

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::median;
+use super::{median, rounded};
 
 /// A line of JSON.
 pub(crate) type Object = Map<String, Value>;
@@ -49,7 +49,8 @@ fn middle_of(values: &[&Value], objects: usize) -> Value {
     if counts {
         numbers.resize(objects, 0.0);
     }
-    let middle = median(numbers);
+    // What is between two has no more digits than what was measured.
+    let middle = rounded(median(numbers), 1e6);
     // Between two counts there may be a half.
     if counts && middle.fract() == 0.0 { json!(middle as u64) } else { json!(middle) }
 }
@@ -84,6 +85,11 @@ mod tests {
         assert_eq!(of(&tries), json!({"age": {"p50": 3.0}, "s": 1.5}));
         assert_eq!(of(&[json!({"s": null}), json!({"s": 7.5})]), json!({"s": 7.5}));
         assert_eq!(of(&[json!({"mark": true}), json!({})]), json!({"mark": true}));
+    }
+
+    #[test]
+    fn between_two_numbers_there_are_no_digits_of_the_computer_s() {
+        assert_eq!(of(&[json!({"s": 8.523}), json!({"s": 9.097})]), json!({"s": 8.81}));
     }
 
     #[test]

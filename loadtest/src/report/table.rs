@@ -151,6 +151,9 @@ fn traffic(text: &mut String, line: &Line) {
             input.came, input.sent, input.dropped, input.refused, input.withheld, input.lost, input.twice
         );
     }
+    if let Some(unanswered) = input.unanswered.filter(|&unanswered| unanswered > 0) {
+        let _ = writeln!(text, "  input: {unanswered} had no answer when their sender went");
+    }
     if line.restarts + line.reconnects > 0 {
         let _ = writeln!(
             text,

@@ -71,8 +71,9 @@ pub(crate) struct Figures {
     /// program that started again.
     pub(crate) inputs_sent: u64,
     pub(crate) inputs_refused: u64,
-    /// Due, but not typed.
+    /// Due, but not typed; and sent, but without an answer when their sender went.
     pub(crate) inputs_withheld: u64,
+    pub(crate) inputs_unanswered: u64,
     pub(crate) inputs_dropped: u64,
     pub(crate) inputs_came: u64,
     pub(crate) inputs_twice: u64,
@@ -100,6 +101,7 @@ impl Figures {
         self.inputs_sent += other.inputs_sent;
         self.inputs_refused += other.inputs_refused;
         self.inputs_withheld += other.inputs_withheld;
+        self.inputs_unanswered += other.inputs_unanswered;
         self.inputs_dropped += other.inputs_dropped;
         self.inputs_came += other.inputs_came;
         self.inputs_twice += other.inputs_twice;

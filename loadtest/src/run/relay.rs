@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The relay's port in a namespace of its own, where every port is free.
 const PORT: u16 = 8443;
 
+/// Said in the place of a relay that has ended, which says nothing more.
+const ENDED: &[u8] = b"ENDED";
+
 /// A relay to measure.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -210,20 +213,23 @@ impl Relay {
             shell_path(&config)?
         );
         let on_end = move |_| {
-            // Nobody listens any more once it was ready.
-            let _ = UnixDatagram::unbound().and_then(|own| own.send_to(b"ENDED", &socket));
+            // An error means that its files are gone, and whoever listened.
+            let _ = UnixDatagram::unbound().and_then(|own| own.send_to(ENDED, &socket));
         };
         let process =
             link.shell(Side::Near, &script, Stdio::null(), on_end).context("cannot start the relay")?;
         let mut said = [0; 256];
         loop {
             let len = notify.recv(&mut said).context("the relay does not become ready")?;
-            ensure!(&said[..len] != b"ENDED", "the relay ended before it was ready");
+            ensure!(said[..len] != *ENDED, "the relay ended before it was ready");
             // Its status may come first.
             if said[..len].split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
                 break;
             }
         }
+        // It goes on telling its status, and would complain if nobody took that.
+        notify.set_read_timeout(None)?;
+        thread::spawn(move || while notify.recv(&mut said).is_ok_and(|len| said[..len] != *ENDED) {});
         let target = Target::new(&format!("https://{NEAR_IP}:{PORT}"), vec![fingerprint])?;
         Ok(Self { target, opener: Opener::Signer(signer), process: Some(Process::InLink(process, files)) })
     }

@@ -2,19 +2,17 @@
 //! elsewhere, some are behind slow lines, some leave and come back, some are killed.
 
 mod duty;
+mod typing;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use prost::Message as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use tandem_client::{Event, Join, Outgoing, SendError};
+use tandem_client::{Event, Join, SendError};
 use tandem_codec::{Outcome, PixelOrder, VideoPlayer, Viewer, ViewerLimits};
-use tandem_protocol::message::{
-    Ask, CursorPosition, Motion, Position, Right, Rights, Roster, Visible, control, types,
-};
-use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Record, Sender};
+use tandem_protocol::message::{Ask, Right, Rights, Roster, Visible, control};
+use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Record};
 use tokio::sync::oneshot;
 
 pub(crate) use self::duty::Duty;
@@ -142,7 +140,7 @@ impl Technician {
         (self.has_video, self.sampling, self.stalled) = (false, false, false);
         self.rights = Rights::NONE;
         // Who comes back sees where the pointer was, which is no answer.
-        self.unanswered.clear();
+        self.give_up_answers();
         self.came = Instant::now();
         (self.first, self.parts_at) = (None, None);
         self.awaits = Some(Awaits { kind: Kind::Rejoin, since: self.came, newer: 0 });
@@ -294,18 +292,6 @@ impl Technician {
         self.rights = me.map_or(Rights::NONE, |me| Rights::from_wire(&me.rights));
     }
 
-    /// The pointer is where an input event put it: that answers all before it too, since only the newest position is sent, and whoever
-    /// moved it waited for each.
-    fn answer(&mut self, record: &Record, came: Instant) {
-        let position = (record.header.record_type == types::CURSOR_POSITION)
-            .then(|| CursorPosition::decode(record.body()).ok());
-        let number = position.flatten().and_then(|position| u32::try_from(position.x).ok());
-        let Some(number) = number else { return };
-        for due in answered(&mut self.unanswered, number) {
-            self.part.record(Kind::Answer, due, came.saturating_duration_since(due));
-        }
-    }
-
     /// Decodes a record, says so, and looks at what the screen now shows.
     fn screen(&mut self, lane: LaneKey, record: &Record, came: Instant) {
         let began = Instant::now();
@@ -400,46 +386,6 @@ impl Technician {
         }
     }
 
-    /// Sends what is due of the window's input.
-    fn send_input(&mut self, now: Instant) {
-        let Some(window) = self.window().filter(|_| self.duty.controls && !self.over) else { return };
-        let goes = self.parts_at.is_some_and(|(at, how)| how == Parting::Leaves && at <= now + LAST_INPUT);
-        if !self.rights.has(Right::Control) && (self.figures.restarts > 0 || self.part.course.breaks) || goes
-        {
-            // What is due while it may not send, nobody types.
-            let next = self.part.course.inputs.first_from(window, now).min(self.part.inputs());
-            self.figures.inputs_withheld += u64::from(next.saturating_sub(self.next_input));
-            self.next_input = self.next_input.max(next);
-            return;
-        }
-        while self.next_input < self.part.inputs() {
-            let number = self.next_input;
-            let due = self.part.course.inputs.due(window, number);
-            if due > now {
-                return;
-            }
-            if !self.rights.has(Right::Control) {
-                self.fail("no control was granted");
-                self.over = true;
-                return;
-            }
-            self.next_input += 1;
-            self.part.was_due(due, now);
-            let position = Position { display: 0, generation: 0, x: number as i32, y: 0 };
-            let body = Motion { position: Some(position) }.encode_to_vec();
-            let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
-            match self.handle.send(lane, Outgoing::message(types::MOTION, &body)) {
-                Ok(_) => {
-                    self.figures.inputs_sent += 1;
-                    self.unanswered.extend(self.part.course.answers.then_some((number, due)));
-                }
-                // Nobody hears it while the relay is gone.
-                Err(_) if self.part.course.breaks => self.figures.inputs_refused += 1,
-                Err(why) => self.fail(format_args!("input {number}: {why}")),
-            }
-        }
-    }
-
     /// Before the window a screen must come in time; after it the last picture must, and it must be right.
     fn look_at_the_end(&mut self, now: Instant) {
         let Some(window) = self.window() else {
@@ -463,7 +409,8 @@ impl Technician {
             return;
         }
         let last = self.part.newest(now);
-        let has_sent = !self.duty.controls || self.next_input >= self.part.inputs();
+        let is_answered = self.unanswered.is_empty() || now >= window.last + LAST_INPUT;
+        let has_sent = !self.duty.controls || self.next_input >= self.part.inputs() && is_answered;
         let is_late = now >= window.last + PATIENCE;
         if self.whole == last && has_sent {
             let is_exact = self.part.course.source.is_picture(self.viewer.decoder().picture(), last);
@@ -505,33 +452,10 @@ impl Technician {
             // What still waits in front of a slow line need not come.
             self.handle.leave();
         }
+        self.give_up_answers();
         let window = self.window().filter(|_| self.duty.counts());
         let offered = window.map_or(0, |window| self.part.offered(window).count() as u64);
         let first_picture = self.figures.first_picture.or(self.first);
         Figures { offered, first_picture, ..self.figures }
-    }
-}
-
-/// Takes those that an answer to this one answers too, and says when they were due.
-fn answered(
-    unanswered: &mut VecDeque<(u32, Instant)>,
-    number: u32,
-) -> impl Iterator<Item = Instant> + use<'_> {
-    std::iter::from_fn(move || unanswered.pop_front_if(|&mut (first, _)| first <= number)).map(|(_, due)| due)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_answers_all_that_waited_for_one_and_none_twice() {
-        let start = Instant::now();
-        let due = |number: u32| start + Duration::from_millis(20) * number;
-        let mut unanswered: VecDeque<_> = [3, 4, 6].map(|number| (number, due(number))).into();
-        assert_eq!(answered(&mut unanswered, 2).count(), 0, "of before this visit");
-        assert_eq!(answered(&mut unanswered, 5).collect::<Vec<_>>(), [due(3), due(4)]);
-        assert_eq!(answered(&mut unanswered, 5).count(), 0);
-        assert_eq!(answered(&mut unanswered, u32::MAX).collect::<Vec<_>>(), [due(6)]);
     }
 }
