@@ -33,7 +33,7 @@ pub struct Args {
     /// Which systems [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     systems: Vec<System>,
-    /// Sessions, several for several runs [default: by workload]
+    /// Sessions, in subscribers technicians; several for several runs [default: by workload]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     sessions: Vec<u32>,
     /// Times to measure each; several also give their medians

@@ -28,7 +28,7 @@ pub(crate) const TOLD_MAX: usize = 20;
 ///
 /// Starts a relay of its own unless --relay names one. What they do is said by a plan (loadtest/plans has some), by flags, or both.
 ///
-/// Exit codes: 1 when something failed or grew, 3 when this program was the bottleneck, 130 when it was interrupted.
+/// Exit codes: 1 when something failed or grew, 3 when nothing did but this program was the bottleneck, 130 when it was interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A plan, a TOML file; flags are stronger than what it says
