@@ -83,6 +83,17 @@ export class Relay {
     await this.run(new URL(this.ready.relay).host);
   }
 
+  /**
+   * One of its metrics, by its name.
+   * @param {string} name
+   */
+  async metric(name) {
+    const answer = await fetch(new URL("/metrics", this.ready.operations));
+    const line = (await answer.text()).split("\n").find((line) => line.startsWith(`${name} `));
+    if (!line) throw new Error(`no metric ${name}`);
+    return Number(line.slice(name.length));
+  }
+
   async end() {
     await this.program.end();
     await rm(this.folder, { recursive: true });
