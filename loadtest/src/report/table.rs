@@ -122,6 +122,25 @@ pub(crate) fn table(line: &Line) -> String {
         }
         text.push('\n');
     }
+    growth(&mut text, line);
+    for bottleneck in &line.generator.bottlenecks {
+        let _ = writeln!(text, "  not the relay's figures: {bottleneck}");
+    }
+    text
+}
+
+/// Of a try whose figures are not published, what holds all the same: that this program was the bottleneck makes nothing fail or grow
+/// at the relay.
+pub(crate) fn remains(line: &Line) -> String {
+    let mut text = String::new();
+    growth(&mut text, line);
+    if line.failures > 0 {
+        let _ = writeln!(text, "  {} failures", line.failures);
+    }
+    text
+}
+
+fn growth(text: &mut String, line: &Line) {
     for growth in &line.growth {
         let verdict = if growth.grows { "GROWS" } else { "does not grow" };
         let _ = writeln!(
@@ -130,10 +149,6 @@ pub(crate) fn table(line: &Line) -> String {
             growth.what, growth.mean, growth.per_hour, growth.error, growth.allowed
         );
     }
-    for bottleneck in &line.generator.bottlenecks {
-        let _ = writeln!(text, "  not the relay's figures: {bottleneck}");
-    }
-    text
 }
 
 fn traffic(text: &mut String, line: &Line) {
@@ -171,5 +186,22 @@ fn traffic(text: &mut String, line: &Line) {
     }
     if line.forks + line.merges + line.keys > 0 {
         let _ = writeln!(text, "  {} forks, {} merges, {} keys", line.forks, line.merges, line.keys);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fit::Growth;
+
+    #[test]
+    fn what_grew_in_half_an_hour_is_told_whoever_was_the_bottleneck() {
+        let of = |what, grows| Growth { what, mean: 60.0, per_hour: 9.0, error: 1.0, allowed: 6.0, grows };
+        let growth = vec![of("memory, MiB", true), of("tasks", false)];
+        let line = Line { growth, failures: 2, ..Line::default() };
+        let text = remains(&line);
+        assert!(text.contains("memory, MiB: 60 on average, +9 ± 1 an hour: GROWS (allowed: 6)"), "{text}");
+        assert!(text.contains("tasks") && text.contains("2 failures"), "{text}");
+        assert_eq!(remains(&Line::default()), "");
     }
 }

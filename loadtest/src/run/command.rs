@@ -15,7 +15,7 @@ use crate::lines;
 use crate::plan::{Plan, Transports, Written};
 use crate::report::html::{Told, page};
 use crate::report::line::Line;
-use crate::report::table::{Progress, table};
+use crate::report::table::{Progress, remains, table};
 
 /// Exit code after a signal that asks for the end, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -196,6 +196,7 @@ async fn measure(args: &Args, plan: &Plan) -> anyhow::Result<ExitCode> {
         if !verdict.publishes(&line, args.publish_anyway) {
             let why = line.generator.bottlenecks.join("; ");
             eprintln!("run: try {number} is not published: {why} (--publish-anyway does it, marked)");
+            eprint!("{}", remains(&line));
             continue;
         }
         eprint!("{}", table(&line));
