@@ -1,6 +1,7 @@
 //! What the service manager is told (sd_notify): readiness, reloads, a line of status, and that the workers make progress.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use sd_notify::NotifyState;
 use tandem_relay::relay::Relay;
 use tandem_relay::watchdog::Workers;
 use tokio::runtime::Handle;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// How often the line of status is looked at, if nothing asks for more.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
@@ -38,8 +39,22 @@ pub(super) fn stopping() {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(false, states) {
-        warn!(%error, "cannot tell the service manager");
+    static DEAF: Deaf = Deaf(AtomicBool::new(false));
+    let told = sd_notify::notify(false, states);
+    if DEAF.is_news(told.is_err()) {
+        match told {
+            Err(error) => warn!(%error, "cannot tell the service manager; this is said once"),
+            Ok(()) => info!("the service manager listens again"),
+        }
+    }
+}
+
+/// Whether nobody listens. Every line of status would say so again.
+struct Deaf(AtomicBool);
+
+impl Deaf {
+    fn is_news(&self, deaf: bool) -> bool {
+        self.0.swap(deaf, Ordering::Relaxed) != deaf
     }
 }
 
@@ -141,5 +156,17 @@ impl Progress {
         }
         self.said = !made;
         made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_nobody_listens_is_said_once_and_again_after_somebody_did() {
+        let deaf = Deaf(AtomicBool::new(false));
+        let news = [false, true, true, true, false, false, true].map(|is| deaf.is_news(is));
+        assert_eq!(news, [false, true, false, false, true, false, true]);
     }
 }
