@@ -109,9 +109,11 @@ export class Console {
   async waitForRest(ms = 1000) {
     const began = Date.now();
     for (;;) {
+      // By when all that the log tells had happened: the answer may be long on its way.
+      const asked = Date.now();
       const { drawn } = await this.log();
       // What was done just before has yet to be drawn.
-      const quiet = Date.now() - Math.max(began, drawn.at(-1)?.at ?? began);
+      const quiet = asked - Math.max(began, drawn.at(-1)?.at ?? began);
       if (quiet >= ms) return;
       if (Date.now() > began + PATIENCE_MS) throw new Error("the picture never comes to rest");
       await this.page.waitForTimeout(ms - quiet);
@@ -158,6 +160,30 @@ export class Console {
           const { brightness } = globalThis;
           brightness.isOver = true;
           return brightness;
+        }),
+    };
+  }
+
+  /** Notes what a person reads of the connection from now on, until `end`, which tells it in order. */
+  async watchStatus() {
+    await this.page.evaluate(() => {
+      const status = document.querySelector(".status");
+      const said = [];
+      const look = () => {
+        const words = [...status.querySelectorAll(":scope > span:not(.dot, .latency, .unseen)")];
+        const text = words.map((word) => word.textContent).join(" ");
+        if (text !== said.at(-1)) said.push(text);
+      };
+      look();
+      const observer = new MutationObserver(look);
+      observer.observe(status, { childList: true, characterData: true, subtree: true });
+      globalThis.statusWatch = { said, observer };
+    });
+    return {
+      end: () =>
+        this.page.evaluate(() => {
+          globalThis.statusWatch.observer.disconnect();
+          return globalThis.statusWatch.said;
         }),
     };
   }

@@ -12,6 +12,9 @@ import { Program } from "./programs.mjs";
 const run = promisify(execFile);
 const scripts = fileURLToPath(new URL("../../scripts", import.meta.url));
 
+/** What was typed is in the editor within this time, ms. */
+const SAVED_MS = 15_000;
+
 /** A display of its own with a window manager, a terminal and a text editor (scripts/desktop). */
 export class Desktop {
   /** What the script says of it: DISPLAY, EDITOR_FILE, XTERM_WINDOW, … */
@@ -152,10 +155,10 @@ function parseXwd(dump) {
 /** The applet on a desktop, sharing it with the session of this code. */
 export class Applet {
   /** @param {Desktop} desktop @param {import("./programs.mjs").Relay} relay */
-  constructor(desktop, relay, code = relay.ready.code) {
+  constructor(desktop, relay, code = relay.ready.code, state = "applet") {
     this.desktop = desktop;
     this.args = ["--relay", relay.ready.relay, "--fingerprint", relay.ready.fingerprint];
-    this.state = ["--state-dir", join(relay.folder, "applet")];
+    this.state = ["--state-dir", join(relay.folder, state)];
     this.program = this.run("--code", code);
   }
 
@@ -191,6 +194,18 @@ export async function bothAtRest(desk, desktop) {
     const real = await desktop.grab();
     // A program that was slow to paint has painted in between.
     if (real.rgba.equals(before.rgba)) return { seen, real };
+  }
+}
+
+/** Saves in the editor until it holds what `test` accepts, and answers that. */
+export async function saved(desk, desktop, test) {
+  const deadline = Date.now() + SAVED_MS;
+  for (;;) {
+    await desk.page.keyboard.press("Control+s");
+    await desk.page.waitForTimeout(100);
+    const text = (await desktop.editorText()).trimEnd();
+    if (test(text)) return text;
+    if (Date.now() > deadline) throw new Error(`the editor holds ${JSON.stringify(text)}`);
   }
 }
 

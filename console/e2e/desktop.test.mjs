@@ -3,10 +3,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { launch, openConsole } from "./browser.mjs";
-import { Applet, bothAtRest, Desktop, difference } from "./customer.mjs";
+import { Applet, bothAtRest, Desktop, difference, saved as savedOn } from "./customer.mjs";
 import { Relay } from "./programs.mjs";
 
-const PATIENCE_MS = 15_000;
 /** Whatever hangs fails. */
 const limit = { timeout: 90_000 };
 
@@ -48,16 +47,7 @@ async function work(options) {
 }
 
 /** Saves in the editor until it holds what `test` accepts. */
-async function saved(test) {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    await desk.page.keyboard.press("Control+s");
-    await desk.page.waitForTimeout(100);
-    const text = (await desktop.editorText()).trimEnd();
-    if (test(text)) return text;
-    assert.ok(Date.now() < deadline, `the editor holds ${JSON.stringify(text)}`);
-  }
-}
+const saved = (test) => savedOn(desk, desktop, test);
 
 for (const transport of ["webtransport", "websocket"]) {
   describe(`over ${transport}`, () => {
@@ -149,6 +139,21 @@ test("without the customer's consent nothing is seen and nothing arrives", limit
   assert.equal(size ?? undefined, undefined);
   assert.deepEqual(view.rights, []);
   assert.equal(await desktop.editorText(), "");
+});
+
+test("that somebody else tries a session's code is read in the list", limit, async () => {
+  relay = await Relay.start();
+  desktop = await Desktop.start();
+  desk = await openConsole(browser, relay.ready.console);
+  applet = new Applet(desktop, relay);
+  await desk.page.locator("[data-session].primary").waitFor();
+  assert.equal(await desk.page.locator("tbody .wrong").count(), 0);
+  for (const times of ["1 time", "2 times"]) {
+    const other = new Applet(desktop, relay, relay.ready.code, "other");
+    assert.equal((await other.program.exited)[0], 3, other.program.log);
+    await desk.page.locator("tbody").getByText(`Somebody else tried its code (${times})`).waitFor();
+  }
+  assert.deepEqual(desk.errors, []);
 });
 
 test("the customer takes control back, and ends the session", limit, async () => {

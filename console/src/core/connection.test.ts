@@ -1,92 +1,9 @@
 import { describe, expect, test } from "vitest";
-import type { Welcome } from "../gen/control_pb";
 import { CLOSES, closeFromNumber, closeFromWebsocket, closeNamed, websocketCode } from "./close";
-import { Connection, type ConnectionState, JoinError, toBeSigned } from "./connection";
+import { JoinError, toBeSigned } from "./joining";
 import { LaneKind, plainLane } from "./lane";
-import type { ControlMessage } from "./message";
-import { encodeRecord, parseRecord, type Record } from "./record";
-import type { Place } from "./route";
-import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./testing/fakes";
-
-const WELCOME = { version: 1, sender: 3, ticket: Uint8Array.of(7, 7), graceMs: 300_000, heartbeatMs: 2000 };
-
-/** A connection whose relay is the test. */
-interface Staged {
-  ways?: number;
-  token?: () => Promise<string>;
-  prove?: (signed: Uint8Array) => Promise<Uint8Array>;
-  ticket?: Uint8Array;
-}
-
-function stage(options: Staged = {}) {
-  const clock = new FakeClock();
-  const { openers, made } = fakeWays(options.ways ?? 1);
-  const states: ConnectionState[] = [];
-  const welcomes: [Welcome, boolean][] = [];
-  const heard: ControlMessage[] = [];
-  const records: Record[] = [];
-  const places: Place[] = [];
-  let tokens = 0;
-  const connection = new Connection(
-    {
-      clock,
-      chance: fixedChance(),
-      agent: "test",
-      codecs: [1],
-      h264Levels: [],
-      openers: async (place) => {
-        places.push(place);
-        return openers;
-      },
-      token: options.token ?? (async () => `token ${++tokens}`),
-      prove: options.prove,
-      ticket: options.ticket,
-    },
-    {
-      state: (state) => states.push(state),
-      welcome: (welcome, isFresh) => welcomes.push([welcome, isFresh]),
-      showing: () => [{ display: 0, point: { rendition: 0, segment: 5, seq: 40n } }],
-      control: (message) => heard.push(message),
-      arrived() {},
-      record: (_, record) => records.push(record),
-      ended() {},
-      lost() {},
-    },
-  );
-  const last = () => made.at(-1) as FakeTransport;
-  return {
-    clock,
-    connection,
-    made,
-    states,
-    welcomes,
-    heard,
-    records,
-    places,
-    last,
-    state: () => states.at(-1) as ConnectionState,
-    /** Starts, and opens every transport that is dialled. */
-    async begin() {
-      connection.start();
-      await settled();
-    },
-    /** Lets the newest transport open and be welcomed. */
-    admit(welcome = {}) {
-      last().handler.ready();
-      last().say({ case: "welcome", value: { ...WELCOME, ...welcome } });
-    },
-    /** Waits until the next try is under way. */
-    async nextTry(ms = 30_000) {
-      clock.advance(ms);
-      await settled();
-    },
-  };
-}
-
-function record(seq: bigint, epoch = 5n): Record {
-  const header = { type: 1, flags: 0, sender: 9, keyId: 0, epoch, seq, timeUs: 0n };
-  return parseRecord(LaneKind.Peer, encodeRecord(header, new Uint8Array(0)));
-}
+import { type FakeTransport, settled } from "./testing/fakes";
+import { record, stage, WELCOME } from "./testing/stage";
 
 describe("joining", () => {
   test("says Hello with a token once open, and is open once welcomed", async () => {
@@ -107,7 +24,7 @@ describe("joining", () => {
     expect(s.state()).toEqual({ phase: "open", transport: "websocket" });
     expect(s.connection.sender).toBe(3);
     expect(s.last().isAdmitted).toBe(true);
-    expect(s.welcomes[0]?.[1]).toBe(true);
+    expect(s.welcomes[0]?.[1]).toBe("fresh");
   });
 
   test("shows the key that its token is bound to, for this attempt alone", async () => {
@@ -232,7 +149,7 @@ describe("a lost connection", () => {
     expect(hello?.join).toEqual({ case: "ticket", value: Uint8Array.of(7, 7) });
     expect(hello?.received).toMatchObject([{ lane: { kind: 4, sender: 9 }, epoch: 5n, nextSeq: 3n }]);
     expect(hello?.showing).toMatchObject([{ display: 0, point: { segment: 5, seq: 40n } }]);
-    expect(s.welcomes[1]?.[1]).toBe(false);
+    expect(s.welcomes[1]?.[1]).toBe("resumed");
     for (const seq of [1n, 2n, 3n]) s.last().handler.record(inlet, record(seq));
     s.last().handler.record(inlet, record(0n, 6n));
     expect(s.records.map(({ header }) => [header.epoch, header.seq])).toEqual([
@@ -278,7 +195,7 @@ describe("a lost connection", () => {
     const [hello] = s.last().heard("hello");
     expect(hello?.join.case).toBe("token");
     expect([hello?.received, hello?.showing]).toEqual([[], []]);
-    expect(s.welcomes[1]?.[1]).toBe(true);
+    expect(s.welcomes[1]?.[1]).toBe("fresh");
   });
 
   test("an ended session is not sought again", async () => {
@@ -307,7 +224,7 @@ describe("a lost connection", () => {
     const [hello] = s.last().heard("hello");
     expect(hello?.join).toEqual({ case: "ticket", value: Uint8Array.of(1) });
     expect(hello?.received).toEqual([]);
-    expect(s.welcomes[0]?.[1]).toBe(true);
+    expect(s.welcomes[0]?.[1]).toBe("fresh");
   });
 });
 

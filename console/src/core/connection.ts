@@ -5,11 +5,13 @@ import { backoff } from "./backoff";
 import { type Chance, type Clock, randomU64 } from "./clock";
 import { type Close, closeNamed, type Retry } from "./close";
 import { Dial, type Failure, readControl } from "./dial";
-import { type LaneKey, LaneKind, plainLane } from "./lane";
-import { HEARTBEATS_SILENT, VERSION } from "./limits";
-import { type ControlInit, type ControlMessage, encodeControl, RecordType } from "./message";
-import type { Source } from "./mux";
-import { type LanePosition, Positions } from "./positions";
+import { helloOf, JoinError, type Joining, toBeSigned } from "./joining";
+import { LaneKind, plainLane } from "./lane";
+import { HEARTBEATS_SILENT } from "./limits";
+import { type ControlInit, type ControlMessage, encodeControl, isOwn, RecordType } from "./message";
+import { LOOK_AFTER_MS, longer, Mover } from "./mover";
+import type { Half, Source } from "./mux";
+import { Positions } from "./positions";
 import { encodeRecord, Flag, type Header, type Point, type Record } from "./record";
 import { type Place, Route } from "./route";
 import type { Ending, Inlet, Open, Outlet, Transport, TransportHandler, TransportKind } from "./transport";
@@ -24,18 +26,6 @@ export type ConnectionState =
   /** `retryInMs`: until the next try; nothing while one is under way. */
   | { readonly phase: "reconnecting"; readonly attempt: number; readonly retryInMs?: number | undefined }
   | { readonly phase: "closed"; readonly close?: Close | undefined; readonly reason: string };
-
-/** Joining failed in a way that no further try would change: the desk's answer, not the relay's. */
-export class JoinError extends Error {
-  override readonly name = "JoinError";
-
-  constructor(
-    readonly close: Close,
-    reason: string,
-  ) {
-    super(reason);
-  }
-}
 
 export interface ConnectionOptions {
   readonly clock: Clock;
@@ -56,11 +46,17 @@ export interface ConnectionOptions {
   readonly ticket?: Uint8Array | undefined;
 }
 
+/**
+ * How a connection came about: as somebody of whom the relay knows nothing; as one that goes on after a loss; or over from
+ * another transport, where nothing was lost and nothing needs to be said anew.
+ */
+export type Arrival = "fresh" | "resumed" | "moved";
+
 /** What its owner hears. */
 export interface ConnectionHandler {
   state(state: ConnectionState): void;
-  /** Admitted. `isFresh`: the relay knows nothing of what was received before; otherwise everything goes on. */
-  welcome(welcome: Welcome, isFresh: boolean): void;
+  /** Admitted. Lanes are to be opened. */
+  welcome(welcome: Welcome, arrival: Arrival): void;
   /** What is shown of every rendition, for a resume. */
   showing(): { display: number; point: Point }[];
   control(message: ControlMessage): void;
@@ -70,6 +66,12 @@ export interface ConnectionHandler {
   ended(inlet: Inlet): void;
   /** The transport is gone; another is sought. */
   lost(): void;
+  /** Whether the page can be seen: one that is hidden may be frozen half-way, and goes over to nothing. */
+  isVisible(): boolean;
+  /** Lanes rest until the next welcome, which comes over a better transport. These records go again there, first on their lanes. */
+  resting(half: readonly Half[]): void;
+  /** Nothing more comes over the transport that is left: what is asked for on the next one is to be what is missing here. */
+  leaving(): void;
 }
 
 export class Connection {
@@ -89,11 +91,18 @@ export class Connection {
   private cancelRetry: (() => void) | undefined;
   /** The attempt under way goes on where the last connection ended. */
   private isResuming = false;
+  /** There was more than one way to the relay. */
+  private hasChoice = false;
   private readonly route = new Route();
   /** The relay said that it leaves service: over how long those who come back are to spread. */
   private spreadMs = 0;
   private cancelLeave: (() => void) | undefined;
   private bytesBefore = 0;
+  /** Looks for WebTransport while there is but a WebSocket, and how soon it begins to. */
+  private mover: Mover | undefined;
+  private lookAfterMs = LOOK_AFTER_MS;
+  /** What was said on the way from one transport to the other. */
+  private carried: ControlInit[] = [];
 
   constructor(
     private readonly options: ConnectionOptions,
@@ -154,7 +163,8 @@ export class Connection {
 
   /** Sends a control message; nothing happens while there is no connection. */
   send(message: ControlInit): void {
-    this.transport?.control(this.controlRecord(message));
+    if (this.mover?.isMoving && !isOwn(message)) this.carried.push(message);
+    else this.transport?.control(this.controlRecord(message));
   }
 
   /** Opens one of this participant's lanes. */
@@ -205,22 +215,16 @@ export class Connection {
       prove && join.case === "token" ? await prove(toBeSigned(attemptId, this.epoch, join.value)) : new Uint8Array();
     const openers = await this.options.openers(this.route.place);
     this.isResuming = join.case === "ticket" && this.welcomed !== undefined;
-    const showing = this.isResuming ? this.handler.showing() : [];
-    const hello: ControlInit = {
-      case: "hello",
-      value: {
-        versions: [VERSION],
-        capabilities: { codecs: [...this.options.codecs], h264Levels: [...this.options.h264Levels] },
-        join,
-        attemptId,
-        epoch: this.epoch,
-        received: this.isResuming ? this.positions.list() : [],
-        showing,
-        agent: this.options.agent,
-        proof,
-      },
-    };
+    this.hasChoice = openers.length > 1;
+    const hello = this.hello({ join, attemptId, proof }, this.isResuming);
     return [openers, () => this.controlRecord(hello)];
+  }
+
+  private hello(who: Pick<Joining, "join" | "attemptId" | "proof">, isResuming: boolean): ControlInit {
+    const { agent, codecs, h264Levels } = this.options;
+    const received = isResuming ? this.positions.list() : [];
+    const showing = isResuming ? this.handler.showing() : [];
+    return helloOf({ ...who, epoch: this.epoch, agent, codecs, h264Levels, received, showing });
   }
 
   private joinFailed(error: unknown): void {
@@ -235,28 +239,78 @@ export class Connection {
       clock,
       openers,
       hello,
-      onWelcome: (transport, welcome) => this.admitted(transport, welcome),
+      onWelcome: (transport, welcome) => {
+        this.dial = undefined;
+        this.attempt = 0;
+        this.spreadMs = 0;
+        this.route.arrived();
+        if (!this.isResuming) this.positions.clear();
+        this.admitted(transport, welcome, this.isResuming ? "resumed" : "fresh");
+        this.look(transport);
+      },
       onFailure: (failure) => this.refused(failure),
     });
   }
 
-  private admitted(transport: Transport, welcome: Welcome): void {
-    this.dial = undefined;
-    const isFresh = !this.isResuming;
-    if (isFresh) this.positions.clear();
+  private admitted(transport: Transport, welcome: Welcome, arrival: Arrival): void {
     this.transport = transport;
     this.welcomed = welcome;
     this.ticket = welcome.ticket;
-    this.attempt = 0;
-    this.spreadMs = 0;
-    this.route.arrived();
     transport.handler = this.transportHandler(transport);
     this.heardAt = this.options.clock.now();
     this.expectHeartbeat(welcome.heartbeatMs);
     // Whoever hears that it is open knows already who they are.
-    this.handler.welcome(welcome, isFresh);
+    this.handler.welcome(welcome, arrival);
     this.become({ phase: "open", transport: transport.kind });
     transport.admit();
+  }
+
+  /** What had to do with a WebSocket although there could be more looks for that. */
+  private look(transport: Transport): void {
+    if (transport.kind !== "websocket" || !this.hasChoice) return;
+    const { clock, chance, openers } = this.options;
+    this.mover = new Mover({
+      clock,
+      chance,
+      firstMs: this.lookAfterMs,
+      mayMove: () => this.handler.isVisible(),
+      ways: () => openers(this.route.place),
+      onFound: () => {
+        this.handler.resting(transport.rest());
+        transport.control(this.controlRecord({ case: "move", value: {} }));
+      },
+      onWelcome: (better, welcome) => this.moved(better, welcome),
+      onFailure: (reason) => {
+        if (this.transport) this.resume(closeNamed("silent"), reason);
+        else this.lose({ reason });
+      },
+    });
+  }
+
+  /** The relay has sent all that it will over this transport: goes on over the better one. */
+  private goOver(): void {
+    const { transport, ticket, mover } = this;
+    if (!mover?.isMoving || !transport || !ticket) return;
+    this.leaveBehind(transport);
+    this.handler.leaving();
+    const attemptId = this.options.chance.bytes(16);
+    const join = { case: "ticket" as const, value: ticket };
+    const hello = this.hello({ join, attemptId, proof: new Uint8Array() }, true);
+    mover.join(transport, () => this.controlRecord(hello));
+  }
+
+  private moved(better: Transport, welcome: Welcome): void {
+    this.mover = undefined;
+    // If it does not last, it is not looked for so soon again.
+    this.lookAfterMs = longer(this.lookAfterMs);
+    this.admitted(better, welcome, "moved");
+    for (const message of this.carried.splice(0)) this.send(message);
+  }
+
+  private leaveBehind(transport: Transport | undefined): void {
+    this.bytesBefore += transport?.bytesReceived ?? 0;
+    this.transport = undefined;
+    this.cancelWatch?.();
   }
 
   private refused(failure: Failure): void {
@@ -310,6 +364,8 @@ export class Connection {
         return this.transport?.raise(message.value.lane, Number(message.value.bytes));
       case "goAway":
         return this.goAway(message.value);
+      case "move":
+        return this.goOver();
       default:
         this.handler.control(message);
     }
@@ -320,6 +376,7 @@ export class Connection {
     const { transport } = this;
     this.cancelLeave?.();
     this.cancelLeave = undefined;
+    if (!this.mover?.isMoving) this.stay(closeNamed("going_away"), "");
     if (!this.route.leave(alternatives)) {
       this.spreadMs = Math.min(spreadMs, SPREAD_MAX_MS);
       return;
@@ -330,11 +387,10 @@ export class Connection {
   }
 
   private lose(ending: Ending): void {
-    this.bytesBefore += this.transport?.bytesReceived ?? 0;
-    this.transport = undefined;
-    this.cancelWatch?.();
+    this.leaveBehind(this.transport);
     this.cancelLeave?.();
     const { close } = ending;
+    this.stay(close ?? closeNamed("silent"), ending.reason);
     this.handler.lost();
     // A welcomed connection loses a race only against its own twin: the relay has kept the other one.
     if (close?.retry === "never" && close.name !== "race_lost") {
@@ -343,6 +399,13 @@ export class Connection {
       const spread = close?.name === "going_away" ? this.options.chance.random() * this.spreadMs : 0;
       this.retry(close?.retry === "later" ? "later" : "now", spread);
     }
+  }
+
+  /** Looks for nothing better any more, and gives up what was found. */
+  private stay(close: Close, reason: string): void {
+    this.mover?.cancel(close, reason);
+    this.mover = undefined;
+    this.carried = [];
   }
 
   private retry(retry: Retry, leastMs: number): void {
@@ -376,28 +439,9 @@ export class Connection {
     this.cancelWatch?.();
     this.cancelLeave?.();
     this.dial?.cancel();
+    this.stay(close, reason);
     const { transport } = this;
     this.transport = undefined;
     transport?.close(close, reason);
   }
-}
-
-/** Where a resume goes on with one of this participant's own lanes: the relay's word in `Welcome.received`. */
-export function receivedOf(welcome: Welcome, lane: LaneKey, epoch: bigint): LanePosition["nextSeq"] | undefined {
-  const at = welcome.received.find(
-    (position) => position.lane?.kind === lane.kind && position.lane.sender === lane.sender && position.epoch === epoch,
-  );
-  return at?.nextSeq;
-}
-
-/** What the key of a bound token signs: docs/protocol.md, section 4. */
-export function toBeSigned(attemptId: Uint8Array, epoch: bigint, token: string): Uint8Array<ArrayBuffer> {
-  const encoder = new TextEncoder();
-  const [head, tail] = [encoder.encode("tandem hello 1"), encoder.encode(token)];
-  const signed = new Uint8Array(head.length + attemptId.length + 8 + tail.length);
-  signed.set(head);
-  signed.set(attemptId, head.length);
-  new DataView(signed.buffer).setBigUint64(head.length + attemptId.length, epoch, true);
-  signed.set(tail, head.length + attemptId.length + 8);
-  return signed;
 }

@@ -25,6 +25,8 @@ export interface DialOptions {
   readonly openers: readonly Open[];
   /** The `Hello` record, anew for each connection. */
   readonly hello: () => Uint8Array;
+  /** Without a welcome after so long it has failed, ms. */
+  readonly patienceMs?: number | undefined;
   /** Called from within the welcomed transport's event: its handler is to be set before this returns. */
   readonly onWelcome: (transport: Transport, welcome: Welcome) => void;
   readonly onFailure: (failure: Failure) => void;
@@ -43,7 +45,9 @@ export class Dial {
   private isOver = false;
 
   constructor(private readonly options: DialOptions) {
-    this.later(ADMISSION_MS, () => this.fail({ reason: "no answer from the relay", retryAfterMs: 0 }));
+    this.later(options.patienceMs ?? ADMISSION_MS, () =>
+      this.fail({ reason: "no answer from the relay", retryAfterMs: 0 }),
+    );
     this.startNext();
   }
 

@@ -37,6 +37,11 @@ export function decodeControl(body: Uint8Array): ControlMessage {
   return fromBinary(ControlSchema, body).message;
 }
 
+/** Whether a control message is about the connection that it goes on, and means nothing on another. */
+export function isOwn({ case: which }: ControlInit): boolean {
+  return which === "ack" || which === "credit" || which === "ping" || which === "pong";
+}
+
 /** A lane in a message; nothing if no such lane can exist here. */
 export function laneOf(
   lane: { kind: number; display: number; rendition: number; sender: number } | undefined,

@@ -112,6 +112,57 @@ describe("sending", () => {
   });
 });
 
+describe("resting", () => {
+  /** A chat of long records, with the number of its lane, and control. */
+  function busy() {
+    const controls = queue([]);
+    const out = new Outgoing("client", controls.source);
+    const chats = queue([record(0, 700), record(1, 700), record(2, 700)]);
+    const chat = out.open(plainLane(LaneKind.Chat, 1), chats.source);
+    return { controls, out, chats, chat };
+  }
+
+  test("lets control go and nothing else, whatever more is opened or credited", () => {
+    const { controls, out, chats, chat } = busy();
+    expect(out.fragment(1000)).toBeDefined();
+    expect(out.rest()).toEqual({ fragments: [], half: [] });
+    out.credit(chat, 1e9);
+    out.open(plainLane(LaneKind.Input, 1), queue([record(0, 3)]).source);
+    expect(out.fragment(1000)).toBeUndefined();
+    controls.records.push(record(0, 600), record(1, 3));
+    expect([out.fragment(512), out.fragment(512), out.fragment(512)].map(laneOf)).toEqual([0, 0, 0]);
+    expect(out.fragment(1000)).toBeUndefined();
+    out.finish(chat);
+    expect(out.fragment(1000)).toBeUndefined();
+    expect(chats.records.length).toBe(2);
+  });
+
+  test("gives up a record that is half sent, for which the other end is none the worse, and hands it back whole", () => {
+    const { out, chats, chat } = busy();
+    const seen = new Seen();
+    const incoming = new Incoming("client", seen);
+    for (let turn = 0; turn < 3; turn += 1) incoming.message(join(out.fragment(512)));
+    const { fragments, half } = out.rest();
+    expect(half).toEqual([{ key: plainLane(LaneKind.Chat, 1), record: record(1, 700) }]);
+    expect(fragments.map((fragment) => [...fragment])).toEqual([[chat, 0, Fragment.Reset, 0, 0]]);
+    for (const fragment of fragments) incoming.message(fragment);
+    expect(seen.records.map(([, seq]) => seq)).toEqual([0n]);
+    expect(seen.ends).toEqual([plainLane(LaneKind.Chat, 1)]);
+    expect(chats.records.length).toBe(1);
+  });
+
+  test("says nothing of a lane that the other end does not know, and hands back what was taken for it", () => {
+    const out = new Outgoing("client", none);
+    const file = queue([record(0, 5)]);
+    out.open(plainLane(LaneKind.File, 1), file.source);
+    out.open(plainLane(LaneKind.Chat, 1), queue([record(0, 5)]).source);
+    // Of two that could go the chat goes first; the file's record was asked for all the same.
+    expect(join(out.fragment(512))[0]).toBe(4);
+    expect(file.records.length).toBe(0);
+    expect(out.rest()).toEqual({ fragments: [], half: [{ key: plainLane(LaneKind.File, 1), record: record(0, 5) }] });
+  });
+});
+
 describe("receiving", () => {
   const bad: [string, Uint8Array][] = [
     ["a cut-off fragment header", Uint8Array.of(1, 0, 1)],

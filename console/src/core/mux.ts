@@ -26,6 +26,13 @@ export const Fragment = { First: 1, Last: 2, Reset: 4, Fin: 8 } as const;
 /** Hands out a lane's next record; nothing if there is none. */
 export type Source = () => Uint8Array | undefined;
 
+/** A record that was taken from its owner and has not left altogether. */
+export interface Half {
+  readonly key: LaneKey;
+  /** All of it, as its owner gave it. */
+  readonly record: Uint8Array;
+}
+
 /** Whose lane numbers. */
 export type Side = "client" | "relay";
 
@@ -36,7 +43,8 @@ interface OutLane {
   readonly key: LaneKey;
   readonly source: Source;
   priority: number;
-  /** What is left of the record that is being sent. */
+  /** The record that is being sent, and what is left of it. */
+  whole: Uint8Array;
   record: Uint8Array;
   opened: boolean;
   finishing: boolean;
@@ -50,6 +58,7 @@ export class Outgoing {
   private lanes: OutLane[] = [];
   /** Bytes that others have sent while bulk was waiting. */
   private bulkWaited = 0;
+  private isResting = false;
 
   constructor(side: Side, control: Source) {
     this.next = side === "client" ? 2 : 1;
@@ -75,6 +84,7 @@ export class Outgoing {
       key,
       source,
       priority: priority(key, focused),
+      whole: NOTHING,
       record: NOTHING,
       opened: isControl,
       finishing: false,
@@ -107,6 +117,19 @@ export class Outgoing {
   }
 
   /**
+   * Lets nothing but control go from now on. Lanes that are in the middle of a record are given up: the fragments that say
+   * so, and the records, which are to go again, whole, on another connection.
+   */
+  rest(): { fragments: Uint8Array[]; half: Half[] } {
+    this.isResting = true;
+    const begun = this.lanes.filter(({ key, record }) => key.kind !== LaneKind.Control && record.length > 0);
+    return {
+      half: begun.map(({ key, whole }) => ({ key, record: whole })),
+      fragments: begun.flatMap(({ id }) => this.reset(id) ?? []),
+    };
+  }
+
+  /**
    * The most urgent fragment that may go now, as header and payload parts, with at most `payloadMax` bytes (at least
    * FRAGMENT_MIN are used); nothing if nothing may go. Bulk gets every tenth byte at least while it waits; otherwise
    * the order is strict.
@@ -132,6 +155,7 @@ export class Outgoing {
   }
 
   private choose(most: number): OutLane | undefined {
+    if (this.isResting) return this.lanes.find((lane) => lane.key.kind === LaneKind.Control && isReady(lane));
     const bulk = this.lanes.find((lane) => isBulk(lane.key.kind) && isReady(lane));
     if (bulk && this.bulkWaited >= 9 * most) {
       this.bulkWaited = 0;
@@ -160,7 +184,10 @@ export class Outgoing {
 /** Whether it could send now; asks its owner for a record if it has none. */
 function isReady(lane: OutLane): boolean {
   if (lane.credit - lane.sent <= OPENING_LEN) return false;
-  if (lane.record.length === 0 && !lane.finishing) lane.record = lane.source() ?? NOTHING;
+  if (lane.record.length === 0 && !lane.finishing) {
+    lane.whole = lane.source() ?? NOTHING;
+    lane.record = lane.whole;
+  }
   return lane.record.length > 0 || (lane.finishing && lane.opened);
 }
 

@@ -56,9 +56,9 @@ class Sink implements ScreenSink {
   }
 }
 
-async function stage() {
+async function stage(ways = 1) {
   const clock = new FakeClock();
-  const { openers, made } = fakeWays(1);
+  const { openers, made } = fakeWays(ways);
   const sink = new Sink();
   const views: SessionView[] = [];
   const session = new Session({
@@ -82,6 +82,8 @@ async function stage() {
   };
   session.start();
   await settled();
+  // Only the last way works at first.
+  if (ways > 1) last().breakOff();
   admit();
   const arrive = (key: LaneKey, record: Record) => {
     const inlet = { key, received: record.bytes.length };
@@ -348,6 +350,74 @@ describe("input", () => {
     await settled();
     s.admit();
     expect(s.view().dropped).toEqual({ keys: 1, texts: 0, clicks: 0, wheels: 0 });
+  });
+});
+
+describe("going over to another transport", () => {
+  const locks = { caps: false, num: false, scroll: false };
+  const lane = (transport: FakeTransport, kind: LaneKind) => transport.lanes.find(({ key }) => key.kind === kind);
+  const seqs = (transport: FakeTransport, kind: LaneKind) =>
+    lane(transport, kind)?.records.map(({ header }) => Number(header.seq));
+
+  /** Two keys are pressed before the relay is told, of which the second gets no further than its half; then the relay lets go. */
+  async function leave() {
+    const s = await stage(2);
+    const socket = s.last();
+    const said = roster([Right.VIEW, Right.CONTROL]);
+    socket.say(said);
+    s.arrive(SCREEN, screenRecord(0n));
+    s.arrive(SCREEN, screenRecord(1n));
+    for (let second = 0; second < 6; second += 1) {
+      s.clock.advance(1000);
+      socket.say(said);
+      await settled();
+    }
+    const better = s.last();
+    expect(better.kind).toBe("webtransport");
+    s.session.input.key(4, true, locks, "a");
+    s.session.input.key(4, false, locks, "a");
+    const key = plainLane(LaneKind.Peer, SELF);
+    const peers = lane(socket, LaneKind.Peer)?.records ?? [];
+    socket.half = [{ key, record: (peers.at(-1) as Record).bytes.slice() }];
+    better.handler.ready();
+    return { ...s, socket, better };
+  }
+
+  test("loses and doubles nothing of what is typed or told, and nobody sees it", async () => {
+    const s = await leave();
+    const input = seqs(s.socket, LaneKind.Input) ?? [];
+    const peer = seqs(s.socket, LaneKind.Peer) ?? [];
+    s.session.input.key(5, true, locks, "b");
+    s.arrive(
+      plainLane(LaneKind.Peer, CUSTOMER),
+      peerRecord(3, 9n, toBinary(PeerPingSchema, create(PeerPingSchema, {}))),
+    );
+    expect(seqs(s.socket, LaneKind.Input)).toEqual(input);
+    s.sink.point = { rendition: 0, segment: 1, seq: 0n };
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    s.session.input.key(5, false, locks, "b");
+    expect(s.better.heard("hello")[0]).toMatchObject({
+      showing: [{ display: 0, point: { seq: 0n } }],
+      received: expect.arrayContaining([expect.objectContaining({ nextSeq: 1n })]),
+    });
+    const last = input.at(-1) as number;
+    const position = { lane: plainLane(LaneKind.Input, SELF), nextSeq: BigInt(last) };
+    const epoch = s.better.heard("hello")[0]?.epoch ?? 0n;
+    s.better.say({ case: "welcome", value: { ...WELCOME, received: [{ ...position, epoch }] } });
+    // The half, and the two that were made on the way; then what is held.
+    expect(seqs(s.better, LaneKind.Input)?.slice(0, 3)).toEqual([last, last + 1, last + 2]);
+    const half = peer.at(-1) as number;
+    expect(seqs(s.better, LaneKind.Peer)?.slice(0, 2)).toEqual([half, half + 1]);
+    expect(s.view()).toMatchObject({
+      connection: { phase: "open", transport: "webtransport" },
+      isCustomerOnline: true,
+    });
+    expect(s.view().rights).toEqual([Right.VIEW, Right.CONTROL]);
+    expect(s.sink.forgotten).toBe(1);
+    s.better.say(roster([Right.VIEW, Right.CONTROL]));
+    const told = [s.socket, s.better].flatMap((transport) => lane(transport, LaneKind.Peer)?.records ?? []);
+    expect(told.filter(({ header }) => header.type === RecordType.Capabilities).length).toBe(1);
   });
 });
 

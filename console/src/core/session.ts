@@ -23,13 +23,15 @@ import {
 } from "../gen/peer_pb";
 import { Acks, type Shown } from "./acks";
 import { closeNamed } from "./close";
-import { Connection, type ConnectionOptions, type ConnectionState, receivedOf } from "./connection";
+import { type Arrival, Connection, type ConnectionOptions, type ConnectionState } from "./connection";
 import { type Dropped, NOTHING_DROPPED } from "./dropped";
 import { InputSender, type Sent } from "./input";
+import { receivedOf } from "./joining";
 import { type LaneKey, LaneKind, laneName, plainLane } from "./lane";
 import { Latency } from "./latency";
 import { HEARTBEAT_ACTIVE_MS } from "./limits";
 import { type ControlMessage, laneOf, RecordType } from "./message";
+import type { Half } from "./mux";
 import { encodeRecord, type Point, type Record } from "./record";
 import type { Inlet, Outlet } from "./transport";
 
@@ -159,13 +161,16 @@ export class Session {
     this.peer = { outlet: undefined, queue: [], seq: 0n };
     this.connection = new Connection(options, {
       state: (connection) => this.update({ connection }),
-      welcome: (welcome, isFresh) => this.welcomed(welcome, isFresh),
+      welcome: (welcome, arrival) => this.welcomed(welcome, arrival),
       showing: () => options.sink.showing(),
       control: (message) => this.control(message),
       arrived: (inlet) => this.arrived(inlet),
       record: (inlet, record) => this.record(inlet, record),
       ended: (inlet) => this.acks.ended(inlet),
       lost: () => this.lost(),
+      isVisible: () => this.isVisible,
+      resting: (half) => this.resting(half),
+      leaving: () => this.leaving(),
     });
     this.acks = new Acks(
       clock,
@@ -245,18 +250,21 @@ export class Session {
     this.options.onView(this.view);
   }
 
-  private welcomed(welcome: Welcome, isFresh: boolean): void {
+  private welcomed(welcome: Welcome, arrival: Arrival): void {
     this.welcome = welcome;
     this.options.onTicket(welcome.ticket);
-    if (isFresh) {
+    if (arrival === "fresh") {
       this.options.sink.forget();
       this.askedPublisher = undefined;
     }
-    this.hasToldPublisher = false;
-    this.returnedAt = this.options.clock.now();
+    if (arrival !== "moved") {
+      this.hasToldPublisher = false;
+      this.returnedAt = this.options.clock.now();
+    }
     this.update({ self: welcome.sender, role: welcome.role, permitted: welcome.permitted });
     this.openInput(receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch));
     this.peer.outlet = this.connection.open(LaneKind.Peer, () => this.peer.queue.shift());
+    if (this.peer.queue.length > 0) this.peer.outlet?.wake();
     this.sayVisible();
     this.pingedAt = Number.NEGATIVE_INFINITY;
     this.ping();
@@ -267,12 +275,21 @@ export class Session {
   }
 
   private lost(): void {
-    this.acks.clear();
-    for (const cancel of this.lostDisplays.values()) cancel();
-    this.lostDisplays.clear();
+    this.leaving();
     this.input.disconnect();
     this.peer.outlet = undefined;
     this.peer.queue = [];
+  }
+
+  /** Input keeps what is not acknowledged, and of what it has sent the next welcome tells. */
+  private resting(half: readonly Half[]): void {
+    for (const { key, record } of half) if (key.kind === LaneKind.Peer) this.peer.queue.unshift(record);
+  }
+
+  private leaving(): void {
+    this.acks.clear();
+    for (const cancel of this.lostDisplays.values()) cancel();
+    this.lostDisplays.clear();
     // What has arrived but is not shown is wanted again.
     const { positions } = this.connection;
     for (const { lane } of positions.list()) {

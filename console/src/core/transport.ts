@@ -2,7 +2,7 @@
 // file knows whether it runs on WebTransport or on a WebSocket.
 import type { Close } from "./close";
 import type { LaneKey } from "./lane";
-import type { Source } from "./mux";
+import type { Half, Source } from "./mux";
 import type { Record } from "./record";
 
 export type TransportKind = "webtransport" | "websocket";
@@ -58,9 +58,25 @@ export interface Transport {
   open(key: LaneKey, source: Source): Outlet;
   /** The relay has raised a lane's limit (WebSocket). */
   raise(id: number, bytes: number): void;
+  /**
+   * Lets nothing but control leave any more, since another connection takes the rest (WebSocket). What was half sent is given
+   * up, and is to go again there.
+   */
+  rest(): readonly Half[];
   /** Ends it; `handler.closed` follows. */
   close(close: Close, reason: string): void;
 }
+
+/** Hears nothing of a transport. */
+export const DEAF: TransportHandler = {
+  ready() {},
+  record() {},
+  arrived() {},
+  opened() {},
+  ended() {},
+  credit() {},
+  closed() {},
+};
 
 /** Opens a transport. The handler's `ready` or `closed` follows. */
 export type Open = (handler: TransportHandler) => Transport;

@@ -118,6 +118,36 @@ test("a lane's order holds when handing out a record leads to a control message"
   expect(seqs).toEqual([0, 1, 2]);
 });
 
+test("a rest gives up what is half sent before anything else is said, and then lets nothing but control go", () => {
+  socket.open();
+  socket.isStuck = true;
+  const seqs = [0, 1, 2, 3];
+  const source = () => {
+    const seq = seqs.shift();
+    return seq === undefined ? undefined : encodeRecord(header(seq), new Uint8Array(20_000));
+  };
+  const chat = transport.open(plainLane(LaneKind.Chat, 3), source);
+  chat.wake();
+  expect(seqs).toEqual([1, 2, 3]);
+  const half = transport.rest();
+  expect(half.map(({ record }) => record.length)).toEqual([20_038]);
+  transport.control(encodeRecord(header(9), new Uint8Array(1)));
+  socket.bufferedAmount = 0;
+  clock.advance(5);
+  chat.wake();
+  expect(seqs).toEqual([1, 2, 3]);
+  const heard: string[] = [];
+  const incoming = new Incoming("client", {
+    record: ({ id }, record) => heard.push(`${id}: ${record.header.seq}`),
+    opened() {},
+    arrived() {},
+    ended: ({ id }) => heard.push(`${id} ended`),
+    credit() {},
+  });
+  for (const message of socket.sent) incoming.message(message);
+  expect(heard).toEqual(["2 ended", "0: 9"]);
+});
+
 test("a slow reader of a lane gets credit as records are taken", () => {
   socket.open();
   const record = encodeRecord(header(0), new Uint8Array(16_000));

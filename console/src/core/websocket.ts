@@ -5,7 +5,7 @@ import type { Clock } from "./clock";
 import { type Close, closeFromWebsocket, closeNamed, websocketCode } from "./close";
 import type { LaneKey } from "./lane";
 import { FRAGMENT_MAX, FRAGMENT_MIN, FRAGMENT_MS, MESSAGE_MAX, REASON_MAX, WEBSOCKET_PROTOCOL } from "./limits";
-import { Incoming, Outgoing, type Source } from "./mux";
+import { type Half, Incoming, Outgoing, type Source } from "./mux";
 import { RecordError } from "./record";
 import type { Outlet, Transport, TransportHandler } from "./transport";
 
@@ -27,6 +27,8 @@ export class WebSocketTransport implements Transport {
   bytesReceived = 0;
   private readonly socket: Socket;
   private readonly controls: Uint8Array[] = [];
+  /** Fragments that give lanes up: they go before anything else. */
+  private resets: Uint8Array[] = [];
   private readonly outgoing = new Outgoing("client", () => this.controls.shift());
   private readonly incoming: Incoming;
   private readonly pace: Pace;
@@ -84,6 +86,13 @@ export class WebSocketTransport implements Transport {
     this.pump();
   }
 
+  rest(): readonly Half[] {
+    const { fragments, half } = this.outgoing.rest();
+    this.resets.push(...fragments);
+    this.pump();
+    return half;
+  }
+
   close(close: Close, reason: string): void {
     if (this.isClosed) return;
     // A close handshake needs the far end, which may be gone: the end is told at once.
@@ -132,8 +141,9 @@ export class WebSocketTransport implements Transport {
   }
 
   private message(fragmentMax: number): ArrayBuffer | undefined {
-    const parts: Uint8Array[] = [];
-    let length = 0;
+    const parts = this.resets;
+    this.resets = [];
+    let length = parts.reduce((sum, part) => sum + part.length, 0);
     // More than one fragment's worth would decide too early what goes next.
     while (length < fragmentMax && length + 2 * FRAGMENT_MIN + fragmentMax <= MESSAGE_MAX) {
       const fragment = this.outgoing.fragment(fragmentMax);

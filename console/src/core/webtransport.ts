@@ -4,7 +4,7 @@ import { concat } from "./bytes";
 import { type Close, closeFromNumber, closeNamed } from "./close";
 import { CONTROL, encodeOpening, type LaneKey, LaneKind, OPENING_LEN, parseOpening, priority } from "./lane";
 import { LANES_MAX } from "./limits";
-import type { Source } from "./mux";
+import type { Half, Source } from "./mux";
 import { RecordBuffer, RecordError } from "./record";
 import type { Inlet, Outlet, Transport, TransportHandler } from "./transport";
 import { cut } from "./websocket";
@@ -59,6 +59,11 @@ export class WebTransportTransport implements Transport {
   }
 
   raise(): void {}
+
+  /** Nothing is better than this: nobody leaves it for another. */
+  rest(): readonly Half[] {
+    return [];
+  }
 
   close(close: Close, reason: string): void {
     if (this.isClosed) return;

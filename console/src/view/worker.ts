@@ -2,7 +2,7 @@
 // acknowledged without waiting for the page.
 import { systemChance, systemClock } from "../core/clock";
 import { closeNamed } from "../core/close";
-import { JoinError } from "../core/connection";
+import { JoinError } from "../core/joining";
 import { Session } from "../core/session";
 import { DeskError, token } from "../desk/api";
 import { type Key, makeKey } from "../desk/key";

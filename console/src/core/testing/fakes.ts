@@ -5,7 +5,7 @@ import type { Chance, Clock } from "../clock";
 import type { Close } from "../close";
 import { CONTROL, type LaneKey } from "../lane";
 import { type ControlInit, type ControlMessage, decodeControl, RecordType } from "../message";
-import type { Source } from "../mux";
+import type { Half, Source } from "../mux";
 import { encodeRecord, parseRecord, type Record } from "../record";
 import type { Open, Outlet, Transport, TransportHandler, TransportKind } from "../transport";
 
@@ -70,6 +70,10 @@ export class FakeTransport implements Transport {
   readonly said: ControlMessage[] = [];
   readonly lanes: SeenLane[] = [];
   closed: { close: Close; reason: string } | undefined;
+  /** Nothing but control leaves it any more. */
+  isResting = false;
+  /** What a rest gives up. */
+  half: readonly Half[] = [];
   private seq = 0n;
 
   constructor(
@@ -92,7 +96,7 @@ export class FakeTransport implements Transport {
       for (let record = source(); record; record = source()) lane.records.push(parseRecord(key.kind, record));
     };
     return {
-      wake: () => !this.closed && wake(),
+      wake: () => !this.closed && !this.isResting && wake(),
       finish: () => {
         lane.isFinished = true;
       },
@@ -100,6 +104,11 @@ export class FakeTransport implements Transport {
   }
 
   raise(): void {}
+
+  rest(): readonly Half[] {
+    this.isResting = true;
+    return this.half;
+  }
 
   close(close: Close, reason: string): void {
     if (this.closed) return;

@@ -1,0 +1,96 @@
+// A connection whose relay is the test.
+import type { Welcome } from "../../gen/control_pb";
+import { type Arrival, Connection, type ConnectionState } from "../connection";
+import { LaneKind } from "../lane";
+import type { ControlMessage } from "../message";
+import { encodeRecord, parseRecord, type Record } from "../record";
+import type { Place } from "../route";
+import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./fakes";
+
+export const WELCOME = { version: 1, sender: 3, ticket: Uint8Array.of(7, 7), graceMs: 300_000, heartbeatMs: 2000 };
+
+/** What a test decides. */
+interface Staged {
+  ways?: number;
+  token?: () => Promise<string>;
+  prove?: (signed: Uint8Array) => Promise<Uint8Array>;
+  ticket?: Uint8Array;
+}
+
+export function stage(options: Staged = {}) {
+  const clock = new FakeClock();
+  const { openers, made } = fakeWays(options.ways ?? 1);
+  const states: ConnectionState[] = [];
+  const welcomes: [Welcome, Arrival][] = [];
+  const heard: ControlMessage[] = [];
+  const records: Record[] = [];
+  const places: Place[] = [];
+  const steps: string[] = [];
+  const page = { isVisible: true };
+  let tokens = 0;
+  const connection = new Connection(
+    {
+      clock,
+      chance: fixedChance(),
+      agent: "test",
+      codecs: [1],
+      h264Levels: [],
+      openers: async (place) => {
+        places.push(place);
+        return openers;
+      },
+      token: options.token ?? (async () => `token ${++tokens}`),
+      prove: options.prove,
+      ticket: options.ticket,
+    },
+    {
+      state: (state) => states.push(state),
+      welcome: (welcome, arrival) => welcomes.push([welcome, arrival]),
+      showing: () => [{ display: 0, point: { rendition: 0, segment: 5, seq: 40n } }],
+      control: (message) => heard.push(message),
+      arrived() {},
+      record: (_, record) => records.push(record),
+      ended() {},
+      lost: () => steps.push("lost"),
+      isVisible: () => page.isVisible,
+      resting: (half) => steps.push(`resting ${half.length}`),
+      leaving: () => steps.push("leaving"),
+    },
+  );
+  const last = () => made.at(-1) as FakeTransport;
+  return {
+    clock,
+    connection,
+    made,
+    states,
+    welcomes,
+    heard,
+    records,
+    places,
+    steps,
+    page,
+    last,
+    state: () => states.at(-1) as ConnectionState,
+    /** Starts, and opens every transport that is dialled. */
+    async begin() {
+      connection.start();
+      await settled();
+    },
+    /** Lets the newest transport open and be welcomed. */
+    admit(welcome = {}) {
+      last().handler.ready();
+      last().say({ case: "welcome", value: { ...WELCOME, ...welcome } });
+    },
+    /** Waits until the next try is under way. */
+    async nextTry(ms = 30_000) {
+      clock.advance(ms);
+      await settled();
+    },
+  };
+}
+
+/** A record of another participant's peer lane. */
+export function record(seq: bigint, epoch = 5n): Record {
+  const header = { type: 1, flags: 0, sender: 9, keyId: 0, epoch, seq, timeUs: 0n };
+  return parseRecord(LaneKind.Peer, encodeRecord(header, new Uint8Array(0)));
+}
