@@ -100,6 +100,8 @@ for (const transport of ["webtransport", "websocket"]) {
       await desk.waitForState(({ view }) => view?.connection.phase !== "open");
       await relay.restart();
       await desk.waitForState(({ view }) => view?.connection.phase === "open" && view.rights.includes(2));
+      // What is typed to a customer who takes longer than a second to come back is dropped, and said to be.
+      while ((await relay.metric('tandem_relay_joins_total{by="ticket"}')) < 2) await desk.page.waitForTimeout(20);
       const sentence = "it goes on";
       await desk.type(sentence);
       await saved((text) => text === sentence);
