@@ -165,14 +165,10 @@ async fn a_program_that_was_told_to_removes_itself_only_when_the_session_is_over
     assert!(program.exists(), "after a wrong code");
 
     let mut technician = Technician::join(&relay, Transport::Auto).await;
-    let more = ["--remove-program", "--transport", "websocket"];
+    let more = ["--remove-program"];
     let mut first = Applet::start_copy(&program, &relay, &state, &more);
     technician.customer_is_there().await;
-    technician.begins();
-    // A connection that is younger than a few seconds takes being replaced for a race that it lost, and comes back.
-    technician
-        .sees("a picture of five seconds later", |pixels| pattern::read_frame(pixels, 640 * 4) > Some(150))
-        .await;
+    // A young connection takes being replaced for a race that it lost, and comes back; so does the other one; but each only once.
     let mut second = Applet::start_copy(&program, &relay, &state, &more);
     assert_eq!(first.process.wait().expect("it ends").code(), Some(4), "the second took its place");
     assert!(program.exists(), "the second runs it");

@@ -85,6 +85,7 @@ impl Driver {
         }
         let mut lost_at = Instant::now();
         let mut moved = None;
+        let mut raced = false;
         loop {
             let hello = self.hello();
             let joining = async {
@@ -115,7 +116,10 @@ impl Driver {
                         }
                     };
                     let race = matches!(lost.close, Some(Close::REPLACED | Close::RACE_LOST));
-                    if race && at.elapsed() < RACE_TIME {
+                    // Once: what is replaced again is replaced by another program with the same ticket, which may think the same of
+                    // us.
+                    raced = race && at.elapsed() < RACE_TIME && !raced;
+                    if raced {
                         lost.close = Some(Close::GOING_AWAY);
                     }
                     Failure::from(lost)

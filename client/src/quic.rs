@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -43,6 +43,8 @@ const AHEAD: Duration = Duration::from_millis(25);
 /// Records that wait between a stream's reader and the driver; then the stream is not read on, and its window closes.
 const HEARD_MAX: usize = 16;
 
+/// How long what is last said on a connection may take.
+const LINGER: Duration = Duration::from_millis(500);
 /// Pieces of a lane that are read at once; each is a packet's.
 const CHUNKS: usize = 16;
 
@@ -63,6 +65,8 @@ pub(crate) struct QuicLink {
     window_checked: Instant,
     /// When there is something to do although nothing happens.
     alarm: Pin<Box<Sleep>>,
+    /// Nothing can be written any more.
+    broken: Option<Lost>,
     /// Reading tasks; they end with the link.
     _readers: JoinSet<()>,
 }
@@ -181,6 +185,7 @@ impl QuicLink {
             window: WINDOW_MAX,
             window_checked: Instant::now(),
             alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            broken: None,
             _readers: readers,
         }
     }
@@ -192,12 +197,11 @@ impl QuicLink {
         lanes: bool,
     ) -> Poll<Result<Heard, Lost>> {
         self.command(source);
-        if let Err(lost) = self.pump(cx, source) {
-            // Why the connection is gone says more than that a write failed.
-            return Poll::Ready(Err(match self.closed.as_mut().poll(cx) {
-                Poll::Ready(error) => self::lost(error),
-                Poll::Pending => lost,
-            }));
+        if self.broken.is_none()
+            && let Err(lost) = self.pump(cx, source)
+        {
+            self.broken = Some(lost);
+            self.alarm.as_mut().reset((Instant::now() + LINGER).into());
         }
         if let Poll::Ready(Some(record)) = self.control.poll_recv(cx) {
             return Poll::Ready(record.map(Heard::Control));
@@ -207,7 +211,14 @@ impl QuicLink {
                 return Poll::Ready(heard);
             }
         }
-        self.closed.as_mut().poll(cx).map(|error| Err(lost(error)))
+        if let Poll::Ready(error) = self.closed.as_mut().poll(cx) {
+            return Poll::Ready(Err(lost(error)));
+        }
+        // Why the connection is gone says more than that a write failed, and may be on its way.
+        if self.broken.is_some() {
+            ready!(self.alarm.as_mut().poll(cx));
+        }
+        self.broken.take().map_or(Poll::Pending, |lost| Poll::Ready(Err(lost)))
     }
 
     fn news(&mut self, news: News) -> Option<Result<Heard, Lost>> {
@@ -298,7 +309,7 @@ impl QuicLink {
 
     pub(crate) async fn close(self, close: Close, reason: &str) {
         self.connection.close(VarInt::from_u32(close.number().into()), reason.as_bytes());
-        let _ = tokio::time::timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(LINGER, self.endpoint.wait_idle()).await;
     }
 }
 

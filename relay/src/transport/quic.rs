@@ -106,7 +106,6 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
     .await;
     let gone = matches!(end, Some(End::Transport(_)));
     let (close, reason) = connection.ended(end);
-    tasks.shutdown().await;
     if !gone {
         // What is left is sent, and waits until it has arrived. Arrived is not read: a browser throws away what it has not
         // read when the connection closes, so who is told of the end closes it.
@@ -119,6 +118,8 @@ async fn run(session: Session, connection: Arc<Connection>, (send, recv): Contro
         let _ = tokio::time::timeout(LINGER, farewell).await;
     }
     session.close(close.number().into(), close::reason(&reason).as_bytes());
+    // Not before: lanes that are not read any more are stopped, which would come before the reason and be taken for a broken path.
+    tasks.shutdown().await;
 }
 
 /// Takes the client's lanes, each read by a task of its own, until one of them breaks a rule or no more can come.
