@@ -31,6 +31,8 @@ use crate::transport::udp::{self, Front};
 
 /// How long connections may take to end in order.
 const STOP_TIME: Duration = Duration::from_secs(5);
+/// And how long their last packets are repeated to who may not have had them: a path that has become silent is not waited for.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -214,14 +216,15 @@ impl Server {
         drain::run(&self.relay, &stop).await;
         halt.cancel();
         self.connections.close();
-        if tokio::time::timeout(STOP_TIME, self.connections.wait()).await.is_err() {
+        let by = tokio::time::Instant::now() + STOP_TIME;
+        if tokio::time::timeout_at(by, self.connections.wait()).await.is_err() {
             warn!(left = self.connections.len(), "connections did not end in time");
         }
         if let Some(endpoint) = self.quic {
             endpoint.close(VarInt::from_u32(Close::GOING_AWAY.number().into()), b"");
-            endpoint.wait_idle().await;
+            let _ = tokio::time::timeout(LAST_WORD, endpoint.wait_idle()).await;
         }
-        let _ = tokio::time::timeout(STOP_TIME, listeners.wait()).await;
+        let _ = tokio::time::timeout_at(by + LAST_WORD, listeners.wait()).await;
         info!("stopped");
     }
 }
