@@ -304,7 +304,9 @@ impl Outbox {
     /// The next record of a lane, to be sent now.
     pub(crate) fn next(&mut self, key: LaneKey, now: Instant) -> Option<Bytes> {
         if key.kind == LaneKind::Control {
-            return self.control.pop_front().map(|said| said.record);
+            // What is said to the session after `Move` would be overtaken by the `Hello` on the next connection.
+            let at = self.control.iter().position(|said| said.own || !self.paused)?;
+            return self.control.remove(at).map(|said| said.record);
         }
         let lane = self.lanes.get_mut(&key).filter(|_| !self.paused)?;
         let record = lane.pop(now)?;

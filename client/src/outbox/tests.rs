@@ -57,6 +57,8 @@ fn what_is_said_while_connections_are_exchanged_goes_over_and_what_is_said_of_th
         outbox.control(message, now).unwrap();
     }
     outbox.pause(Vec::new(), now);
+    let left = said(&mut outbox);
+    assert!(matches!(left[..], [control::Message::Ping(_), control::Message::Ack(_)]), "{left:?}");
     outbox.moves();
     outbox.control(end(), now).unwrap();
     outbox.connected(ME, &[], now);
