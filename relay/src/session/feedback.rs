@@ -26,6 +26,8 @@ const CLEARLY: Duration = Duration::from_millis(20);
 pub(super) struct FeedbackPace {
     sent: Option<Instant>,
     due: Option<Instant>,
+    /// Whom the publisher was last told to go by; 0: nobody watches.
+    told: Option<u32>,
 }
 
 impl FeedbackPace {
@@ -105,7 +107,10 @@ impl Session {
         for rendition in RENDITIONS {
             let paces = self.best_pacer(id, rendition, now);
             let Some(display) = self.displays.get_mut(&id) else { return };
-            if display.pacing[rendition] != paces {
+            // Feedback that goes while a subscriber changes connections tells of nobody.
+            let told = display.feedback[rendition].told;
+            let is_told = told.is_none_or(|told| told == paces.map_or(0, |sender| sender.0.into()));
+            if display.pacing[rendition] != paces || !is_told {
                 display.pacing[rendition] = paces;
                 if display.feedback[rendition].news(EVERY, now) {
                     self.wake_publisher();
@@ -235,7 +240,7 @@ impl Session {
                 micros(if path.rtt_min.is_zero() { online.rtt.unwrap_or_default() } else { path.rtt_min });
             unacknowledged = queued + in_flight > 0;
         }
-        pace.sent = Some(now);
+        (pace.sent, pace.told) = (Some(now), Some(feedback.subscriber));
         pace.due = unacknowledged.then_some(now + AT_LEAST_EVERY);
         self.metrics.feedback.increment(1);
         self.tell(publisher, control::Message::Feedback(feedback));

@@ -140,3 +140,28 @@ fn what_is_left_behind_finds_room_once() {
     );
     assert_eq!(*customer.told.0.lock(), None);
 }
+
+#[test]
+fn a_publisher_that_was_told_that_nobody_watches_while_somebody_moves_is_told_otherwise() {
+    let (mut scene, customer, anna, lane) = sharing();
+    let paces = |scene: &mut Scene| {
+        scene.now += Duration::from_millis(20);
+        scene.session.due(scene.now);
+        let mut feedback = scene.messages(&customer).into_iter().filter_map(|message| match message {
+            control::Message::Feedback(feedback) => Some(feedback.subscriber),
+            _ => None,
+        });
+        feedback.next_back()
+    };
+    paces(&mut scene);
+    scene.take(&anna);
+    scene.give(&customer, lane, &screen(1, 0, ScreenKind::Update));
+    scene.take(&anna);
+    scene.session.park(anna.seat, Vec::new());
+    let again = scene.join(ANNA, Role::Lead);
+    // What is due is told between her arrival and her first word.
+    scene.now += Duration::from_millis(200);
+    assert_eq!(paces(&mut scene), Some(0));
+    scene.watch(&again);
+    assert_eq!(paces(&mut scene), Some(ANNA.0.into()));
+}
