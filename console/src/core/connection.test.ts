@@ -75,7 +75,7 @@ describe("joining", () => {
     await s.begin();
     s.last().handler.ready();
     await s.nextTry(10_000);
-    expect(s.last().closed?.close.name).toBe("race_lost");
+    expect(s.last().closed?.close?.name).toBe("race_lost");
     await s.nextTry(1000);
     expect(s.made.length).toBe(2);
   });
@@ -94,7 +94,7 @@ describe("the race", () => {
     expect([quic.heard("hello").length, socket.heard("hello").length]).toEqual([1, 0]);
     quic.say({ case: "welcome", value: WELCOME });
     expect(s.state()).toEqual({ phase: "open", transport: "webtransport" });
-    expect(socket.closed?.close.name).toBe("race_lost");
+    expect(socket.closed?.close?.name).toBe("race_lost");
   });
 
   test("both say the same attempt, the second after a second without answer", async () => {
@@ -108,7 +108,7 @@ describe("the race", () => {
     expect(socket.heard("hello")[0]?.attemptId).toEqual(quic.heard("hello")[0]?.attemptId);
     socket.say({ case: "welcome", value: WELCOME });
     expect(s.state()).toEqual({ phase: "open", transport: "websocket" });
-    expect(quic.closed?.close.name).toBe("race_lost");
+    expect(quic.closed?.close?.name).toBe("race_lost");
   });
 
   test("a connection that comes too late in its attempt does not end the other", async () => {
@@ -248,7 +248,7 @@ describe("heartbeats", () => {
     s.clock.advance(2999);
     expect(s.last().closed).toBeUndefined();
     s.clock.advance(1);
-    expect(s.last().closed?.close.name).toBe("silent");
+    expect(s.last().closed?.close?.name).toBe("silent");
     expect(s.state().phase).toBe("reconnecting");
   });
 
@@ -293,7 +293,7 @@ describe("a relay that leaves service", () => {
     s.last().say({ case: "goAway", value: { deadlineMs: 10_000, spreadMs: 5_000 } });
     s.clock.advance(5_500);
     expect(s.last().closed).toBeUndefined();
-    s.last().handler.closed({ close: closeNamed("going_away"), reason: "" });
+    s.last().breakOff(closeNamed("going_away"));
     const { retryInMs = 0 } = s.state() as { retryInMs?: number };
     expect(retryInMs).toBeGreaterThan(250);
     expect(retryInMs).toBeLessThanOrEqual(5_250);
@@ -309,16 +309,30 @@ describe("a relay that leaves service", () => {
     s.clock.advance(1_900);
     expect(s.last().closed).toBeUndefined();
     s.clock.advance(200);
-    expect(s.made[0]?.closed?.close.name).toBe("going_away");
+    expect(s.made[0]?.closed?.close?.name).toBe("going_away");
     await s.nextTry();
     expect(s.places).toEqual([undefined, B]);
     s.last().handler.ready();
     expect(s.last().heard("hello")[0]?.join.case).toBe("ticket");
     s.admit();
     // Once there it is not left for another: that is where the customer is.
-    s.last().handler.closed({ reason: "the path broke" });
+    s.last().breakOff();
     await s.nextTry();
     expect(s.places.at(-1)).toBe(B);
+  });
+
+  test("that says so twice, the second time with others, is still known as the last resort", async () => {
+    const s = stage();
+    await s.begin();
+    s.admit();
+    s.last().say({ case: "goAway", value: { deadlineMs: 10_000, leaveMs: 2_000, alternatives: [B] } });
+    s.last().say({ case: "goAway", value: { deadlineMs: 8_000, leaveMs: 1_000, alternatives: [C] } });
+    s.clock.advance(1_000);
+    for (const place of [C, undefined, C]) {
+      await s.nextTry();
+      expect(s.places.at(-1)).toBe(place);
+      s.last().breakOff();
+    }
   });
 
   test("an alternative that cannot be reached, or cannot read tickets, is passed over", async () => {
@@ -328,7 +342,7 @@ describe("a relay that leaves service", () => {
     s.last().say({ case: "goAway", value: { deadlineMs: 10_000, alternatives: ["ftp://x", B, C] } });
     s.clock.advance(0);
     await s.nextTry();
-    s.last().handler.closed({ reason: "nobody there" });
+    s.last().breakOff();
     await s.nextTry();
     expect(s.places).toEqual([undefined, B, C]);
     s.last().handler.ready();

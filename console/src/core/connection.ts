@@ -8,7 +8,7 @@ import { Dial, type Failure, readControl } from "./dial";
 import { helloOf, JoinError, type Joining, toBeSigned } from "./joining";
 import { LaneKind, plainLane } from "./lane";
 import { HEARTBEATS_SILENT } from "./limits";
-import { type ControlInit, type ControlMessage, encodeControl, isOwn, RecordType } from "./message";
+import { type ControlInit, type ControlMessage, encodeControl, isDecision, isOwn, RecordType } from "./message";
 import { LOOK_AFTER_MS, longer, Mover } from "./mover";
 import type { Half, Source } from "./mux";
 import { Positions } from "./positions";
@@ -38,6 +38,8 @@ export interface ConnectionOptions {
   readonly h264Levels: readonly number[];
   /** The ways to a relay, best first; asked before every attempt. */
   readonly openers: (place: Place) => Promise<readonly Open[]>;
+  /** While there is but a WebSocket, WebTransport is looked for now and then. */
+  readonly looksForBetter: boolean;
   /** A fresh token. Throws a JoinError when there is none to be had. */
   readonly token: () => Promise<string>;
   /** Signs with the key that the tokens are bound to, if they are. */
@@ -85,14 +87,13 @@ export class Connection {
   private ticket: Uint8Array | undefined;
   private attempt = 0;
   private controlSeq = 0n;
+  private admittedAt = 0;
   private heardAt = 0;
   private heartbeatMs = 0;
   private cancelWatch: (() => void) | undefined;
   private cancelRetry: (() => void) | undefined;
   /** The attempt under way goes on where the last connection ended. */
   private isResuming = false;
-  /** There was more than one way to the relay. */
-  private hasChoice = false;
   private readonly route = new Route();
   /** The relay said that it leaves service: over how long those who come back are to spread. */
   private spreadMs = 0;
@@ -101,7 +102,7 @@ export class Connection {
   /** Looks for WebTransport while there is but a WebSocket, and how soon it begins to. */
   private mover: Mover | undefined;
   private lookAfterMs = LOOK_AFTER_MS;
-  /** What was said on the way from one transport to the other. */
+  /** What was said on the way from one transport to the other, for the next welcome. */
   private carried: ControlInit[] = [];
 
   constructor(
@@ -161,7 +162,10 @@ export class Connection {
     transport.close(close, reason);
   }
 
-  /** Sends a control message; nothing happens while there is no connection. */
+  /**
+   * Sends a control message. On the way from one transport to the other it waits for the welcome, unless it is about the
+   * connection that is left; while there is no connection nothing happens.
+   */
   send(message: ControlInit): void {
     if (this.mover?.isMoving && !isOwn(message)) this.carried.push(message);
     else this.transport?.control(this.controlRecord(message));
@@ -215,7 +219,6 @@ export class Connection {
       prove && join.case === "token" ? await prove(toBeSigned(attemptId, this.epoch, join.value)) : new Uint8Array();
     const openers = await this.options.openers(this.route.place);
     this.isResuming = join.case === "ticket" && this.welcomed !== undefined;
-    this.hasChoice = openers.length > 1;
     const hello = this.hello({ join, attemptId, proof }, this.isResuming);
     return [openers, () => this.controlRecord(hello)];
   }
@@ -257,25 +260,30 @@ export class Connection {
     this.welcomed = welcome;
     this.ticket = welcome.ticket;
     transport.handler = this.transportHandler(transport);
-    this.heardAt = this.options.clock.now();
+    this.admittedAt = this.heardAt = this.options.clock.now();
     this.expectHeartbeat(welcome.heartbeatMs);
     // Whoever hears that it is open knows already who they are.
     this.handler.welcome(welcome, arrival);
     this.become({ phase: "open", transport: transport.kind });
     transport.admit();
+    const carried = this.carried.splice(0);
+    // Somebody of whom the relay knows nothing begins with nothing said.
+    if (arrival !== "fresh") for (const message of carried) this.send(message);
   }
 
-  /** What had to do with a WebSocket although there could be more looks for that. */
+  /** Over a WebSocket: looks for more than that. */
   private look(transport: Transport): void {
-    if (transport.kind !== "websocket" || !this.hasChoice) return;
-    const { clock, chance, openers } = this.options;
+    const { clock, chance, openers, looksForBetter } = this.options;
+    if (transport.kind !== "websocket" || !looksForBetter) return;
     this.mover = new Mover({
       clock,
       chance,
       firstMs: this.lookAfterMs,
       mayMove: () => this.handler.isVisible(),
-      ways: () => openers(this.route.place),
+      ways: () => openers(this.route.here),
       onFound: () => {
+        // If it comes to nothing, or does not last, it is not looked for so soon again.
+        this.lookAfterMs = longer(this.lookAfterMs);
         this.handler.resting(transport.rest());
         transport.control(this.controlRecord({ case: "move", value: {} }));
       },
@@ -293,6 +301,8 @@ export class Connection {
     if (!mover?.isMoving || !transport || !ticket) return;
     this.leaveBehind(transport);
     this.handler.leaving();
+    // What was wanted until now the `Hello` asks for, by what it does not name as shown.
+    this.carried = this.carried.filter((message) => message.case !== "want");
     const attemptId = this.options.chance.bytes(16);
     const join = { case: "ticket" as const, value: ticket };
     const hello = this.hello({ join, attemptId, proof: new Uint8Array() }, true);
@@ -301,14 +311,14 @@ export class Connection {
 
   private moved(better: Transport, welcome: Welcome): void {
     this.mover = undefined;
-    // If it does not last, it is not looked for so soon again.
-    this.lookAfterMs = longer(this.lookAfterMs);
     this.admitted(better, welcome, "moved");
-    for (const message of this.carried.splice(0)) this.send(message);
   }
 
   private leaveBehind(transport: Transport | undefined): void {
     this.bytesBefore += transport?.bytesReceived ?? 0;
+    const lastedMs = this.heardAt - this.admittedAt;
+    // It was worth the wait: without it, it is looked for as soon as at first.
+    if (transport?.kind === "webtransport" && lastedMs > this.lookAfterMs) this.lookAfterMs = LOOK_AFTER_MS;
     this.transport = undefined;
     this.cancelWatch?.();
   }
@@ -401,11 +411,11 @@ export class Connection {
     }
   }
 
-  /** Looks for nothing better any more, and gives up what was found. */
+  /** Looks for nothing better any more, and gives up what was found; of what was said on the way there, decisions are kept. */
   private stay(close: Close, reason: string): void {
     this.mover?.cancel(close, reason);
     this.mover = undefined;
-    this.carried = [];
+    this.carried = this.carried.filter(isDecision);
   }
 
   private retry(retry: Retry, leastMs: number): void {
@@ -440,6 +450,7 @@ export class Connection {
     this.cancelLeave?.();
     this.dial?.cancel();
     this.stay(close, reason);
+    this.carried = [];
     const { transport } = this;
     this.transport = undefined;
     transport?.close(close, reason);

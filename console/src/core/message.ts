@@ -42,6 +42,14 @@ export function isOwn({ case: which }: ControlInit): boolean {
   return which === "ack" || which === "credit" || which === "ping" || which === "pong";
 }
 
+/**
+ * Whether a control message that could not be said before a connection was lost is still meant after it: what the technician
+ * decided is. What is asked of a relay for the picture's sake is not: the next `Hello` says what is shown.
+ */
+export function isDecision({ case: which }: ControlInit): boolean {
+  return which === "ask" || which === "end";
+}
+
 /** A lane in a message; nothing if no such lane can exist here. */
 export function laneOf(
   lane: { kind: number; display: number; rendition: number; sender: number } | undefined,

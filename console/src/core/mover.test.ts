@@ -73,7 +73,7 @@ describe("going over", () => {
     s.better.say({ case: "welcome", value: { ...WELCOME, ticket: Uint8Array.of(8) } });
     expect(s.welcomes[1]?.[1]).toBe("moved");
     expect(s.better.isAdmitted).toBe(true);
-    expect(s.socket.closed?.close.name).toBe("replaced");
+    expect(s.socket.closed?.close?.name).toBe("replaced");
     // Nobody was told of anything else than that it is open.
     expect(s.states.slice(1)).toEqual([
       { phase: "open", transport: "websocket" },
@@ -132,7 +132,7 @@ describe("what goes wrong counts as a lost connection:", () => {
   async function expectResumed(s: Moving) {
     expect(s.steps).toContain("lost");
     expect(s.state()).toMatchObject({ phase: "reconnecting" });
-    expect([s.socket.closed?.close.name, s.better.closed !== undefined]).toEqual(["silent", true]);
+    expect([s.socket.closed?.close?.name, s.better.closed !== undefined]).toEqual(["silent", true]);
     await s.nextTry(250);
     s.admit();
     expect(s.last().heard("hello")[0]?.join.case).toBe("ticket");
@@ -150,7 +150,6 @@ describe("what goes wrong counts as a lost connection:", () => {
 
   test("a new connection that is lost before the answer", async () => {
     const s = await leaving();
-    s.better.closed = { close: closeNamed("admission"), reason: "" };
     s.better.breakOff(closeNamed("admission"));
     await expectResumed(s);
   });
@@ -173,13 +172,36 @@ describe("what goes wrong counts as a lost connection:", () => {
     await expectResumed(s);
   });
 
-  test("what is said meanwhile goes nowhere then", async () => {
+  /** What a technician does on the way; then it fails. */
+  async function decideAndFail() {
     const s = await leaving();
-    s.connection.send({ case: "ask", value: {} });
+    s.connection.send({ case: "want", value: { display: 0, start: true, key: true } });
+    s.connection.send({ case: "ask", value: { rights: [1] } });
+    s.connection.send({ case: "visible", value: { display: 0 } });
+    s.connection.send({ case: "end", value: { reason: 1 } });
     s.clock.advance(3000);
     await s.nextTry(250);
+    return s;
+  }
+
+  test("then what the technician has decided meanwhile is said, and what was about the picture is not", async () => {
+    const s = await decideAndFail();
     s.admit();
-    expect(s.last().heard("ask")).toEqual([]);
+    expect(s.last().said.map((message) => message.case)).toEqual(["hello", "ask", "end"]);
+    s.last().breakOff();
+    await s.nextTry(250);
+    s.admit();
+    expect(s.last().said.map((message) => message.case)).toEqual(["hello"]);
+  });
+
+  test("but who has to begin anew has said nothing", async () => {
+    const s = await decideAndFail();
+    s.last().handler.ready();
+    s.last().say({ case: "refused", value: { code: closeNamed("ticket_expired").number } });
+    await s.nextTry(1000);
+    s.admit();
+    expect(s.welcomes.at(-1)?.[1]).toBe("fresh");
+    expect(s.last().said.map((message) => message.case)).toEqual(["hello"]);
   });
 });
 
@@ -207,7 +229,7 @@ describe("looking", () => {
     const s = await overWebSocket();
     const late = await s.find();
     await s.pass(10_250);
-    expect(late.closed?.close.name).toBe("race_lost");
+    expect(late.closed?.close?.name).toBe("race_lost");
     late.handler.ready();
     expect(s.socket.heard("move")).toEqual([]);
   });
@@ -221,13 +243,47 @@ describe("looking", () => {
     await s.find();
   });
 
-  test("is not at all where there is no other way", async () => {
-    const s = stage();
+  test("has an end when the page was hidden before something was found, and begins again", async () => {
+    const s = await overWebSocket();
+    const found = await s.find();
+    s.page.isVisible = false;
+    found.handler.ready();
+    expect(found.closed?.close?.name).toBe("race_lost");
+    expect([s.steps, s.socket.heard("move")]).toEqual([[], []]);
+    await s.pass(60_000);
+    expect(s.last()).toBe(found);
+    s.page.isVisible = true;
+    const again = await s.find();
+    again.handler.ready();
+    expect(s.socket.heard("move").length).toBe(1);
+  });
+
+  test("finds what was not there when the connection was made", async () => {
+    const s = stage({ ways: 2 });
+    const { openers } = s.reach;
+    s.reach.openers = openers.slice(-1);
     await s.begin();
     s.admit();
     s.clock.advance(5900);
     await settled();
     expect(s.made.length).toBe(1);
+    s.reach.openers = openers;
+    s.last().say({ case: "ping", value: {} });
+    for (let second = 0; second < 13; second += 1) {
+      s.clock.advance(1000);
+      s.made[0]?.say({ case: "ping", value: {} });
+      await settled();
+    }
+    expect(s.last().kind).toBe("webtransport");
+  });
+
+  test("is not at all for who is to have nothing else", async () => {
+    const s = stage({ looksForBetter: false });
+    await s.begin();
+    s.admit();
+    s.clock.advance(5900);
+    await settled();
+    expect(s.places.length).toBe(1);
   });
 
   test("ends when the relay leaves service", async () => {
@@ -237,19 +293,67 @@ describe("looking", () => {
     expect(s.made.at(-1)).toBe(s.socket);
   });
 
+  /** Back over a WebSocket after a loss: how long until the next look, ms. */
+  async function lookAfterLoss(s: Awaited<ReturnType<typeof leaving>>): Promise<number> {
+    await s.nextTry(250);
+    expect(s.last().kind).toBe("webtransport");
+    s.last().breakOff();
+    s.admit();
+    return nextLook(s);
+  }
+
   test("takes twice as long when what was found did not last", async () => {
     const s = await joining();
     s.better.say({ case: "welcome", value: WELCOME });
     s.better.breakOff();
-    s.better.closed = { close: closeNamed("silent"), reason: "" };
-    await s.nextTry(250);
-    s.last().breakOff();
-    const again = s.last();
-    s.admit();
-    await s.pass(7250);
-    expect(s.last()).toBe(again);
-    await s.pass(5250);
-    expect(s.last().kind).toBe("webtransport");
+    const wait = await lookAfterLoss(s);
+    expect(wait).toBeGreaterThanOrEqual(7500);
+    expect(wait).toBeLessThanOrEqual(13_000);
+  });
+
+  test("takes twice as long after each time that going over failed", async () => {
+    const s = await leaving();
+    for (const least of [7500, 15_000, 30_000]) {
+      s.clock.advance(3000);
+      expect(s.state().phase).toBe("reconnecting");
+      await s.nextTry(250);
+      s.last().breakOff();
+      s.admit();
+      const [count, began] = [s.made.length, s.clock.now()];
+      while (s.made.length === count) await s.pass(250);
+      expect(s.clock.now() - began).toBeGreaterThanOrEqual(least);
+      s.last().handler.ready();
+    }
+  });
+
+  test("is as soon as at first when what was found has lasted", async () => {
+    const s = await joining();
+    s.better.say({ case: "welcome", value: WELCOME });
+    await s.pass(11_000);
+    s.better.breakOff();
+    expect(await lookAfterLoss(s)).toBeLessThanOrEqual(6500);
+  });
+});
+
+describe("a relay that leaves service on the way", () => {
+  const B = "https://b.example";
+
+  test("and says so on both connections is left for another, and stays the last resort", async () => {
+    const s = await leaving();
+    const goAway = { deadlineMs: 10_000, leaveMs: 1000, alternatives: [B] };
+    s.socket.say({ case: "goAway", value: goAway });
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    s.better.say({ case: "welcome", value: WELCOME });
+    s.better.say({ case: "goAway", value: goAway });
+    await s.pass(1000);
+    expect(s.better.closed?.close?.name).toBe("going_away");
+    for (const place of [B, undefined]) {
+      await s.nextTry();
+      expect(s.places.at(-1)).toBe(place);
+      s.last().breakOff();
+      s.last().breakOff();
+    }
   });
 });
 
@@ -258,7 +362,7 @@ describe("leaving for good on the way", () => {
     for (const way of [leaving, joining]) {
       const s = await way();
       s.connection.stop(closeNamed("left"), "bye");
-      expect([s.socket, s.better].map(({ closed }) => closed?.close.name)).toEqual(["left", "left"]);
+      expect([s.socket, s.better].map(({ closed }) => closed?.close?.name)).toEqual(["left", "left"]);
       expect(s.state()).toMatchObject({ phase: "closed", close: { name: "left" } });
       await s.nextTry();
       expect(s.last()).toBe(s.better);

@@ -25,7 +25,7 @@ export interface MoverOptions {
   readonly chance: Chance;
   /** The first look is after about so long, ms. */
   readonly firstMs: number;
-  /** Whether this is a time to go over; if not, it is put off. */
+  /** Whether this is a time to go over; if not, it is put off. Asked before each look, and again when it has found something. */
   readonly mayMove: () => boolean;
   /** The ways to the relay, best first. */
   readonly ways: () => Promise<readonly Open[]>;
@@ -110,16 +110,20 @@ export class Mover {
     // The last way is what we have.
     if (!best || others.length === 0) return missed();
     try {
-      this.better = best({ ...DEAF, ready: () => this.found(), closed: missed });
+      this.better = best({ ...DEAF, ready: () => this.found(waitMs), closed: missed });
     } catch {
       missed();
     }
   }
 
-  private found(): void {
+  private found(waitMs: number): void {
     const { better, options } = this;
     if (this.phase !== "looks" || !better) return;
     this.cancelTimer();
+    if (!options.mayMove()) {
+      this.drop(closeNamed("race_lost"), "");
+      return this.later(waitMs);
+    }
     this.phase = "leaves";
     better.handler = { ...DEAF, closed: ({ reason }) => this.fail(reason) };
     this.cancelTimer = options.clock.after(ANSWER_MS, () => this.fail("the relay did not let us go over"));

@@ -10,17 +10,26 @@ export class Route {
   /** In the order in which they are tried. Never empty. */
   private places: readonly Place[] = [undefined];
   private at = 0;
+  private current: Place;
 
   /** The relay to dial now. */
   get place(): Place {
     return this.places[this.at];
   }
 
-  /** The relay that we are at leaves service. Whether it named others: then they are dialled next, in this order, and it comes last. */
+  /** The relay that took us last; before any has, the one that serves this page. */
+  get here(): Place {
+    return this.current;
+  }
+
+  /**
+   * The relay that we are at leaves service, and may say so more than once. Whether it named others: then they are dialled
+   * next, in this order, and it comes last.
+   */
   leave(alternatives: readonly string[]): boolean {
     const others = alternatives.slice(0, ALTERNATIVES_MAX).filter(isRelay);
     if (others.length === 0) return false;
-    this.places = [...others, this.place];
+    this.places = [...others, this.here];
     this.at = 0;
     return true;
   }
@@ -40,7 +49,8 @@ export class Route {
 
   /** This relay has taken us, and the others in the session: who tried another one later would never meet them again. */
   arrived(): void {
-    this.places = [this.place];
+    this.current = this.place;
+    this.places = [this.here];
     this.at = 0;
   }
 }

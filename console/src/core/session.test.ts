@@ -5,8 +5,9 @@ import { DisplayLayoutSchema, PeerPingSchema, PeerPongSchema } from "../gen/peer
 import { closeNamed } from "./close";
 import { type LaneKey, LaneKind, plainLane } from "./lane";
 import { type ControlInit, RecordType } from "./message";
+import type { Fate, ScreenSink } from "./pictures";
 import { encodeRecord, type Point, parseRecord, type Record, ScreenKind } from "./record";
-import { type Fate, type ScreenSink, Session, type SessionView } from "./session";
+import { Session, type SessionView } from "./session";
 import { FakeClock, type FakeTransport, fakeWays, fixedChance, settled } from "./testing/fakes";
 
 const CUSTOMER = 9;
@@ -68,6 +69,7 @@ async function stage(ways = 1) {
     codecs: [1],
     h264Levels: [],
     openers: async () => openers,
+    looksForBetter: ways > 1,
     token: async () => "token",
     sink,
     onView: (view) => views.push(view),
@@ -85,10 +87,12 @@ async function stage(ways = 1) {
   // Only the last way works at first.
   if (ways > 1) last().breakOff();
   admit();
+  /** A record arrives over the transport that is in use. */
   const arrive = (key: LaneKey, record: Record) => {
     const inlet = { key, received: record.bytes.length };
-    last().handler.arrived(inlet);
-    last().handler.record(inlet, record);
+    const used = made.filter(({ isAdmitted, closed }) => isAdmitted && !closed).at(-1) as FakeTransport;
+    used.handler.arrived(inlet);
+    used.handler.record(inlet, record);
   };
   return { clock, session, sink, made, last, admit, arrive, view: () => views.at(-1) as SessionView };
 }
@@ -280,7 +284,7 @@ describe("screens", () => {
     s.sink.isBroken = true;
     s.arrive(SCREEN, screenRecord(0n));
     s.clock.advance(5000);
-    expect(s.made[0]?.closed?.close.name).toBe("internal");
+    expect(s.made[0]?.closed?.close?.name).toBe("internal");
     s.clock.advance(250);
     await settled();
     s.last().handler.ready();
@@ -419,6 +423,60 @@ describe("going over to another transport", () => {
     const told = [s.socket, s.better].flatMap((transport) => lane(transport, LaneKind.Peer)?.records ?? []);
     expect(told.filter(({ header }) => header.type === RecordType.Capabilities).length).toBe(1);
   });
+
+  test("drops nothing of what was typed meanwhile, however long the way is", async () => {
+    const s = await leave();
+    const input = seqs(s.socket, LaneKind.Input) ?? [];
+    s.session.input.key(5, true, locks, "b");
+    s.session.input.key(5, false, locks, "b");
+    const made = s.session.statistics().unacknowledgedInputBytes;
+    for (const step of [() => s.socket.say({ case: "move", value: {} }), () => {}]) {
+      s.clock.advance(750);
+      step();
+      await settled();
+    }
+    const epoch = s.better.heard("hello")[0]?.epoch ?? 0n;
+    const received = [{ lane: plainLane(LaneKind.Input, SELF), epoch, nextSeq: BigInt((input.at(-1) as number) + 1) }];
+    s.better.say({ case: "welcome", value: { ...WELCOME, received } });
+    const types = lane(s.better, LaneKind.Input)?.records.map(({ header }) => header.type);
+    expect(types).toEqual([RecordType.Key, RecordType.Key, RecordType.Held]);
+    expect(s.session.statistics().unacknowledgedInputBytes).toBeGreaterThan(made);
+    expect(s.view().dropped).toEqual({ keys: 0, texts: 0, clicks: 0, wheels: 0 });
+  });
+
+  test("wants no key again that was wanted before: who names no picture is given one", async () => {
+    const s = await leave();
+    s.sink.isBroken = true;
+    s.arrive(SCREEN, screenRecord(2n));
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    expect(s.better.heard("hello")[0]?.showing).toEqual([]);
+    s.better.say({ case: "welcome", value: WELCOME });
+    expect([s.socket, s.better].flatMap((transport) => transport.heard("want"))).toEqual([]);
+  });
+
+  test("wants a key for what turned out not to be shown when that had been said already", async () => {
+    const s = await leave();
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    s.session.pictureLost(0, 0);
+    s.better.say({ case: "welcome", value: WELCOME });
+    expect(s.better.heard("want")).toMatchObject([{ display: 0, start: true, key: true }]);
+  });
+
+  test("waits on for a key that was wanted before, and begins anew if it does not come there either", async () => {
+    const s = await leave();
+    s.session.pictureLost(0, 0);
+    s.clock.advance(2500);
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    s.clock.advance(2900);
+    s.better.say({ case: "welcome", value: WELCOME });
+    s.clock.advance(4999);
+    expect(s.better.closed).toBeUndefined();
+    s.clock.advance(1);
+    expect(s.better.closed?.close?.name).toBe("internal");
+  });
 });
 
 describe("latency", () => {
@@ -462,6 +520,20 @@ describe("the end", () => {
     s.last().say({ case: "end", value: { reason: EndReason.CLOSED_BY_CUSTOMER } });
     const close = closeNamed("ended");
     expect(s.view()).toMatchObject({ end: EndReason.CLOSED_BY_CUSTOMER, connection: { phase: "closed", close } });
+  });
+
+  test("that was not told before everything began anew has not come", async () => {
+    const s = await stage();
+    s.session.end();
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.last().handler.ready();
+    s.last().say({ case: "refused", value: { code: closeNamed("ticket_expired").number } });
+    s.clock.advance(1000);
+    await settled();
+    s.admit();
+    expect(s.view()).toMatchObject({ end: EndReason.UNSPECIFIED, connection: { phase: "open" } });
   });
 
   test("cannot be told without a connection", async () => {

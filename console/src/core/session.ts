@@ -21,29 +21,24 @@ import {
   PeerPingSchema,
   PeerPongSchema,
 } from "../gen/peer_pb";
-import { Acks, type Shown } from "./acks";
 import { closeNamed } from "./close";
 import { type Arrival, Connection, type ConnectionOptions, type ConnectionState } from "./connection";
 import { type Dropped, NOTHING_DROPPED } from "./dropped";
 import { InputSender, type Sent } from "./input";
 import { receivedOf } from "./joining";
-import { type LaneKey, LaneKind, laneName, plainLane } from "./lane";
+import { LaneKind, plainLane } from "./lane";
 import { Latency } from "./latency";
 import { HEARTBEAT_ACTIVE_MS } from "./limits";
 import { type ControlMessage, laneOf, RecordType } from "./message";
-import type { Half } from "./mux";
-import { encodeRecord, type Point, type Record } from "./record";
-import type { Inlet, Outlet } from "./transport";
+import { PeerSender } from "./peer";
+import { Pictures, type ScreenSink } from "./pictures";
+import type { Record } from "./record";
+import type { Inlet } from "./transport";
 
 /** While something happens, round trips are measured this often, ms. */
 const PING_EVERY_MS = 2000;
-/** Screens that cannot be decoded are asked for anew so many times within a minute before that is called a failure. */
-const RESYNCS_MAX = 3;
-const RESYNC_WINDOW_MS = 60_000;
 /** What the console has a use for, as soon as the customer agrees. */
 const WANTED = [Right.VIEW, Right.CONTROL];
-/** A key that was asked for comes within this time, or the connection is begun anew, ms. */
-const RESYNC_PATIENCE_MS = 5000;
 /** The customer's program restates its grants within this time after a resume, ms. */
 const RESTATE_MS = 3000;
 /** A waiting session's heartbeat, ms. */
@@ -85,22 +80,6 @@ export interface SessionStatistics {
   readonly malformed: number;
 }
 
-/** What becomes of a screen's record: shown; held or not needed; or the picture is stale until a start and a key come. */
-export type Fate = "applied" | "passed" | "lost";
-
-/** Where screens go. */
-export interface ScreenSink {
-  /** Takes a record of a screen or key lane. */
-  apply(lane: LaneKey, record: Record): Fate;
-  /** A key lane was opened, perhaps again: what was begun on the one before does not go on. */
-  keyLaneOpened(lane: LaneKey): void;
-  /** What a display shows, if it is of this rendition. */
-  shown(display: number, rendition: number): Shown;
-  showing(): { display: number; point: Point }[];
-  /** Forgets a display's pictures, or all. */
-  forget(display?: number): void;
-}
-
 export interface SessionOptions extends ConnectionOptions {
   readonly sink: ScreenSink;
   readonly onView: (view: SessionView) => void;
@@ -114,10 +93,10 @@ export interface SessionOptions extends ConnectionOptions {
 export class Session {
   readonly input: InputSender;
   private readonly connection: Connection;
-  private readonly acks: Acks;
   private readonly latency: Latency;
   private readonly relayLatency: Latency;
-  private readonly peer: { outlet: Outlet | undefined; queue: Uint8Array[]; seq: bigint };
+  private readonly peer: PeerSender;
+  private readonly pictures: Pictures;
   private pingId = 0n;
   private pingedAt = Number.NEGATIVE_INFINITY;
   private pictureAgeMs: number | undefined;
@@ -126,15 +105,10 @@ export class Session {
   private hasToldPublisher = false;
   private welcome: Welcome | undefined;
   private isVisible = true;
-  private resyncs: number[] = [];
   private malformed = 0;
   /** When this end or the customer's last came back. */
   private returnedAt = Number.NEGATIVE_INFINITY;
   private cancelSettling: (() => void) | undefined;
-  /** The newest opening of each key lane. */
-  private readonly keyLanes = new Map<string, Inlet>();
-  /** Displays whose picture is stale, with what calls their mending off. */
-  private readonly lostDisplays = new Map<number, () => void>();
   private view: SessionView = {
     connection: { phase: "connecting" },
     state: SessionState.UNSPECIFIED,
@@ -158,26 +132,28 @@ export class Session {
     const { clock } = options;
     this.latency = new Latency(clock);
     this.relayLatency = new Latency(clock);
-    this.peer = { outlet: undefined, queue: [], seq: 0n };
     this.connection = new Connection(options, {
       state: (connection) => this.update({ connection }),
       welcome: (welcome, arrival) => this.welcomed(welcome, arrival),
       showing: () => options.sink.showing(),
       control: (message) => this.control(message),
-      arrived: (inlet) => this.arrived(inlet),
+      arrived: (inlet) => this.pictures.arrived(inlet),
       record: (inlet, record) => this.record(inlet, record),
-      ended: (inlet) => this.acks.ended(inlet),
+      ended: (inlet) => this.pictures.ended(inlet),
       lost: () => this.lost(),
       isVisible: () => this.isVisible,
-      resting: (half) => this.resting(half),
-      leaving: () => this.leaving(),
+      // Input keeps what is not acknowledged, and of what it has sent the next welcome tells.
+      resting: (half) => this.peer.again(half),
+      leaving: () => this.pictures.leaving(),
     });
-    this.acks = new Acks(
+    this.peer = new PeerSender((type, seq) => this.connection.header(type, seq));
+    this.pictures = new Pictures({
       clock,
-      (message) => this.connection.send(message),
-      (inlet) => this.connection.positions.of(inlet.key),
-      (inlet) => options.sink.shown(inlet.key.display, inlet.key.rendition),
-    );
+      sink: options.sink,
+      send: (message) => this.connection.send(message),
+      positions: () => this.connection.positions,
+      anew: (isHopeless) => this.anew(isHopeless),
+    });
     this.input = new InputSender({
       clock,
       header: (type, seq) => this.connection.header(type, seq),
@@ -199,7 +175,7 @@ export class Session {
     this.connection.stop(closeNamed("left"), "the technician left");
   }
 
-  /** Ends the session for all. False if there is no connection to say it on. */
+  /** Ends the session for all. False while there is no connection; on the way from one to another, it is said on the next. */
   end(): boolean {
     if (!this.connection.isOpen) return false;
     const reason = EndReason.CLOSED_BY_TECHNICIAN;
@@ -213,7 +189,7 @@ export class Session {
     this.connection.retryNow();
   }
 
-  /** Asks the customer for what the console needs. */
+  /** Asks the customer for what the console needs, as `end` ends. */
   ask(): void {
     const rights = WANTED.filter((right) => this.view.permitted.includes(right));
     this.connection.send({ case: "ask", value: { rights } });
@@ -256,47 +232,33 @@ export class Session {
     if (arrival === "fresh") {
       this.options.sink.forget();
       this.askedPublisher = undefined;
+      // If the session was to end, the relay was not told: it took this participant in anew.
+      this.update({ end: EndReason.UNSPECIFIED });
     }
     if (arrival !== "moved") {
       this.hasToldPublisher = false;
       this.returnedAt = this.options.clock.now();
     }
     this.update({ self: welcome.sender, role: welcome.role, permitted: welcome.permitted });
-    this.openInput(receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch));
-    this.peer.outlet = this.connection.open(LaneKind.Peer, () => this.peer.queue.shift());
-    if (this.peer.queue.length > 0) this.peer.outlet?.wake();
+    const from = receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch);
+    // Going over takes two round trips, no outage: what is typed meanwhile is late by as much, and wanted.
+    this.openInput(from, arrival === "moved" ? Number.POSITIVE_INFINITY : undefined);
+    this.peer.connect((source) => this.connection.open(LaneKind.Peer, source));
+    this.pictures.connected();
     this.sayVisible();
     this.pingedAt = Number.NEGATIVE_INFINITY;
     this.ping();
   }
 
-  private openInput(from: bigint | undefined): void {
-    this.input.connect(this.connection.sender, from, (source) => this.connection.open(LaneKind.Input, source));
+  private openInput(from: bigint | undefined, ageMaxMs?: number): void {
+    const { connection } = this;
+    this.input.connect(connection.sender, from, (source) => connection.open(LaneKind.Input, source), ageMaxMs);
   }
 
   private lost(): void {
-    this.leaving();
+    this.pictures.disconnected();
     this.input.disconnect();
-    this.peer.outlet = undefined;
-    this.peer.queue = [];
-  }
-
-  /** Input keeps what is not acknowledged, and of what it has sent the next welcome tells. */
-  private resting(half: readonly Half[]): void {
-    for (const { key, record } of half) if (key.kind === LaneKind.Peer) this.peer.queue.unshift(record);
-  }
-
-  private leaving(): void {
-    this.acks.clear();
-    for (const cancel of this.lostDisplays.values()) cancel();
-    this.lostDisplays.clear();
-    // What has arrived but is not shown is wanted again.
-    const { positions } = this.connection;
-    for (const { lane } of positions.list()) {
-      if (lane.kind !== LaneKind.Screen) continue;
-      const { applied } = this.options.sink.shown(lane.display, lane.rendition);
-      positions.rewind(lane, applied && applied.seq + 1n);
-    }
+    this.peer.disconnect();
   }
 
   private control(message: ControlMessage): void {
@@ -360,7 +322,7 @@ export class Session {
     if (isOnline && !this.hasToldPublisher) {
       const { codecs, h264Levels } = this.options;
       const capabilities = { codecs: [...codecs], h264Levels: [...h264Levels] };
-      this.sayPeer(RecordType.Capabilities, toBinary(CapabilitiesSchema, create(CapabilitiesSchema, capabilities)));
+      this.peer.say(RecordType.Capabilities, toBinary(CapabilitiesSchema, create(CapabilitiesSchema, capabilities)));
     }
     this.hasToldPublisher = isOnline;
   }
@@ -389,17 +351,14 @@ export class Session {
     return said;
   }
 
-  private arrived(inlet: Inlet): void {
-    const { kind } = inlet.key;
-    if (kind === LaneKind.Screen || kind === LaneKind.Key) this.acks.arrived(inlet);
-  }
-
   private record(inlet: Inlet, record: Record): void {
     switch (inlet.key.kind) {
       case LaneKind.Screen:
       case LaneKind.Key:
-        this.noteKeyLane(inlet);
-        return this.screen(inlet.key, record);
+        if (this.pictures.record(inlet, record) === "applied") {
+          this.pictureAgeMs = this.latency.age(record.header.timeUs);
+        }
+        return this.ping();
       case LaneKind.Cursor:
         return this.lenient(() => this.cursor(record));
       case LaneKind.Peer:
@@ -416,42 +375,13 @@ export class Session {
     }
   }
 
-  private noteKeyLane(inlet: Inlet): void {
-    if (inlet.key.kind !== LaneKind.Key) return;
-    const name = laneName(inlet.key);
-    if (this.keyLanes.get(name) === inlet) return;
-    this.keyLanes.set(name, inlet);
-    this.options.sink.keyLaneOpened(inlet.key);
-  }
-
-  private screen(lane: LaneKey, record: Record): void {
-    const fate = this.options.sink.apply(lane, record);
-    if (fate === "applied") {
-      this.lostDisplays.get(lane.display)?.();
-      this.lostDisplays.delete(lane.display);
-      this.pictureAgeMs = this.latency.age(record.header.timeUs);
-    } else if (fate === "lost") {
-      this.pictureLost(lane.display, lane.rendition);
-    }
-    this.ping();
-  }
-
   /** A display's picture is stale: asks for a start and a key. */
   pictureLost(display: number, rendition: number): void {
-    if (this.lostDisplays.has(display)) return;
-    this.connection.send({ case: "want", value: { display, rendition, start: true, key: true } });
-    const cancel = this.options.clock.after(RESYNC_PATIENCE_MS, () => this.resync(display));
-    this.lostDisplays.set(display, cancel);
+    this.pictures.lost(display, rendition);
   }
 
   /** No key has come. Resumes with nothing in hand, which begins everything anew. */
-  private resync(display: number): void {
-    const { sink, clock } = this.options;
-    this.lostDisplays.delete(display);
-    sink.forget(display);
-    const now = clock.now();
-    this.resyncs = [...this.resyncs.filter((at) => at > now - RESYNC_WINDOW_MS), now];
-    const isHopeless = this.resyncs.length > RESYNCS_MAX;
+  private anew(isHopeless: boolean): void {
     const close = closeNamed("internal");
     if (isHopeless) this.connection.stop(close, "the picture cannot be decoded");
     else this.connection.resume(close, "the picture cannot be decoded");
@@ -473,7 +403,7 @@ export class Session {
       const ping = fromBinary(PeerPingSchema, record.body);
       const { id, timeUs } = ping;
       const pong = { id, timeUs, to: record.header.sender, epochTimeUs: this.connection.timeUs() };
-      this.sayPeer(RecordType.PeerPong, toBinary(PeerPongSchema, create(PeerPongSchema, pong)));
+      this.peer.say(RecordType.PeerPong, toBinary(PeerPongSchema, create(PeerPongSchema, pong)));
     } else if (type === RecordType.PeerPong) {
       const pong = fromBinary(PeerPongSchema, record.body);
       if (pong.to !== this.connection.sender) return;
@@ -506,13 +436,6 @@ export class Session {
     this.connection.send({ case: "ping", value: { id, timeUs: this.relayLatency.stamp() } });
     if (!this.view.isCustomerOnline) return;
     const ping = { id, timeUs: this.latency.stamp() };
-    this.sayPeer(RecordType.PeerPing, toBinary(PeerPingSchema, create(PeerPingSchema, ping)));
-  }
-
-  private sayPeer(type: number, body: Uint8Array): void {
-    if (!this.peer.outlet) return;
-    this.peer.queue.push(encodeRecord(this.connection.header(type, this.peer.seq), body));
-    this.peer.seq += 1n;
-    this.peer.outlet.wake();
+    this.peer.say(RecordType.PeerPing, toBinary(PeerPingSchema, create(PeerPingSchema, ping)));
   }
 }

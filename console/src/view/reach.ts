@@ -19,6 +19,11 @@ const UNKNOWN: WellKnown = { path: "/v1/connect" };
 /** As relays last described themselves. */
 const described = new Map<Place, WellKnown>();
 
+/** Whether WebTransport may yet be found where it was not at first: the relay may be another by then, or the network. */
+export function looksForBetter(only: TransportKind | undefined): boolean {
+  return only === undefined && "WebTransport" in globalThis;
+}
+
 /** The ways to a relay, best first; only one of them if `only` says so. */
 export async function ways(only: TransportKind | undefined, place: Place): Promise<Open[]> {
   const base = new URL(place ?? location.href);

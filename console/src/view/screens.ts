@@ -3,8 +3,8 @@
 // is painted, so that an update is shown whole.
 import type { Shown } from "../core/acks";
 import type { LaneKey } from "../core/lane";
+import type { Fate, ScreenSink } from "../core/pictures";
 import { type Point, type Record, ScreenKind } from "../core/record";
-import type { Fate, ScreenSink } from "../core/session";
 import { type Applied, Decoder, type Rect } from "./decoder";
 import { Video, type VideoPicture } from "./video";
 

@@ -10,7 +10,7 @@ import { cursorImage } from "./cursor";
 import { loadDecoder } from "./decoder";
 import type { Act, FromWorker, Start, ToWorker } from "./messages";
 import { Probe } from "./probe";
-import { ways } from "./reach";
+import { looksForBetter, ways } from "./reach";
 import { Screens } from "./screens";
 import { h264Levels } from "./video";
 
@@ -68,6 +68,7 @@ async function start({ canvas, session: id, ticket, transport, isTest }: Start):
     codecs: CODECS,
     h264Levels: await levels,
     openers: (place) => ways(transport, place),
+    looksForBetter: looksForBetter(transport),
     token: () => join(id, key),
     prove: key && ((signed) => key.sign(signed)),
     ticket,

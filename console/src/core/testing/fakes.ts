@@ -69,7 +69,8 @@ export class FakeTransport implements Transport {
   isAdmitted = false;
   readonly said: ControlMessage[] = [];
   readonly lanes: SeenLane[] = [];
-  closed: { close: Close; reason: string } | undefined;
+  /** How it ended, whoever ended it; without a code if the path broke. */
+  closed: { close?: Close | undefined; reason: string } | undefined;
   /** Nothing but control leaves it any more. */
   isResting = false;
   /** What a rest gives up. */
@@ -129,7 +130,8 @@ export class FakeTransport implements Transport {
 
   /** The path breaks, or the relay closes. */
   breakOff(close?: Close): void {
-    this.handler.closed({ close, reason: "" });
+    this.closed = { close, reason: "" };
+    this.handler.closed(this.closed);
   }
 
   /** The messages of one kind that the client has sent. */

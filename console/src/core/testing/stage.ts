@@ -11,7 +11,10 @@ export const WELCOME = { version: 1, sender: 3, ticket: Uint8Array.of(7, 7), gra
 
 /** What a test decides. */
 interface Staged {
+  /** How many ways there are to the relay: the WebSocket, and before it WebTransport. */
   ways?: number;
+  /** Whether WebTransport is looked for over a WebSocket; as there are ways, if a test does not say. */
+  looksForBetter?: boolean;
   token?: () => Promise<string>;
   prove?: (signed: Uint8Array) => Promise<Uint8Array>;
   ticket?: Uint8Array;
@@ -27,6 +30,7 @@ export function stage(options: Staged = {}) {
   const places: Place[] = [];
   const steps: string[] = [];
   const page = { isVisible: true };
+  const reach = { openers };
   let tokens = 0;
   const connection = new Connection(
     {
@@ -37,8 +41,9 @@ export function stage(options: Staged = {}) {
       h264Levels: [],
       openers: async (place) => {
         places.push(place);
-        return openers;
+        return reach.openers;
       },
+      looksForBetter: options.looksForBetter ?? openers.length > 1,
       token: options.token ?? (async () => `token ${++tokens}`),
       prove: options.prove,
       ticket: options.ticket,
@@ -69,19 +74,21 @@ export function stage(options: Staged = {}) {
     places,
     steps,
     page,
+    /** The ways to the relay; a test may change them. */
+    reach,
     last,
     state: () => states.at(-1) as ConnectionState,
-    /** Starts, and opens every transport that is dialled. */
+    /** Starts: the first transport is dialled, and has yet to open. */
     async begin() {
       connection.start();
       await settled();
     },
-    /** Lets the newest transport open and be welcomed. */
+    /** Lets the newest transport open, and says the relay's welcome on it. */
     admit(welcome = {}) {
       last().handler.ready();
       last().say({ case: "welcome", value: { ...WELCOME, ...welcome } });
     },
-    /** Waits until the next try is under way. */
+    /** Lets so much time pass that the next try is under way: its transport is dialled, and has yet to open. */
     async nextTry(ms = 30_000) {
       clock.advance(ms);
       await settled();
