@@ -1,32 +1,19 @@
 // The console in a real Chromium against the real relay: signing in, sessions, both bindings, and a relay that dies.
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, test } from "node:test";
-import { launch, openConsole } from "./browser.mjs";
-import { Relay } from "./programs.mjs";
+import { describe, test } from "node:test";
+import { scene } from "./scene.mjs";
 
-let browser;
-let relay;
-
-before(async () => {
-  browser = await launch();
-});
-after(() => browser.close());
-afterEach(async () => {
-  await Promise.all(browser.contexts().map((context) => context.close()));
-  await relay?.end();
-  relay = undefined;
-});
-
+const stage = scene();
 const isOpen = ({ view }) => view?.connection.phase === "open";
 
 test("the secret signs in once and does not stay in the address", async () => {
-  relay = await Relay.start();
-  const desk = await openConsole(browser, relay.ready.console);
+  const relay = await stage.startRelay();
+  const desk = await stage.openConsole();
   assert.equal(new URL(desk.page.url()).hash, "");
   await desk.page.reload();
   await desk.page.waitForSelector("main.list");
 
-  const other = await (await browser.newContext()).newPage();
+  const other = await (await stage.browser.newContext()).newPage();
   await other.goto(relay.ready.console);
   await other.getByRole("alert").getByText("not valid").waitFor();
   assert.equal(await other.getByLabel("One-time secret").isVisible(), true);
@@ -34,8 +21,8 @@ test("the secret signs in once and does not stay in the address", async () => {
 });
 
 test("the page breaks no rule of its content security policy and says which language it speaks", async () => {
-  relay = await Relay.start();
-  const desk = await openConsole(browser, relay.ready.console, { locale: "de-DE" });
+  await stage.startRelay();
+  const desk = await stage.openConsole({ locale: "de-DE" });
   await desk.page.getByRole("heading", { name: "Sitzungen" }).waitFor();
   assert.equal(await desk.page.locator("html").getAttribute("lang"), "de");
   assert.deepEqual(desk.errors, []);
@@ -44,8 +31,8 @@ test("the page breaks no rule of its content security policy and says which lang
 for (const transport of ["webtransport", "websocket"]) {
   describe(`over ${transport}`, () => {
     test("a session is created, opened, and waits for its customer with the code", async () => {
-      relay = await Relay.start({ udp: transport === "webtransport" });
-      const desk = await openConsole(browser, relay.ready.console, { transport });
+      await stage.startRelay({ udp: transport === "webtransport" });
+      const desk = await stage.openConsole({ transport });
       const code = await desk.createSession();
       assert.match(code, /^\d{6}$/);
       await desk.openFirstSession();
@@ -58,8 +45,8 @@ for (const transport of ["webtransport", "websocket"]) {
     });
 
     test("a relay that was killed is found again, as the same participant", async () => {
-      relay = await Relay.start({ udp: transport === "webtransport" });
-      const desk = await openConsole(browser, relay.ready.console, { transport });
+      const relay = await stage.startRelay({ udp: transport === "webtransport" });
+      const desk = await stage.openConsole({ transport });
       await desk.createSession();
       await desk.openFirstSession();
       const { view: before } = await desk.waitForState(isOpen);
@@ -73,15 +60,15 @@ for (const transport of ["webtransport", "websocket"]) {
 }
 
 test("where UDP is not served, the WebSocket is used without being asked for", async () => {
-  relay = await Relay.start({ udp: false });
-  const desk = await openConsole(browser, relay.ready.console);
+  await stage.startRelay({ udp: false });
+  const desk = await stage.openConsole();
   await desk.openFirstSession();
   await desk.waitForState(({ view }) => view?.connection.transport === "websocket");
 });
 
 test("loading the page again keeps the place in the session", async () => {
-  relay = await Relay.start();
-  const desk = await openConsole(browser, relay.ready.console);
+  await stage.startRelay();
+  const desk = await stage.openConsole();
   await desk.openFirstSession();
   const { view: before } = await desk.waitForState(isOpen);
   await desk.page.reload();
@@ -90,8 +77,8 @@ test("loading the page again keeps the place in the session", async () => {
 });
 
 test("ending a session says so, and leads back to the list", async () => {
-  relay = await Relay.start();
-  const desk = await openConsole(browser, relay.ready.console);
+  await stage.startRelay();
+  const desk = await stage.openConsole();
   await desk.openFirstSession();
   await desk.waitForState(isOpen);
   await desk.page.getByRole("button", { name: "End session" }).click();
@@ -102,8 +89,8 @@ test("ending a session says so, and leads back to the list", async () => {
 });
 
 test("signing out leads to the form, and loading again stays there", async () => {
-  relay = await Relay.start();
-  const desk = await openConsole(browser, relay.ready.console);
+  await stage.startRelay();
+  const desk = await stage.openConsole();
   await desk.page.getByRole("button", { name: "Sign out" }).click();
   await desk.page.getByLabel("One-time secret").waitFor();
   await desk.page.reload();
