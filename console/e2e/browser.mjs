@@ -64,11 +64,12 @@ export class Console {
     });
   }
 
-  /** Creates a session; its code. */
+  /** Creates a session; its code. Others, which the list may not even show yet when the button is there, are not taken for it. */
   async createSession() {
-    const before = await this.page.locator("[data-session]").count();
+    const answered = this.page.waitForResponse((answer) => answer.request().method() === "POST" && /\/sessions$/.test(answer.url()));
     await this.page.getByRole("button", { name: "New session" }).click();
-    await this.page.waitForFunction((count) => document.querySelectorAll("[data-session]").length > count, before);
+    const { id } = await (await answered).json();
+    await this.page.waitForSelector(`[data-session="${id}"]`);
     const digits = await this.page.locator(".digits").textContent();
     return digits.replace(/\D/g, "");
   }
