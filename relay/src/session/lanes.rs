@@ -1,6 +1,7 @@
 //! Which record goes to whom: lanes in, lanes out, and what holds up a sender whose receiver has no room. What screens need
 //! beyond that is in `screens`.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use tandem_protocol::{Close, Flags, LaneKey, LaneKind, Priority, Record, Sender, limits};
@@ -77,7 +78,7 @@ impl Session {
     }
 
     /// The same, for what a connection that is left had held since there was no room for it. It is found room once, since its
-    /// lane's credit bounds it; who leaves more behind before that was taken is closed, and resumes. What comes after the first
+    /// lane's credit bounds it; who leaves more behind before that was taken is closed, and resumes. What comes on a lane after a
     /// record that is refused is dropped with it: what follows a gap is worth nothing.
     ///
     /// # Errors
@@ -88,18 +89,14 @@ impl Session {
         records: &[(LaneInstance, Record)],
         now: Instant,
     ) -> Result<(), Breach> {
-        let mut result = Ok(());
+        let (mut result, mut refused) = (Ok(()), BTreeSet::new());
         for (lane, record) in records {
-            if result.is_ok() {
-                result = match self.take(seat, *lane, record, true, now) {
-                    Ok(Taken::Yes) => continue,
-                    Ok(Taken::NoRoom) => {
-                        Err(Breach { close: Close::STALLED, reason: "too much was left behind".into() })
-                    }
-                    Err(breach) => Err(breach),
-                };
+            if !refused.contains(lane) && self.take(seat, *lane, record, true, now)? == Taken::Yes {
+                continue;
             }
+            refused.insert(*lane);
             self.metrics.dropped(Dropped::Full, record.bytes.len());
+            result = Err(Breach { close: Close::STALLED, reason: "too much was left behind".into() });
         }
         result
     }

@@ -307,13 +307,20 @@ impl Socket {
 
     async fn next_inner(&mut self) -> Result<control::Message, Option<(Close, String)>> {
         loop {
-            while let Some(event) = self.events.pop_front() {
-                if let Event::Record(_, key, record) = event
-                    && key.kind == LaneKind::Control
-                    && let Some(message) = Control::decode_body(record.body()).unwrap()
-                {
-                    return Ok(message);
-                }
+            if let Event::Record(_, key, record) = self.event().await?
+                && key.kind == LaneKind::Control
+                && let Some(message) = Control::decode_body(record.body()).unwrap()
+            {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// What happens next on any lane, or how the connection was closed.
+    pub async fn event(&mut self) -> Result<Event, Option<(Close, String)>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
             }
             match self.stream.next().await {
                 Some(Ok(Message::Binary(message))) => {

@@ -53,7 +53,7 @@ impl Desk {
             name,
             organisation: "Acme".into(),
             role,
-            rights: vec![TokenRight::View, TokenRight::Control],
+            rights: vec![TokenRight::View, TokenRight::Control, TokenRight::Chat, TokenRight::Clipboard],
             past: self.shows_past,
             nbf: now,
             exp: now + 60,

@@ -51,18 +51,21 @@ pub(super) async fn read(shared: &Shared, mut stream: SplitStream<WebSocket>, re
 }
 
 /// The lanes from the client. A record whose receiver has no room is held, and what follows it on its lane; other lanes go
-/// on. Its credit bounds what a lane can send meanwhile.
+/// on, and so does the next one that takes the number of a lane which ended with something held. A lane's credit bounds what it can
+/// send meanwhile.
 struct Inbound<'a> {
     shared: &'a Shared,
     incoming: Incoming,
+    /// Who has which number now.
     instances: HashMap<LaneId, LaneInstance>,
-    held: BTreeMap<LaneId, VecDeque<Held>>,
+    held: BTreeMap<LaneInstance, VecDeque<Held>>,
     /// How long to wait before more is read.
     pause: Pause,
 }
 
 enum Held {
-    Record(Record),
+    /// It came under this number.
+    Record(LaneId, Record),
     End,
 }
 
@@ -82,7 +85,6 @@ impl<'a> Inbound<'a> {
             match event {
                 Event::Opened(id, key) => {
                     connection.paces.lane()?;
-                    self.held.remove(&id);
                     let lane = connection.instance();
                     self.instances.insert(id, lane);
                     connection.lane_opened(lane, key)?;
@@ -94,13 +96,16 @@ impl<'a> Inbound<'a> {
                     self.pause.extend(connection.paces.control());
                 }
                 Event::Record(id, _, record) => {
-                    self.pass(id, Held::Record(record))?;
+                    if let Some(&lane) = self.instances.get(&id) {
+                        self.pass(lane, Held::Record(id, record))?;
+                    }
                     self.pause.extend(connection.paces.record());
                 }
-                Event::Finished(id, _) => self.pass(id, Held::End)?,
-                Event::Reset(id, _) => {
-                    self.held.remove(&id);
-                    self.pass(id, Held::End)?;
+                // Of a lane that was given up the unfinished record is void; what had come whole before that has come.
+                Event::Finished(id, _) | Event::Reset(id, _) => {
+                    if let Some(lane) = self.instances.remove(&id) {
+                        self.pass(lane, Held::End)?;
+                    }
                 }
             }
         }
@@ -118,24 +123,22 @@ impl<'a> Inbound<'a> {
     }
 
     /// Hands in what comes on a lane, or holds it behind what is held.
-    fn pass(&mut self, id: LaneId, what: Held) -> Result<(), End> {
-        if let Some(held) = self.held.get_mut(&id) {
+    fn pass(&mut self, lane: LaneInstance, what: Held) -> Result<(), End> {
+        if let Some(held) = self.held.get_mut(&lane) {
             held.push_back(what);
-        } else if let Some(what) = self.hand_in(id, what)? {
-            self.held.insert(id, VecDeque::from([what]));
+        } else if let Some(what) = self.hand_in(lane, what)? {
+            self.held.insert(lane, VecDeque::from([what]));
         }
         Ok(())
     }
 
     /// Tries again to hand in what is held.
     fn try_again(&mut self) -> Result<(), End> {
-        let ids: Vec<LaneId> = self.held.keys().copied().collect();
-        for id in ids {
-            let Some(mut held) = self.held.remove(&id) else { continue };
+        for (lane, mut held) in std::mem::take(&mut self.held) {
             while let Some(what) = held.pop_front() {
-                if let Some(what) = self.hand_in(id, what)? {
+                if let Some(what) = self.hand_in(lane, what)? {
                     held.push_front(what);
-                    self.held.insert(id, held);
+                    self.held.insert(lane, held);
                     break;
                 }
             }
@@ -147,9 +150,8 @@ impl<'a> Inbound<'a> {
     fn leave(&mut self) -> Result<(), End> {
         let connection = &self.shared.connection;
         let mut records = Vec::new();
-        for (id, held) in std::mem::take(&mut self.held) {
-            let Some(&lane) = self.instances.get(&id) else { continue };
-            let of = |what| if let Held::Record(record) = what { Some((lane, record)) } else { None };
+        for (lane, held) in std::mem::take(&mut self.held) {
+            let of = |what| if let Held::Record(_, record) = what { Some((lane, record)) } else { None };
             records.extend(held.into_iter().filter_map(of));
         }
         connection.leave_behind(&records)?;
@@ -159,22 +161,21 @@ impl<'a> Inbound<'a> {
     }
 
     /// Hands it in; gives it back if there is no room.
-    fn hand_in(&mut self, id: LaneId, what: Held) -> Result<Option<Held>, End> {
+    fn hand_in(&mut self, lane: LaneInstance, what: Held) -> Result<Option<Held>, End> {
         let connection = &self.shared.connection;
-        let Some(&lane) = self.instances.get(&id) else { return Ok(None) };
         match what {
-            Held::Record(record) => {
+            Held::Record(id, record) => {
                 if matches!(connection.offer(lane, &record)?, Taken::NoRoom) {
-                    return Ok(Some(Held::Record(record)));
+                    return Ok(Some(Held::Record(id, record)));
                 }
-                if let Some(bytes) = self.incoming.consumed(id, record.bytes.len()) {
+                // Who has ended its lane needs no credit for it, and whoever has its number now has its own.
+                if self.instances.get(&id) == Some(&lane)
+                    && let Some(bytes) = self.incoming.consumed(id, record.bytes.len())
+                {
                     connection.tell(control::Message::Credit(Credit { lane: id.0.into(), bytes }));
                 }
             }
-            Held::End => {
-                self.instances.remove(&id);
-                connection.lane_ended(lane);
-            }
+            Held::End => connection.lane_ended(lane),
         }
         Ok(None)
     }
