@@ -34,15 +34,20 @@ struct Lane {
 }
 
 impl Acks {
-    /// A new connection: bytes of screens are counted anew, and `Hello` has told what is shown. What was done of others' input is due
-    /// at once: they would take it for lost when their lanes begin anew.
+    /// A new connection: bytes of screens are counted anew, and `Hello` has told what is shown.
     pub(crate) fn reconnected(&mut self, now: Instant) {
-        for (key, lane) in &mut self.lanes {
-            if key.kind == LaneKind::Input {
-                (lane.news, lane.sent) = (lane.news.map(|_| now), None);
-            } else {
-                (lane.received_bytes, lane.news) = (0, None);
-            }
+        for (_, lane) in self.lanes.iter_mut().filter(|(key, _)| key.kind != LaneKind::Input) {
+            (lane.received_bytes, lane.news) = (0, None);
+        }
+        self.restate_input(now);
+    }
+
+    /// What was done of others' input is due at once. What was said of it before may have gone into a path that was dead, or to a
+    /// relay that had not seated them; and when their lanes begin anew they take for lost what they do not know to be done.
+    pub(crate) fn restate_input(&mut self, now: Instant) {
+        let input = self.lanes.iter_mut().filter(|(key, _)| key.kind == LaneKind::Input);
+        for (_, lane) in input.filter(|(_, lane)| lane.next_seq > 0) {
+            (lane.news, lane.sent) = (Some(now), None);
         }
     }
 
@@ -184,8 +189,10 @@ mod tests {
         acks.reconnected(at(260));
         let told = acks.take(at(260));
         assert_eq!((told.len(), told[0].received_next_seq), (1, 2));
-        acks.reconnected(at(300));
         assert_eq!(acks.due(), None, "nothing is owed");
+        // That may have gone into a path that was dead.
+        acks.reconnected(at(5000));
+        assert_eq!(acks.take(at(5000)), told);
     }
 
     #[test]

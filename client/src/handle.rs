@@ -122,12 +122,12 @@ impl Handle {
         self.0.wake.notify_one();
     }
 
-    /// Sends a control message.
+    /// Sends a control message. While the session goes over to a better connection it waits for that one.
     ///
     /// # Errors
     /// [`SendError`] when there is no connection.
     pub fn control(&self, message: control::Message) -> Result<(), SendError> {
-        let sent = self.0.outbox.lock().control(message, Instant::now());
+        let sent = self.0.outbox.lock().control(message);
         self.0.wake.notify_one();
         sent
     }
@@ -160,7 +160,8 @@ impl Handle {
         self.0.outbox.lock().time_us(Instant::now())
     }
 
-    /// Ends the session for all, or our part in it, as our role has it. The relay then closes the connection.
+    /// Ends the session for all, or our part in it, as our role has it. The relay then closes the connection. This waits for no better
+    /// one.
     ///
     /// # Errors
     /// [`SendError`] when there is no connection.

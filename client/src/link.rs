@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_path::State;
@@ -12,6 +13,9 @@ use tandem_protocol::{Close, LaneKey, Record};
 use crate::outbox::Command;
 use crate::quic::QuicLink;
 use crate::websocket::WebSocketLink;
+
+/// How long what is last said on a connection may take, from either end: to leave, or to come.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// One connection to a relay.
 #[derive(Debug)]

@@ -118,10 +118,10 @@ pub(crate) struct Outbox {
     commands: Vec<Command>,
 }
 
-/// A control message that waits.
+/// A control message that waits. It becomes a record when it goes, so that numbers rise whatever goes first.
 #[derive(Debug)]
 struct Said {
-    record: Bytes,
+    message: control::Message,
     /// It is about the connection that it was meant for, and means nothing on another.
     own: bool,
 }
@@ -162,17 +162,33 @@ impl Outbox {
     }
 
     /// Queues a control message.
-    pub(crate) fn control(&mut self, message: control::Message, now: Instant) -> Result<(), SendError> {
-        if !self.online && !self.moving {
-            return Err(SendError::Offline);
-        }
-        if self.control.len() >= CONTROL_WAITING_MAX {
-            return Err(SendError::Full);
+    pub(crate) fn control(&mut self, message: control::Message) -> Result<(), SendError> {
+        self.may_say()?;
+        if self.paused && matches!(message, control::Message::End(_)) {
+            // Whoever ends it may not wait for the next connection; and to be told twice changes nothing.
+            self.control.push_back(Said { message: message.clone(), own: true });
         }
         let own = is_own(&message);
-        let record = self.control_record(message, now);
-        self.control.push_back(Said { record, own });
+        self.control.push_back(Said { message, own });
         Ok(())
+    }
+
+    /// The same, before all that waits.
+    pub(crate) fn control_first(&mut self, message: control::Message) -> Result<(), SendError> {
+        self.may_say()?;
+        let own = is_own(&message);
+        self.control.push_front(Said { message, own });
+        Ok(())
+    }
+
+    fn may_say(&self) -> Result<(), SendError> {
+        if !self.online && !self.moving {
+            Err(SendError::Offline)
+        } else if self.control.len() >= CONTROL_WAITING_MAX {
+            Err(SendError::Full)
+        } else {
+            Ok(())
+        }
     }
 
     /// A control message as a record with the next number.
@@ -306,14 +322,15 @@ impl Outbox {
         if key.kind == LaneKind::Control {
             // What is said to the session after `Move` would be overtaken by the `Hello` on the next connection.
             let at = self.control.iter().position(|said| said.own || !self.paused)?;
-            return self.control.remove(at).map(|said| said.record);
+            let said = self.control.remove(at)?;
+            return Some(self.control_record(said.message, now));
         }
         let lane = self.lanes.get_mut(&key).filter(|_| !self.paused)?;
         let record = lane.pop(now)?;
         let bytes = record.bytes.clone();
         match key.kind {
             LaneKind::Input => lane.keep(record, limits::RESEND_INPUT),
-            LaneKind::Screen => lane.keep(record, limits::RESEND_SCREEN),
+            LaneKind::Screen => lane.keep(Kept { at: now, ..record }, limits::RESEND_SCREEN),
             _ => {}
         }
         Some(bytes)
@@ -460,7 +477,7 @@ fn is_own(message: &control::Message) -> bool {
     }
 }
 
-/// Updates that nobody has shown for so long after they reached the relay are not kept for a restart of it: who is that far behind
+/// Updates that have reached the relay and that nobody shows so long after they left are not kept for a restart of it: who is that far behind
 /// is better served by a key.
 const UNSHOWN_MAX: Duration = Duration::from_secs(3);
 /// Bytes of a record of a key: keys go when nothing else does, one piece after the other.

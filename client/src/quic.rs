@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Sleep;
 
-use crate::link::{Heard, Lost, Source};
+use crate::link::{Heard, LINGER, Lost, Source};
 use crate::outbox::Command;
 use crate::target::Target;
 use crate::{tls, udp};
@@ -43,8 +43,6 @@ const AHEAD: Duration = Duration::from_millis(25);
 /// Records that wait between a stream's reader and the driver; then the stream is not read on, and its window closes.
 const HEARD_MAX: usize = 16;
 
-/// How long what is last said on a connection may take.
-const LINGER: Duration = Duration::from_millis(500);
 /// Pieces of a lane that are read at once; each is a packet's.
 const CHUNKS: usize = 16;
 

@@ -30,14 +30,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::link::{Heard, Lost, Source};
+use crate::link::{Heard, LINGER, Lost, Source};
 use crate::outbox::Command;
 use crate::proxy::{self, Proxy};
 use crate::target::Target;
 use crate::tls;
 
-/// How long what is last said on a connection may take to leave.
-const LINGER: Duration = Duration::from_millis(500);
 /// Bytes that are read at once. They are filled with zeros before each read.
 const READ_BUFFER: usize = 16 << 10;
 

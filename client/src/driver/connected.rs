@@ -133,7 +133,7 @@ impl Driver {
         let mut outbox = self.shared.outbox.lock();
         outbox.pause(half, now);
         // Refused only when far too much waits: then the relay has no time to answer either.
-        let _ = outbox.control(control::Message::Move(message::Move {}), now);
+        let _ = outbox.control(control::Message::Move(message::Move {}));
         drop(outbox);
         timers.mover.told(better, now);
     }
@@ -168,9 +168,11 @@ impl Driver {
             acks.reconnected(now);
             acks.take(now)
         };
-        for ack in owed {
-            self.say(control::Message::Ack(ack), now)?;
+        let mut outbox = self.shared.outbox.lock();
+        for ack in owed.into_iter().rev() {
+            outbox.control_first(control::Message::Ack(ack)).map_err(Lost::path)?;
         }
+        drop(outbox);
         self.attempt = AttemptId(rand::rng().random());
         self.ticket = Some(Bytes::from(welcome.ticket.clone()));
         self.grace = Duration::from_millis(welcome.grace_ms.into());
@@ -203,10 +205,10 @@ impl Driver {
             timers.asked = true;
             link.rebind();
             let time_us = self.shared.outbox.lock().time_us(now);
-            self.say(control::Message::Ping(message::Ping { id: 0, time_us }), now)?;
+            self.say(control::Message::Ping(message::Ping { id: 0, time_us }))?;
         }
         for ack in self.shared.acks.lock().take(now) {
-            self.say(control::Message::Ack(ack), now)?;
+            self.say(control::Message::Ack(ack))?;
         }
         if let Some(close) = self.shared.leaving() {
             return Err(Lost { close: Some(close), reason: "left".to_owned() });
@@ -233,8 +235,8 @@ impl Driver {
         Ok(())
     }
 
-    fn say(&self, message: control::Message, now: Instant) -> Result<(), Lost> {
-        self.shared.outbox.lock().control(message, now).map_err(Lost::path)
+    fn say(&self, message: control::Message) -> Result<(), Lost> {
+        self.shared.outbox.lock().control(message).map_err(Lost::path)
     }
 
     fn heard(
@@ -287,7 +289,7 @@ impl Driver {
         match &message {
             control::Message::Ping(ping) => {
                 let pong = message::Pong { id: ping.id, time_us: ping.time_us };
-                return self.say(control::Message::Pong(pong), now);
+                return self.say(control::Message::Pong(pong));
             }
             control::Message::Credit(credit) => {
                 link.credit(credit.lane, credit.bytes);
@@ -318,6 +320,8 @@ impl Driver {
                 }
             }
             control::Message::Roster(roster) => {
+                // Whoever has come back learns what was done before the program, which is told next, can grant them anything.
+                self.shared.acks.lock().restate_input(now);
                 // The relay's interval follows the session's state.
                 timers.heartbeat = match roster.state() {
                     SessionState::Active | SessionState::Reconnecting => {
@@ -358,7 +362,7 @@ impl Source for Shared {
     fn credit(&self, lane: LaneId, bytes: u64) {
         let credit = message::Credit { lane: lane.0.into(), bytes };
         // Refused only when the connection is about to end for the same reason.
-        let _ = self.outbox.lock().control(control::Message::Credit(credit), Instant::now());
+        let _ = self.outbox.lock().control(control::Message::Credit(credit));
     }
 
     fn ping(&self) {
@@ -366,7 +370,7 @@ impl Source for Shared {
         let mut outbox = self.outbox.lock();
         let time_us = outbox.time_us(now);
         // Refused only when a great deal waits already.
-        let _ = outbox.control(control::Message::Ping(message::Ping { id: 0, time_us }), now);
+        let _ = outbox.control(control::Message::Ping(message::Ping { id: 0, time_us }));
     }
 
     fn path(&self, state: State) {

@@ -173,7 +173,8 @@ impl Lane {
             return false;
         }
         self.settled = settled;
-        there.iter().for_each(|record| self.settle(record));
+        // What is there may not be shown yet, and the relay may be gone in a moment.
+        there.into_iter().for_each(|record| self.keep(Kept { end: 0, ..record }, limits::RESEND_SCREEN));
         missing.into_iter().for_each(|record| self.push(record));
         self.pacer.on_sent(self.bytes, now);
         true

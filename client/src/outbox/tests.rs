@@ -48,25 +48,37 @@ fn what_is_said_while_connections_are_exchanged_goes_over_and_what_is_said_of_th
     let end = || control::Message::End(message::End::default());
     let ack =
         |key: LaneKey| control::Message::Ack(message::Ack { lane: Some(key.into()), ..Default::default() });
-    let said = |outbox: &mut Outbox| {
+    let mut seq = 0;
+    let mut said = |outbox: &mut Outbox| {
         std::iter::from_fn(|| outbox.next(LaneKey::CONTROL, now))
-            .map(|bytes| Control::decode_body(parse(LaneKind::Control, &bytes).body()).unwrap().unwrap())
+            .map(|bytes| {
+                let record = parse(LaneKind::Control, &bytes);
+                assert_eq!(
+                    std::mem::replace(&mut seq, record.header.seq + 1),
+                    record.header.seq,
+                    "numbers rise"
+                );
+                Control::decode_body(record.body()).unwrap().unwrap()
+            })
             .collect::<Vec<_>>()
     };
     for message in [control::Message::Ping(message::Ping::default()), ack(screen()), ack(input()), end()] {
-        outbox.control(message, now).unwrap();
+        outbox.control(message).unwrap();
     }
     outbox.pause(Vec::new(), now);
     let left = said(&mut outbox);
     assert!(matches!(left[..], [control::Message::Ping(_), control::Message::Ack(_)]), "{left:?}");
+    outbox.control(end()).unwrap();
+    assert_eq!(said(&mut outbox), [end()], "who ends it may not wait for the next connection");
     outbox.moves();
-    outbox.control(end(), now).unwrap();
+    outbox.control(end()).unwrap();
     outbox.connected(ME, &[], now);
-    assert_eq!(said(&mut outbox), [ack(input()), end(), end()]);
+    outbox.control_first(ack(screen())).unwrap();
+    assert_eq!(said(&mut outbox), [ack(screen()), ack(input()), end(), end(), end()]);
     // A connection that is lost takes all with it: what holds then is said anew.
-    outbox.control(end(), now).unwrap();
+    outbox.control(end()).unwrap();
     outbox.disconnected();
-    assert_eq!(outbox.control(end(), now), Err(SendError::Offline));
+    assert_eq!(outbox.control(end()), Err(SendError::Offline));
     outbox.connected(ME, &[], now);
     assert_eq!(said(&mut outbox), []);
 }
@@ -100,7 +112,7 @@ fn what_a_connection_that_is_left_had_begun_goes_on_the_next_one_in_its_order() 
     assert_eq!(outbox.pace(screen(), &State::default(), now), Pace::Wait(None));
     // What comes meanwhile waits.
     outbox.send(bulk, Outgoing::message(1, &[4]), now).unwrap();
-    outbox.disconnected();
+    outbox.moves();
     let received = [has(input(), 1), has(screen(), 1)].concat();
     assert_eq!(outbox.connected(ME, &received, now), Resumed::default());
     assert_eq!(seqs(&mut outbox, bulk), [1, 2, 3, 4]);
@@ -147,13 +159,18 @@ fn a_screen_goes_on_where_the_relay_lost_it_or_begins_anew() {
     let mut outbox = joined(now);
     let lengths: Vec<u64> = (0..4).map(|_| update(&mut outbox, 100, now).lane_bytes).collect();
     assert_eq!(seqs(&mut outbox, screen()), [0, 1, 2, 3]);
-    let feedback = Feedback { relayed_bytes: lengths[1], subscriber: 1, ..Feedback::default() };
+    let applied = Some(Point { rendition: Rendition::LIVE, segment: 0, seq: 1 }.into());
+    let feedback = Feedback { relayed_bytes: lengths[1], applied, subscriber: 1, ..Feedback::default() };
     outbox.feedback(&feedback, now);
     outbox.disconnected();
     assert_eq!(
         outbox.send(screen(), Outgoing::screen(0, ScreenKind::Update, &[]), now),
         Err(SendError::Offline)
     );
+    assert_eq!(outbox.connected(ME, &has(screen(), 3), now).restart, []);
+    assert_eq!(seqs(&mut outbox, screen()), [3]);
+    // Number 2 had arrived there, but nobody is known to show it.
+    outbox.disconnected();
     assert_eq!(outbox.connected(ME, &has(screen(), 2), now).restart, []);
     assert_eq!(seqs(&mut outbox, screen()), [2, 3]);
     for received in [&has(screen(), 1)[..], &[]] {
@@ -210,7 +227,7 @@ fn what_is_not_shown_is_kept_for_a_relay_that_knows_nothing() {
     let relayed = Feedback { relayed_bytes: lane, applied: shown(1), subscriber: 2, ..Feedback::default() };
     outbox.feedback(&relayed, now + UNSHOWN_MAX / 2);
     assert_eq!(keeps(&outbox), Some((0, 1, 5)));
-    outbox.feedback(&relayed, now + UNSHOWN_MAX);
+    outbox.feedback(&relayed, now + 2 * UNSHOWN_MAX);
     assert_eq!(keeps(&outbox), Some((0, 4, 5)), "who is so far behind is given a key");
     // Nothing is to be sent again: the screen is at rest.
     outbox.disconnected();
