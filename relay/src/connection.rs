@@ -5,7 +5,7 @@ mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ use tracing::field::{self, Empty};
 use tracing::{Span, debug, info, info_span};
 
 use crate::admission::{Refusal, Visitor};
-use crate::metrics::{Binding, Connected, Metrics};
+use crate::metrics::{Binding, Connected, Dropped, Metrics};
 use crate::outbox::{Changes, Outbox, Pull, Slot};
 use crate::relay::{Place, Relay};
 use crate::session::{Breach, LaneInstance, Taken, role_name};
@@ -40,6 +40,8 @@ pub struct Connection {
     pub paces: Paces,
     next_instance: AtomicU64,
     counted: Connected,
+    /// That it ends is decided, counted and logged: what still comes while the client is told so is of no use.
+    over: AtomicBool,
 }
 
 /// What ends a connection from inside: a rule was broken, or the transport failed.
@@ -95,7 +97,15 @@ impl Connection {
         );
         let counted = relay.metrics().connected(binding);
         let paces = Paces::new(relay.limits(), now, relay.metrics().clone());
-        Ok(Self { place, relay: relay.clone(), signals, paces, next_instance: AtomicU64::new(1), counted })
+        Ok(Self {
+            place,
+            relay: relay.clone(),
+            signals,
+            paces,
+            next_instance: AtomicU64::new(1),
+            counted,
+            over: AtomicBool::new(false),
+        })
     }
 
     /// What is counted.
@@ -147,6 +157,10 @@ impl Connection {
     /// # Errors
     /// A [`Breach`].
     pub fn offer(&self, lane: LaneInstance, record: &Record) -> Result<Taken, Breach> {
+        if self.over.load(Ordering::Relaxed) {
+            self.metrics().dropped(Dropped::Stale, record.bytes.len());
+            return Ok(Taken::Yes);
+        }
         let mut session = self.place.shared.session.lock();
         let now = Instant::now();
         session.heard(self.place.seat, now);
@@ -173,6 +187,9 @@ impl Connection {
     /// # Errors
     /// A [`Breach`].
     pub fn control(&self, record: &Record) -> Result<Option<control::Message>, Breach> {
+        if self.over.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let message =
             Control::decode_body(record.body()).map_err(|error| Breach::protocol(error.to_string()))?;
         let now = Instant::now();
@@ -249,6 +266,7 @@ impl Connection {
 
     /// Counts and logs the end. The reason that the session gave comes before what the transport noticed.
     pub fn ended(&self, end: Option<End>) -> (Close, String) {
+        self.over.store(true, Ordering::Relaxed);
         match end {
             Some(End::Breach(breach)) => self.signals.end(breach.close, &breach.reason),
             Some(End::Transport(text)) => self.signals.end(Close::LEFT, &text),

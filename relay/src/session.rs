@@ -265,7 +265,7 @@ impl Session {
             online.outbox.open(key, source);
         }
         member.link = Link::Online(Box::new(online));
-        if member.is_publisher() {
+        if elsewhere && member.is_publisher() {
             self.take_up(epoch, &keeps, now);
         }
         if self.publisher().is_some() {

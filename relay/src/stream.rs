@@ -3,7 +3,8 @@
 //! Plain data. Nothing is copied per subscriber: a subscriber is a [`Position`]. Records are counted by *ordinals* that never go
 //! back, whatever the publisher's numbers and epochs do, so that differences of ordinals are counts of records. Who is in step
 //! crosses a segment's start without noticing; who is not enters at a start from black, or at one whose key is here; who
-//! shows the update that a start names as its `from` may enter there too, from the other rendition.
+//! shows the update that a start names as its `from` may enter there too, from the other rendition. After a restart of the relay a
+//! rendition is taken up in the middle of a segment, and who shows any update from there on goes on.
 
 mod ways;
 
@@ -52,10 +53,10 @@ pub struct Stream {
 /// A relay before this one brought it so far.
 #[derive(Clone, Copy, Debug)]
 struct TakenUp {
-    /// What the publisher had sent by then is before this number.
+    /// What the publisher had made by then is before this number.
     next_seq: u64,
-    /// Until when subscribers may come back who show some of that.
-    until: Instant,
+    /// Until when subscribers may come back who show some of that; `None`: that is over.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -159,7 +160,7 @@ pub enum StreamError {
         /// The number that should have been.
         expected: u64,
     },
-    /// A rendition begins with a start from black, or from the other rendition.
+    /// A rendition begins with a start from black, or from the other rendition, unless it was taken up ([`Stream::take_up`]).
     #[error("an update before any start")]
     NoStart,
     /// An update names another segment than the newest.
@@ -267,7 +268,7 @@ impl Stream {
         });
         self.head += 1;
         self.unfinished = header.flags.contains(Flags::MORE);
-        self.next_seq = header.seq + 1;
+        self.next_seq = header.seq.saturating_add(1);
         self.held_bytes += len;
         self.total_bytes += len as u64;
         self.arrived = Some(now);

@@ -145,7 +145,8 @@ pub(super) struct Watch {
 }
 
 impl Member {
-    /// `elsewhere`: it has been in the session before, on a relay that this one succeeds. What is held here came since then.
+    /// `elsewhere`: it has been in the session before, on a relay that this one succeeds. What is held here came since then, but for
+    /// the last seconds that a publisher sends again.
     pub(super) fn new(who: Who, elsewhere: bool) -> Self {
         Self {
             who,

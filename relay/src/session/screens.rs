@@ -41,7 +41,7 @@ impl Session {
     }
 
     /// This display, which is noted if it is new; `None` if there may be no more.
-    fn display(&mut self, id: DisplayId) -> Option<&mut Display> {
+    pub(super) fn display(&mut self, id: DisplayId) -> Option<&mut Display> {
         if self.displays.len() >= self.limits.displays && !self.displays.contains_key(&id) {
             return None;
         }
@@ -98,14 +98,18 @@ impl Session {
                 }
             }
         } else {
-            match stream.push(record, now)? {
+            let (pushed, again) = (stream.push(record, now)?, stream.came_again());
+            if again && pushed != Pushed::Duplicate {
+                // Who shows this goes on from here, before anything is asked for in its name.
+                self.enter_waiting(key.display, false, now);
+            }
+            match pushed {
                 Pushed::Duplicate => {
                     self.metrics.dropped(Dropped::Duplicate, record.bytes.len());
                     return Ok(());
                 }
                 Pushed::Start => self.started(key.display, key.rendition, now),
                 Pushed::Black => self.restarted(key.display, key.rendition, now),
-                Pushed::Update if stream.is_taken_up() => self.enter_waiting(key.display, false, now),
                 Pushed::Update => {}
             }
             self.wake_readers(key.display, key.rendition);
@@ -161,6 +165,8 @@ impl Session {
             if rendition == Rendition::LIVE && reader.position(Rendition::REDUCED).is_some() {
                 reader.lose(Skip::Restarted, 0, now);
             }
+            // Of another epoch perhaps, whose numbers say nothing of this one's.
+            reader.applied[rendition] = None;
             let missed = reader.restart(display, rendition);
             if let Some(slot) = reader.key_slot {
                 online.outbox.drop_unbegun(slot);
@@ -173,7 +179,7 @@ impl Session {
     }
 
     /// Lets go of records that nobody needs.
-    fn trim(&mut self, id: DisplayId, now: Instant) {
+    pub(super) fn trim(&mut self, id: DisplayId, now: Instant) {
         let up = self.paths(None);
         let most = if self.tenant.is_tight() { TIGHT_SEGMENT_MAX } else { limits::HELD_SEGMENT_MAX };
         let Some(display) = self.displays.get_mut(&id) else { return };

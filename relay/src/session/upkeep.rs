@@ -31,6 +31,10 @@ impl Session {
             self.retarget(id, now);
             self.enter_waiting(id, false, now);
             self.elect(id, now);
+            let live = self.displays.get_mut(&id).map(|display| &mut display.streams[Rendition::LIVE]);
+            if live.is_some_and(|live| live.ends_waiting(now)) {
+                self.trim(id, now);
+            }
         }
         // Whoever is asked for a start must know at whose pace.
         self.send_feedback(now);

@@ -1,6 +1,7 @@
 //! What the publisher is asked for: which renditions, starts with keys, forks and merges. Worked out anew from where everybody
 //! is whenever that changes; only what is new is said.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tandem_protocol::message::{self, control};
@@ -68,11 +69,14 @@ impl Session {
 
     /// Displays that somebody reads, or the publisher was asked for. One that nothing came of yet is noted here.
     fn named_displays(&mut self) -> Vec<DisplayId> {
-        let read = self.members.values().filter_map(Member::online).flat_map(|online| online.readers.keys());
-        for &id in read.collect::<std::collections::BTreeSet<_>>() {
-            self.displays
-                .entry(id)
-                .or_insert_with(|| Box::new(Display::new(self.metrics.held(), self.tenant.account())));
+        let read = self
+            .members
+            .values()
+            .filter_map(Member::online)
+            .flat_map(|online| online.readers.keys().copied());
+        for id in read.collect::<BTreeSet<_>>() {
+            // Beyond the cap there is none, and nothing to be asked for.
+            let _ = self.display(id);
         }
         self.displays.keys().copied().collect()
     }

@@ -122,22 +122,22 @@ impl Stream {
         Some(Position::entering(start.at))
     }
 
-    /// Goes on after this update, if nothing is known yet: the publisher can send again all that follows, which it had sent up to
-    /// `next_seq`.
+    /// Goes on after this update, if nothing is known yet: the publisher can send again all that follows, of which it had made what
+    /// is before `next_seq` for the relay before this one.
     pub fn take_up(&mut self, epoch: u64, after: Point, next_seq: u64, now: Instant) {
         if self.epoch.is_none() {
             (self.epoch, self.segment) = (Some(epoch), Some(after.segment));
             self.next_seq = after.seq.saturating_add(1);
-            self.taken_up = Some(TakenUp { next_seq, until: now + RETURN });
+            self.taken_up = Some(TakenUp { next_seq, until: Some(now + RETURN) });
         }
     }
 
-    /// Whether what comes now was sent to the relay before this one.
-    pub fn is_taken_up(&self) -> bool {
+    /// Whether the newest record was meant for the relay before this one.
+    pub fn came_again(&self) -> bool {
         self.taken_up.is_some_and(|taken| self.next_seq <= taken.next_seq)
     }
 
-    /// Whether an update will come that was sent to the relay before this one.
+    /// Whether an update will come that was meant for the relay before this one.
     pub fn will_have(&self, epoch: u64, point: Point) -> bool {
         let to_come = |taken: TakenUp| (self.next_seq..taken.next_seq).contains(&point.seq);
         self.epoch == Some(epoch) && self.taken_up.is_some_and(to_come)
@@ -145,7 +145,13 @@ impl Stream {
 
     /// Whether subscribers may be on their way back who need what has come since the relay before this one.
     pub fn waits_for_returning(&self, now: Instant) -> bool {
-        self.taken_up.is_some_and(|taken| now < taken.until)
+        self.taken_up.is_some_and(|taken| taken.until.is_some_and(|until| now < until))
+    }
+
+    /// Ends that when its time is over. Whether it was just now: then there may be records that nobody needs.
+    pub fn ends_waiting(&mut self, now: Instant) -> bool {
+        let over = |taken: &mut TakenUp| taken.until.take_if(|until| *until <= now).is_some();
+        self.taken_up.as_mut().is_some_and(over)
     }
 
     /// The position of a subscriber that shows `point` of this epoch, if what follows is held.

@@ -66,6 +66,23 @@ fn who_shows_what_the_publisher_goes_on_from_needs_no_key_whoever_comes_first() 
 }
 
 #[test]
+fn a_start_that_comes_again_costs_whoever_shows_it_no_key() {
+    let mut scene = Scene::new();
+    let mut customer = customer(&mut scene);
+    let showing = Point { segment: 4, ..live(7) };
+    let showing = vec![Showing { display: DisplayId(0), epoch: u64::from(CUSTOMER.0), point: showing }];
+    let anna = scene.return_with(ANNA, Role::Collaborator, Join { showing, ..Join::default() });
+    scene.watch(&anna);
+    scene.grant(&customer, ANNA, rights(), 1, false);
+    let lane = scene.open(&mut customer, LaneKind::Screen);
+    scene.give(&customer, lane, &update(6));
+    scene.give(&customer, lane, &screen(7, 4, from(3, 6)));
+    scene.give(&customer, lane, &screen(8, 4, ScreenKind::Update));
+    assert_eq!(seqs(&mut scene, &anna), [8]);
+    assert!(!wants_key(&mut scene, &customer));
+}
+
+#[test]
 fn a_screen_at_rest_goes_on_with_the_next_change() {
     let mut scene = Scene::new();
     let keeps = vec![Keeping { display: DisplayId(0), after: live(5), next_seq: 6 }];
