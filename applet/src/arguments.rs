@@ -46,7 +46,8 @@ pub(crate) struct Arguments {
     /// HTTPS_PROXY, ALL_PROXY and NO_PROXY count, but never for a relay on this computer.
     #[arg(long)]
     pub proxy: Option<Proxy>,
-    /// No windows: what would be asked is refused, and what there is to say goes to stderr.
+    /// No windows: what would be asked is refused, nothing on the screen says that somebody is connected, and why the
+    /// program ends is only printed.
     #[arg(long)]
     pub headless: bool,
     /// Every pixel exact at any time: what moves is not sent as video.
@@ -61,8 +62,9 @@ pub(crate) struct Arguments {
     /// Try out, with a relay on this computer: everything is allowed without asking.
     #[arg(long)]
     pub dev: bool,
-    /// Remove this program's own file when the session is over: not when the code was wrong, the relay refused, or another
-    /// program goes on with the session.
+    /// Remove this program's own file when the session is over: ended by anybody, out of time or withdrawn. It stays when the
+    /// code was wrong, the relay refused, another program goes on with the session, or it was interrupted for too long: a new
+    /// code then needs the program.
     #[arg(long)]
     pub remove_program: bool,
     /// Work on windows of programs with an administrator's rights too. Windows asks the customer for that; who refuses goes on

@@ -57,8 +57,10 @@ pub struct Consent {
     early: BTreeMap<Sender, Rights>,
     /// The rights that the relay showed when they were last corrected.
     corrected: BTreeMap<Sender, Rights>,
-    /// Rights that are granted without a prompt.
+    /// Rights that are granted without a prompt, until the customer takes them back.
     automatic: Rights,
+    /// The customer has ended the session.
+    is_over: bool,
 }
 
 impl Consent {
@@ -146,6 +148,9 @@ impl Consent {
 
     /// A participant asks for rights.
     pub fn ask(&mut self, who: Sender, asked: Rights) -> Vec<Output> {
+        if self.is_over {
+            return Vec::new();
+        }
         let Some(person) = self.people.get_mut(&who) else {
             if self.early.len() < limits::PARTICIPANTS_MAX {
                 self.early.insert(who, asked);
@@ -176,8 +181,9 @@ impl Consent {
         outputs
     }
 
-    /// The customer takes these rights back from everybody.
+    /// The customer takes these rights back from everybody. From now on nobody gets them without a prompt.
     pub fn revoke(&mut self, rights: Rights) -> Vec<Output> {
+        self.automatic = self.automatic.without(rights);
         self.remembered.values_mut().for_each(|granted| *granted = granted.without(rights));
         let mut changed = Vec::new();
         for (&who, person) in &mut self.people {
@@ -187,6 +193,18 @@ impl Consent {
             }
         }
         changed.into_iter().map(|who| self.state(who)).collect()
+    }
+
+    /// The customer ends the session: nobody may do anything any more, whatever is asked from now on.
+    pub fn end(&mut self) -> Vec<Output> {
+        self.is_over = true;
+        self.waiting.clear();
+        self.early.clear();
+        let mut outputs = self.revoke(Rights::of(SUPPORTED));
+        if let Some((who, _)) = self.open.take() {
+            outputs.extend([self.state(who), Output::Dismiss]);
+        }
+        outputs
     }
 
     fn next_prompt(&mut self) -> Vec<Output> {
@@ -333,5 +351,31 @@ mod tests {
         consent.answered(true);
         assert_eq!(consent.revoke(Rights::of(&[Right::Control])), [grant(ANN, &[Right::View], 3, false)]);
         assert!(!consent.may(ANN).has(Right::Control));
+    }
+
+    /// Neither an administrator's policy nor trying out outlasts what the customer says.
+    #[test]
+    fn what_is_taken_back_is_asked_even_if_it_was_automatic() {
+        let mut consent = Consent::new(Rights::of(BOTH), BTreeMap::new());
+        consent.roster(&roster(&[(ANN, &[])]), ME);
+        assert_eq!(consent.ask(ANN, Rights::of(BOTH)), [grant(ANN, BOTH, 1, false)]);
+        consent.revoke(Rights::of(&[Right::Control, Right::Clipboard]));
+        let outputs = consent.ask(ANN, Rights::of(BOTH));
+        let prompt = Output::Prompt(ANN, Rights::of(&[Right::Control]));
+        assert_eq!(outputs, [grant(ANN, &[Right::View], 3, true), prompt]);
+    }
+
+    #[test]
+    fn after_the_end_nobody_may_do_anything_whatever_comes() {
+        let mut consent = Consent::new(Rights::of(&[Right::View]), BTreeMap::from([(BOB, Rights::of(BOTH))]));
+        consent.roster(&roster(&[(ANN, &[])]), ME);
+        consent.ask(ANN, Rights::of(&[Right::View]));
+        consent.ask(ANN, Rights::of(BOTH));
+        assert_eq!(consent.end(), [grant(ANN, &[], 3, true), grant(ANN, &[], 4, false), Output::Dismiss]);
+        assert!(consent.may(ANN).is_empty() && consent.grants().is_empty());
+        assert_eq!(consent.answered(true), [], "a click that was on its way");
+        assert_eq!(consent.ask(ANN, Rights::of(&[Right::View])), []);
+        assert_eq!(consent.roster(&roster(&[(ANN, &[]), (BOB, &[])]), ME), []);
+        assert!(consent.may(BOB).is_empty(), "who comes back neither");
     }
 }

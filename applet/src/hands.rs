@@ -19,6 +19,8 @@ use crate::journal::Journal;
 
 /// Records that wait to be done; then no more are read from the connection.
 const WAITING_MAX: usize = 1024;
+/// Time between two tries to release what the system keeps down.
+const SETTLE_EVERY: Duration = Duration::from_millis(250);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -29,8 +31,6 @@ pub enum Order {
     Controllers(BTreeSet<Participant>),
     /// The displays are arranged anew.
     Layout(u32),
-    /// The system takes input again: what it refused to release is to be released.
-    Settle,
 }
 
 /// The thread's owner: dropping it releases everything and ends the thread.
@@ -50,8 +50,8 @@ impl Hands {
         let (orders, given) = channel();
         let room = Arc::new(Semaphore::new(WAITING_MAX));
         let gate = Gate::new();
-        let mut acting =
-            Acting { injector, handle, gate, journal, slowest: Duration::ZERO, room: Arc::clone(&room) };
+        let (settle_at, slowest, room_there) = (None, Duration::ZERO, Arc::clone(&room));
+        let mut acting = Acting { injector, handle, gate, journal, settle_at, slowest, room: room_there };
         let thread = std::thread::Builder::new().name("hands".into()).spawn(move || {
             acting.run(&given);
             acting.release();
@@ -93,6 +93,8 @@ struct Acting {
     handle: Handle,
     gate: Gate,
     journal: Journal,
+    /// When to try again to release what the system keeps down, if it does.
+    settle_at: Option<Instant>,
     /// The longest that a record took from its arrival to the screen's server.
     slowest: Duration,
     room: Arc<Semaphore>,
@@ -101,7 +103,7 @@ struct Acting {
 impl Acting {
     fn run(&mut self, orders: &Receiver<Order>) {
         loop {
-            let order = match self.gate.deadline() {
+            let order = match [self.gate.deadline(), self.settle_at].into_iter().flatten().min() {
                 Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -116,18 +118,24 @@ impl Acting {
                     self.gate.layout(generation);
                     Vec::new()
                 }
-                Ok(Order::Settle) => {
-                    self.injector
-                        .settle()
-                        .unwrap_or_else(|error| tracing::warn!(%error, "a key or button stays down"));
-                    Vec::new()
-                }
                 Err(RecvTimeoutError::Timeout) => self.gate.expire(Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             self.act(&acts);
+            self.settle(Instant::now());
             self.report();
         }
+    }
+
+    /// Tries again what is due, whoever watches and whatever else comes.
+    fn settle(&mut self, now: Instant) {
+        if self.settle_at.is_some_and(|at| at <= now) {
+            self.settle_at = None;
+            if let Err(error) = self.injector.settle() {
+                tracing::debug!(%error, "a key or button stays down");
+            }
+        }
+        self.settle_at = self.injector.owes().then(|| self.settle_at.unwrap_or(now + SETTLE_EVERY));
     }
 
     fn record(&mut self, lane: LaneKey, record: &Record, arrived: Instant) {
@@ -135,7 +143,7 @@ impl Acting {
             let acts = self.gate.record(lane.sender, record, Instant::now());
             self.act(&acts);
         }
-        self.handle.processed(lane, record.header.epoch, record.header.seq + 1);
+        self.handle.processed(lane, record.header.epoch, record.header.seq.saturating_add(1));
         let took = arrived.elapsed();
         tracing::trace!(took_us = took.as_micros() as u64, "input done");
         if took > self.slowest {
@@ -184,5 +192,115 @@ impl Acting {
         if let Err(error) = self.injector.release_all() {
             tracing::warn!(%error, "what was held could not be released");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Sender as Tell;
+
+    use tandem_client::{Join, Options, Target};
+    use tandem_protocol::{Code, DisplayId, Flags, Header, message};
+
+    use super::*;
+
+    const ANN: Participant = Participant(2);
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A system that refuses some releases; it tells every try, and whether that was refused.
+    struct Stubborn {
+        refuses: u32,
+        owed: Option<u32>,
+        tell: Tell<(u32, bool, bool)>,
+    }
+
+    impl Injector for Stubborn {
+        fn key(&mut self, usage: u32, down: bool) -> Result<(), CaptureError> {
+            let refused = !down && self.refuses > 0;
+            self.refuses -= u32::from(refused);
+            self.owed = refused.then_some(usage);
+            let _ = self.tell.send((usage, down, refused));
+            if refused { Err(CaptureError::NotNow { reason: "locked".into() }) } else { Ok(()) }
+        }
+
+        fn settle(&mut self) -> Result<(), CaptureError> {
+            self.owed.map_or(Ok(()), |usage| self.key(usage, false))
+        }
+
+        fn owes(&self) -> bool {
+            self.owed.is_some()
+        }
+
+        fn text(&mut self, _: &str) -> Result<(), CaptureError> {
+            Ok(())
+        }
+
+        fn button(&mut self, _: u32, _: bool) -> Result<(), CaptureError> {
+            Ok(())
+        }
+
+        fn wheel(&mut self, _: i32, _: i32) -> Result<(), CaptureError> {
+            Ok(())
+        }
+
+        fn motion(&mut self, _: DisplayId, _: i32, _: i32) -> Result<(), CaptureError> {
+            Ok(())
+        }
+
+        fn release_all(&mut self) -> Result<(), CaptureError> {
+            self.settle()
+        }
+
+        fn held(&self) -> Vec<Holdable> {
+            Vec::new()
+        }
+    }
+
+    fn key(seq: u64, usage: u32, down: bool) -> Record {
+        let header = Header {
+            record_type: types::KEY,
+            flags: Flags::default(),
+            sender: ANN,
+            key_id: 0,
+            epoch: 1,
+            seq,
+            time_us: 0,
+            screen: None,
+        };
+        Record::new(header, &message::Key { usage, down, ..message::Key::default() }.encode_to_vec())
+    }
+
+    /// Hands at such a system, with Ann's right to use them. Nobody is at the other end.
+    fn hands(refuses: u32) -> (Hands, Receiver<(u32, bool, bool)>) {
+        let (tell, told) = channel();
+        let target = Target::new("http://127.0.0.1:1", Vec::new()).expect("an address");
+        let code: Code = "042917".parse().expect("a code");
+        let (handle, _events) = tandem_client::start(Options::new(target, Join::Code(code), "test"));
+        let injector = Box::new(Stubborn { refuses, owed: None, tell });
+        let hands = Hands::start(injector, handle, Journal::default()).expect("a thread");
+        hands.order(Order::Controllers(BTreeSet::from([ANN])));
+        (hands, told)
+    }
+
+    /// Whether anybody watches, and whether anything else comes, makes no difference.
+    #[tokio::test]
+    async fn what_the_system_refuses_to_release_is_tried_again_until_it_does() {
+        let (hands, told) = hands(3);
+        let lane = LaneKey::plain(LaneKind::Input, ANN);
+        hands.record(lane, key(0, 4, true)).await;
+        hands.record(lane, key(1, 4, false)).await;
+        let tries: Vec<_> = (0..5).map(|_| told.recv_timeout(PATIENCE).expect("a try")).collect();
+        let refused = (4, false, true);
+        assert_eq!(tries, [(4, true, false), refused, refused, refused, (4, false, false)]);
+    }
+
+    /// Numbers come from peers.
+    #[tokio::test]
+    async fn a_record_with_the_last_number_of_all_does_nothing() {
+        let (hands, told) = hands(0);
+        let lane = LaneKey::plain(LaneKind::Input, ANN);
+        hands.record(lane, key(u64::MAX, 4, true)).await;
+        hands.record(lane, key(7, 5, true)).await;
+        assert_eq!(told.recv_timeout(PATIENCE), Ok((5, true, false)), "the thread goes on");
     }
 }

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if platform::is_mute() => {
-            // Nothing was parsed; but nobody is there to close a window.
+            // Nothing was parsed. With this somewhere in it, nobody is there to close a window.
             let alone = std::env::args_os().any(|argument| argument == "--headless");
             platform::tell(&error.to_string(), !alone);
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Err(error) = start_log(&arguments.log) {
-        return failed(&arguments, &error).code;
+        return failed(&error).tell(&arguments);
     }
     #[cfg(windows)]
     if goes_on_elevated(&arguments) {
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let end = match runtime {
-        Ok(runtime) => runtime.block_on(run(&arguments)).unwrap_or_else(|error| failed(&arguments, &error)),
-        Err(error) => failed(&arguments, &error.into()),
+        Ok(runtime) => runtime.block_on(run(&arguments)).unwrap_or_else(|error| failed(&error)),
+        Err(error) => failed(&error.into()),
     };
     if arguments.remove_program
         && end.for_good
@@ -62,26 +62,34 @@ fn main() -> ExitCode {
     {
         tracing::warn!(%error, "this program's file could not be removed");
     }
-    end.code
+    end.tell(&arguments)
 }
 
 /// How the program ends.
+#[derive(Debug, PartialEq, Eq)]
 struct End {
-    code: ExitCode,
+    /// What the customer is told.
+    text: String,
+    code: u8,
     /// The session is over, and nothing is left that this program could be started for again.
     for_good: bool,
 }
 
 impl End {
-    /// Tells the customer why, who may start the program again.
-    fn told(arguments: &Arguments, text: &str, code: u8) -> Self {
-        platform::tell(text, !arguments.is_headless());
-        Self { code: ExitCode::from(code), for_good: false }
+    /// One after which the customer may start the program again.
+    fn new(text: impl Into<String>, code: u8) -> Self {
+        Self { text: text.into(), code, for_good: false }
+    }
+
+    /// Tells the customer. Last of all: where that takes a window, it is there until somebody closes it.
+    fn tell(self, arguments: &Arguments) -> ExitCode {
+        platform::tell(&self.text, !arguments.is_headless());
+        ExitCode::from(self.code)
     }
 }
 
-fn failed(arguments: &Arguments, error: &anyhow::Error) -> End {
-    End::told(arguments, &format!("tandem-applet: {error:#}"), EXIT_FAILED)
+fn failed(error: &anyhow::Error) -> End {
+    End::new(format!("tandem-applet: {error:#}"), EXIT_FAILED)
 }
 
 /// Whether another process goes on with an administrator's rights in this one's place.
@@ -111,15 +119,13 @@ async fn run(arguments: &Arguments) -> anyhow::Result<End> {
         let halves = match open_screen(arguments) {
             Ok(halves) => halves,
             Err(error) => {
-                return Ok(End::told(arguments, &format!("tandem-applet: {error}"), EXIT_SCREEN));
+                return Ok(End::new(format!("tandem-applet: {error}"), EXIT_SCREEN));
             }
         };
         let resumed = session.ticket.is_some();
         let settings = settings(arguments, session, store.clone())?;
         let outcome = session::run(settings, halves, platform::stopped()?).await?;
-        // Where another program goes on with the session, what is kept is that one's.
-        let replaced = matches!(outcome, Outcome::Closed(Close::REPLACED, _));
-        if let Some(store) = store.as_ref().filter(|_| !replaced) {
+        if let Some(store) = store.as_ref().filter(|_| forgets(&outcome)) {
             store.delete();
         }
         let stale = matches!(outcome, Outcome::Closed(Close::TICKET_INVALID | Close::TICKET_EXPIRED, _));
@@ -130,7 +136,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<End> {
                 if let (Some(store), None) = (store, &arguments.state_dir) {
                     store.vacate();
                 }
-                return Ok(farewell(arguments, &outcome));
+                return Ok(farewell(&outcome));
             }
         }
     }
@@ -241,28 +247,42 @@ fn open_screen(arguments: &Arguments) -> Result<Halves, tandem_capture::CaptureE
     }
 }
 
-/// Tells the customer how it ended.
-fn farewell(arguments: &Arguments, outcome: &Outcome) -> End {
+fn farewell(outcome: &Outcome) -> End {
     match outcome {
         Outcome::Screen(reason) => {
-            End::told(arguments, &format!("The screen cannot be shown any more: {reason}"), EXIT_SCREEN)
+            End::new(format!("The screen cannot be shown any more: {reason}"), EXIT_SCREEN)
+        }
+        Outcome::Failed => {
+            End::new("The program has failed. Start it again to go on with the session.", EXIT_FAILED)
         }
         Outcome::Closed(close, reason) => {
             let (text, code) = closed(*close, reason);
-            End { for_good: is_for_good(*close), ..End::told(arguments, &text, code) }
+            End { for_good: is_for_good(*close), ..End::new(text, code) }
         }
     }
 }
 
-/// Whether a session that was closed for this reason is over: not where a code was mistyped, another program goes on with it, or
-/// the relay refused what it may allow tomorrow.
+/// Whether a session that was closed for this reason is over. Not where it was interrupted for too long: whoever helps has a new code,
+/// for which the customer needs the program.
 const fn is_for_good(close: Close) -> bool {
-    matches!(close, Close::ENDED | Close::LEFT | Close::TICKET_INVALID | Close::TICKET_EXPIRED)
+    matches!(close, Close::ENDED | Close::LEFT | Close::TIME_OVER | Close::REVOKED)
+}
+
+/// Whether what resumes the session is of no use any more. It stays where another program goes on with it, the relay refused what it
+/// may allow in a moment, or a wrong code was of another session.
+fn forgets(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Closed(Close::TICKET_INVALID | Close::TICKET_EXPIRED, _) | Outcome::Screen(_) => true,
+        Outcome::Closed(close, _) => is_for_good(*close),
+        Outcome::Failed => false,
+    }
 }
 
 fn closed(close: Close, reason: &str) -> (String, u8) {
     let told = match close {
         Close::ENDED | Close::LEFT => return ("The session has ended.".to_owned(), 0),
+        Close::TIME_OVER => "The time of this session is over.",
+        Close::REVOKED => "The session was withdrawn.",
         Close::CODE_UNKNOWN => "No session has this code. Check it, or ask for a new one.",
         Close::CODE_EXPIRED => "This code is too old. Ask for a new one.",
         Close::CODE_USED => "Somebody has used this code already. Ask for a new one.",
@@ -285,8 +305,19 @@ mod tests {
     #[test]
     fn only_a_session_that_is_over_ends_for_good() {
         let over: Vec<Close> = Close::ALL.iter().copied().filter(|close| is_for_good(*close)).collect();
-        assert_eq!(over, [Close::ENDED, Close::LEFT, Close::TICKET_INVALID, Close::TICKET_EXPIRED]);
+        assert_eq!(over, [Close::ENDED, Close::LEFT, Close::TIME_OVER, Close::REVOKED]);
         assert!(!is_for_good(Close::from_number(777)));
+        assert!(farewell(&Outcome::Closed(Close::ENDED, String::new())).for_good);
+        assert_eq!(farewell(&Outcome::Failed).code, EXIT_FAILED);
+    }
+
+    #[test]
+    fn what_resumes_a_session_stays_while_it_could() {
+        let of = |close: Close| forgets(&Outcome::Closed(close, String::new()));
+        let forgotten: Vec<Close> = Close::ALL.iter().copied().filter(|close| of(*close)).collect();
+        let over = [Close::ENDED, Close::LEFT, Close::TIME_OVER, Close::REVOKED];
+        assert_eq!(forgotten, [&over[..], &[Close::TICKET_INVALID, Close::TICKET_EXPIRED]].concat());
+        assert!(forgets(&Outcome::Screen(String::new())) && !forgets(&Outcome::Failed));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Order {
     Connected(Vec<LaneKey>),
     /// The relay wants something of a rendition.
     Want(Want),
+    /// Whether anybody may see the screen; at first nobody may.
+    Shown(bool),
     /// Whether what moves may be sent as video.
     Video(bool),
 }
@@ -38,8 +40,6 @@ pub enum Order {
 pub enum Told {
     /// The displays are arranged like this now.
     Layout(u32),
-    /// The person's desktop can be used again.
-    Open,
     /// The screen is gone.
     Failed(CaptureError),
 }
@@ -107,6 +107,7 @@ struct Looking {
     access: Access,
     displays: BTreeMap<DisplayId, Display>,
     jobs: Jobs,
+    shown: bool,
     watching: bool,
     video: bool,
     look: EncoderOptions,
@@ -124,6 +125,7 @@ impl Looking {
             access: Access::default(),
             displays: BTreeMap::new(),
             jobs,
+            shown: false,
             watching: false,
             video: false,
             look,
@@ -146,7 +148,7 @@ impl Looking {
                     display.prepared(prepared, &self.jobs);
                 }
             }
-            let wanted = self.displays.values().any(Display::is_wanted);
+            let wanted = self.shown && self.displays.values().any(Display::is_wanted);
             if wanted != self.watching {
                 self.source.watch(wanted)?;
                 self.watching = wanted;
@@ -167,6 +169,7 @@ impl Looking {
                 }
             }
             Order::Want(want) => self.want(&want),
+            Order::Shown(shown) => self.shown = shown,
             Order::Video(on) => {
                 self.video = on;
                 self.displays.values_mut().for_each(|display| display.set_video(on));
@@ -191,9 +194,6 @@ impl Looking {
                     tracing::info!(?access, "whether the desktop can be seen and used has changed");
                     self.access = access;
                     self.send_layout();
-                    if access == Access::Open {
-                        told(Told::Open);
-                    }
                 }
             }
             Event::Damage { display } => {
@@ -278,6 +278,10 @@ impl Looking {
     /// Encodes what can be; answers how long nothing can.
     fn encode_all(&mut self) -> Result<Option<Duration>, CaptureError> {
         let mut wake: Option<Instant> = None;
+        // Whatever the relay wants.
+        if !self.shown {
+            return Ok(None);
+        }
         for (&id, display) in &mut self.displays {
             let pointer = self.pointer.filter(|at| at.0 == id);
             let mut view = View {

@@ -57,6 +57,8 @@ pub struct Settings {
 pub enum Outcome {
     /// The relay said so, or refused us.
     Closed(Close, String),
+    /// The connection's own task failed.
+    Failed,
     /// The screen is gone.
     Screen(String),
 }
@@ -64,6 +66,8 @@ pub enum Outcome {
 struct Session {
     handle: Handle,
     screens: Screens,
+    /// Somebody may see them.
+    shown: bool,
     audience: Audience,
     /// Video is allowed at all.
     video: bool,
@@ -89,25 +93,35 @@ struct Session {
 /// When a thread cannot be started.
 pub async fn run(
     settings: Settings,
-    (source, injector): Halves,
+    halves: Halves,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<Outcome> {
-    let resumes = matches!(settings.join, Join::Ticket(_));
     let agent = concat!("tandem-applet ", env!("CARGO_PKG_VERSION"));
     let options = Options {
         transport: settings.transport,
-        proxies: settings.proxies,
+        proxies: settings.proxies.clone(),
         capabilities: Capabilities {
             codecs: tandem_codec::VERSIONS.map(u32::from).to_vec(),
             ..Capabilities::default()
         },
-        ..Options::new(settings.target, settings.join, agent)
+        ..Options::new(settings.target.clone(), settings.join.clone(), agent)
     };
+    let connection = tandem_client::start(options);
+    over(connection, settings, halves, stop).await
+}
+
+/// Runs a session over this connection.
+async fn over(
+    (handle, events): (Handle, Events),
+    settings: Settings,
+    (source, injector): Halves,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<Outcome> {
+    let resumes = matches!(settings.join, Join::Ticket(_));
     let journal = settings.store.as_ref().and_then(|store| {
         let journal = store.journal(resumes);
         journal.inspect_err(|error| tracing::warn!(%error, "there is no journal of input")).ok()
     });
-    let (handle, events) = tandem_client::start(options);
     let (said, hears) = unbounded_channel();
     let (tell, told) = unbounded_channel();
     let look = settings.look;
@@ -119,6 +133,7 @@ pub async fn run(
     let session = Session {
         hands: Hands::start(injector, handle.clone(), journal.unwrap_or_default())?,
         screens,
+        shown: false,
         audience: Audience::default(),
         video: settings.video,
         windows,
@@ -154,12 +169,11 @@ impl Session {
                 event = events.next() => match event {
                     Some(Event::Closed { close, reason }) => return Outcome::Closed(close, reason),
                     Some(event) => self.event(event).await,
-                    None => return Outcome::Closed(Close::LEFT, String::new()),
+                    None => return Outcome::Failed,
                 },
                 Some(said) = hears.recv() => self.said(said),
                 Some(news) = told.recv() => match news {
                     Told::Layout(generation) => self.hands.order(hands::Order::Layout(generation)),
-                    Told::Open => self.hands.order(hands::Order::Settle),
                     Told::Failed(error) => {
                         self.end();
                         return Outcome::Screen(error.to_string());
@@ -177,8 +191,10 @@ impl Session {
         }
     }
 
-    /// The customer ends the session.
+    /// The customer ends the session: here at once, and for the others as soon as the relay hears of it.
     fn end(&mut self) {
+        let outputs = self.consent.end();
+        self.perform(outputs);
         if let Some(store) = &self.store {
             store.delete();
         }
@@ -312,6 +328,7 @@ impl Session {
             }
         }
         self.set_controllers();
+        self.set_viewers();
         self.set_clipboard();
         if let Some(windows) = &mut self.windows {
             windows.status(self.consent.people().values());
@@ -338,6 +355,14 @@ impl Session {
         self.hands.order(hands::Order::Controllers(may));
     }
 
+    /// Without anybody who may see the screen nothing of it leaves this computer, whatever the relay wants.
+    fn set_viewers(&mut self) {
+        let shown = self.consent.people().values().any(|person| person.granted.has(Right::View));
+        if std::mem::replace(&mut self.shown, shown) != shown {
+            self.screens.order(screens::Order::Shown(shown));
+        }
+    }
+
     /// The clipboard is looked at while somebody may have it, and at no other time.
     fn set_clipboard(&mut self) {
         let may = |person: &Person| person.online && person.granted.has(Right::Clipboard);
@@ -358,5 +383,48 @@ impl Session {
         if let Some(error) = self.store.as_ref().and_then(|store| store.save(&self.saved).err()) {
             tracing::warn!(%error, "the session cannot be written down: it would not survive a restart of this program");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_capture::pattern;
+    use tandem_codec::Size;
+
+    use super::*;
+
+    /// It is no end of the session: what resumes it has to stay.
+    #[tokio::test]
+    async fn a_connection_whose_task_has_died_is_a_failure_here() {
+        let target = Target::new("http://127.0.0.1:1", Vec::new()).expect("an address");
+        let join = Join::Code("042917".parse().expect("a code"));
+        let dies = std::thread::spawn({
+            let options = Options::new(target.clone(), join.clone(), "test");
+            move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let _inside = runtime.enter();
+                tandem_client::start(options)
+            }
+        });
+        let connection = dies.join().expect("started");
+        let (screen, injector) = pattern::open(pattern::Options::default());
+        let settings = Settings {
+            target,
+            transport: Transport::Auto,
+            proxies: Proxies::none(),
+            join,
+            saved: Saved::new("http://127.0.0.1:1".into(), Vec::new(), "042917".into()),
+            store: None,
+            automatic: Rights::NONE,
+            headless: true,
+            video: false,
+            look: EncoderOptions::new(Size::default()),
+            clipboard: false,
+            display: None,
+        };
+        let halves: Halves = (Box::new(screen), Box::new(injector));
+        let outcome = over(connection, settings, halves, std::future::pending()).await;
+        assert!(matches!(outcome, Ok(Outcome::Failed)), "{outcome:?}");
     }
 }

@@ -146,9 +146,19 @@ impl Store {
         Journal::open(&self.directory.join(JOURNAL), resumes)
     }
 
-    /// Forgets the session.
+    /// Forgets the session, and what runs that were killed while they wrote it down have left.
     pub fn delete(&self) {
-        for path in [self.path(), self.directory.join(JOURNAL)] {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let torn = |path: &PathBuf| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.strip_prefix(NAME))
+                .is_some_and(|rest| {
+                    rest.strip_prefix('.').is_some_and(|number| number.parse::<u32>().is_ok())
+                })
+        };
+        let torn = entries.map(|entry| entry.path()).filter(torn);
+        for path in torn.chain([self.path(), self.directory.join(JOURNAL)]) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %path.display(), %error, "a file of the session cannot be deleted");
@@ -190,8 +200,13 @@ mod tests {
         assert_eq!(loaded, saved());
         assert_eq!(loaded.ticket().as_deref(), Some(&b"secret"[..]));
         assert!(loaded.grants()[&Sender(2)].has(Right::View));
+        let [torn, foreign] =
+            ["a/b/session.json.4711", "a/b/session.json.old"].map(|name| folder.path().join(name));
+        std::fs::write(&torn, "{").expect("written");
+        std::fs::write(&foreign, "{").expect("written");
         store.delete();
         assert_eq!(store.load(SystemTime::now()), None);
+        assert!(!torn.exists() && foreign.exists(), "only what this program names so");
     }
 
     #[test]

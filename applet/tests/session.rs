@@ -6,7 +6,8 @@ mod common;
 mod technician;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use common::Relay;
 use tandem_capture::pattern;
@@ -34,10 +35,43 @@ impl Applet {
         Self { process }
     }
 
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("it is a child")
+    }
+
     fn kill(&mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it ends");
     }
+}
+
+/// Which of these programs ends first, and how.
+fn first_to_end(applets: &mut [Applet]) -> (usize, ExitStatus) {
+    let began = Instant::now();
+    loop {
+        let ended = applets.iter_mut().enumerate().find_map(|(at, applet)| Some((at, applet.ended()?)));
+        if let Some(ended) = ended {
+            return ended;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "both go on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs the program with a code that is no session's.
+fn mistyped(program: &Path, relay: &Relay, state: &Path, more: &[&str]) {
+    let wrong = if relay.code == "000000" { "000001" } else { "000000" };
+    let out = Command::new(program)
+        .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", wrong])
+        .args(["--source", "pattern", "--state-dir"])
+        .arg(state)
+        .args(more)
+        .output()
+        .expect("the applet runs");
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(3), "{told}");
+    assert!(told.contains("No session has this code") && !told.contains(wrong), "{told}");
 }
 
 impl Drop for Applet {
@@ -96,6 +130,8 @@ async fn a_killed_applet_comes_back_by_itself_and_needs_no_new_consent() {
     technician.chord(&[5]);
     technician.sees_presses(2).await;
     applet.kill();
+    // Meanwhile somebody mistypes the code of another session.
+    mistyped(Path::new(env!("CARGO_BIN_EXE_tandem-applet")), &relay, state.path(), &[]);
     let _again = Applet::start(&relay, state.path(), &[]);
     // A new pattern counts from nothing; what was typed before is not typed again.
     technician.sees_presses(0).await;
@@ -134,17 +170,9 @@ async fn wrong_arguments_and_wrong_codes_are_told_clearly() {
         .output()
         .expect("the applet runs");
     assert_eq!(out.status.code(), Some(1));
-    let wrong = if relay.code == "000000" { "000001" } else { "000000" };
     let state = tempfile::tempdir().expect("a folder");
-    let out = Command::new(env!("CARGO_BIN_EXE_tandem-applet"))
-        .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", wrong])
-        .args(["--source", "pattern", "--state-dir"])
-        .arg(state.path())
-        .output()
-        .expect("the applet runs");
-    let told = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(3), "{told}");
-    assert!(told.contains("No session has this code") && !told.contains(wrong), "{told}");
+    mistyped(Path::new(env!("CARGO_BIN_EXE_tandem-applet")), &relay, state.path(), &[]);
+    assert_eq!(std::fs::read_dir(state.path()).expect("a folder").count(), 0, "nothing is left behind");
 }
 
 /// Somebody who mistyped a code needs the program again, and so does another run of it that goes on with the session.
@@ -155,26 +183,22 @@ async fn a_program_that_was_told_to_removes_itself_only_when_the_session_is_over
     let (program, state) = (folder.path().join("support"), folder.path().join("state"));
     std::fs::copy(env!("CARGO_BIN_EXE_tandem-applet"), &program).expect("a copy");
 
-    let wrong = if relay.code == "000000" { "000001" } else { "000000" };
-    let mistyped = Command::new(&program)
-        .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", wrong])
-        .args(["--source", "pattern", "--remove-program", "--state-dir"])
-        .arg(&state)
-        .status();
-    assert_eq!(mistyped.expect("the applet runs").code(), Some(3));
+    let more = ["--remove-program"];
+    mistyped(&program, &relay, &state, &more);
     assert!(program.exists(), "after a wrong code");
 
     let mut technician = Technician::join(&relay, Transport::Auto).await;
-    let more = ["--remove-program"];
-    let mut first = Applet::start_copy(&program, &relay, &state, &more);
+    let first = Applet::start_copy(&program, &relay, &state, &more);
     technician.customer_is_there().await;
+    let mut both = [first, Applet::start_copy(&program, &relay, &state, &more)];
     // A young connection takes being replaced for a race that it lost, and comes back; so does the other one; but each only once.
-    let mut second = Applet::start_copy(&program, &relay, &state, &more);
-    assert_eq!(first.process.wait().expect("it ends").code(), Some(4), "the second took its place");
-    assert!(program.exists(), "the second runs it");
-    assert!(state.join("session.json").exists(), "the second would resume with it");
+    // Which of the two stays follows from who came when.
+    let (ended, how) = first_to_end(&mut both);
+    assert_eq!(how.code(), Some(4), "the other one took its place");
+    assert!(program.exists(), "the other one runs it");
+    assert!(state.join("session.json").exists(), "the other one would resume with it");
 
     technician.client.handle.end(message::EndReason::ClosedByTechnician).expect("connected");
-    assert!(second.process.wait().expect("it ends").success());
+    assert!(both[1 - ended].process.wait().expect("it ends").success());
     assert!(!program.exists(), "the session is over");
 }

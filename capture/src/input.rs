@@ -50,12 +50,18 @@ pub trait Injector: Send {
     /// When the display is gone.
     fn release_all(&mut self) -> Result<(), CaptureError>;
 
-    /// Tries again to release what the system refused to release when it was time; every other call does so first.
+    /// Tries again to release what the system kept down when it was time to release it. To be called a few times a second while
+    /// there [is such](Self::owes): what the system refused is tried until it is done, what it only did not do for a minute or so.
     ///
     /// # Errors
     /// When it refuses still.
     fn settle(&mut self) -> Result<(), CaptureError> {
         Ok(())
+    }
+
+    /// Whether the system keeps something down that was to be released.
+    fn owes(&self) -> bool {
+        false
     }
 
     /// What is held now.

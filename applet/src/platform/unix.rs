@@ -109,7 +109,7 @@ pub fn is_mute() -> bool {
     false
 }
 
-/// Tells the customer something that ends the program. Windows that could be shown are none of this system's.
+/// Tells the customer something that ends the program: where it was started, whether or not it may show a window.
 pub fn tell(text: &str, _may_show: bool) {
     eprintln!("{text}");
 }

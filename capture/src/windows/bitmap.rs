@@ -36,7 +36,9 @@ pub struct Bitmap {
     size: (u16, u16),
 }
 
-// SAFETY: its handles belong to nobody else, and GDI lets any one thread at a time use them.
+// SAFETY: handles and pixels are valid in the whole process until they are given back in `Drop`, and two threads never use them at once:
+// drawing takes `&mut`. A place to draw goes with the thread that made it; from then on drawing fails, which is told and touches no memory. GDI
+// keeps what is to be drawn back for each thread: `take` lets it all out before it returns, and who draws by `dc` reads on the same thread.
 unsafe impl Send for Bitmap {}
 
 impl Bitmap {
@@ -67,7 +69,7 @@ impl Bitmap {
     }
 
     /// What GDI draws into it by. It is there as long as the picture is; whoever selects something into it takes that out again
-    /// before.
+    /// before. What was drawn is in the [bytes](Self::bytes) that the same thread reads.
     pub fn dc(&mut self) -> HDC {
         self.dc
     }
@@ -86,8 +88,11 @@ impl Bitmap {
         // SAFETY: both places to draw are valid; whatever lies outside of either is left out by the system.
         let copied = unsafe { BitBlt(self.dc, 0, 0, width, height, screen, x, y, SRCCOPY) };
         let error = io::Error::last_os_error();
-        // SAFETY: from the call above.
-        unsafe { ReleaseDC(null_mut(), screen) };
+        // SAFETY: the handle is from the call above. What this thread drew is in the bits then, whoever reads them.
+        unsafe {
+            ReleaseDC(null_mut(), screen);
+            GdiFlush();
+        }
         if copied == 0 { Err(error) } else { Ok(()) }
     }
 

@@ -11,8 +11,9 @@ use windows_sys::Win32::UI::Input::KeyboardAndMouse::{
     MOUSEEVENTF_ABSOLUTE, MOUSEEVENTF_HWHEEL, MOUSEEVENTF_LEFTDOWN, MOUSEEVENTF_LEFTUP,
     MOUSEEVENTF_MIDDLEDOWN, MOUSEEVENTF_MIDDLEUP, MOUSEEVENTF_MOVE, MOUSEEVENTF_RIGHTDOWN,
     MOUSEEVENTF_RIGHTUP, MOUSEEVENTF_VIRTUALDESK, MOUSEEVENTF_WHEEL, MOUSEEVENTF_XDOWN, MOUSEEVENTF_XUP,
-    MOUSEINPUT, MapVirtualKeyExW, SendInput, VIRTUAL_KEY, VK_LCONTROL, VK_LMENU, VK_LSHIFT, VK_LWIN,
-    VK_PAUSE, VK_RCONTROL, VK_RETURN, VK_RMENU, VK_RSHIFT, VK_RWIN, VK_TAB,
+    MOUSEINPUT, MapVirtualKeyExW, SendInput, VIRTUAL_KEY, VK_LBUTTON, VK_LCONTROL, VK_LMENU, VK_LSHIFT,
+    VK_LWIN, VK_MBUTTON, VK_PAUSE, VK_RBUTTON, VK_RCONTROL, VK_RETURN, VK_RMENU, VK_RSHIFT, VK_RWIN, VK_TAB,
+    VK_XBUTTON1, VK_XBUTTON2,
 };
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     GetForegroundWindow, GetSystemMetrics, GetWindowThreadProcessId, SM_SWAPBUTTON, XBUTTON1, XBUTTON2,
@@ -20,7 +21,7 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
 
 use super::{SharedLayout, layout};
 use crate::held::Holdable;
-use crate::holding::Holding;
+use crate::holding::{Holding, Keyboard};
 use crate::input::NOTCHES_MAX;
 use crate::scan::{Scan, scan};
 use crate::share::share;
@@ -70,23 +71,23 @@ impl Injector for WindowsInjector {
     fn key(&mut self, usage: u32, down: bool) -> Result<(), CaptureError> {
         // A key that there is not is never held.
         key(usage, down)?;
-        self.holding.change(Holdable::Key(usage), down, act)
+        self.holding.change(Holdable::Key(usage), down, &mut System)
     }
 
     fn text(&mut self, text: &str) -> Result<(), CaptureError> {
         // While that is refused still, so is what follows.
-        let _ = self.settle();
+        let _ = self.holding.catch_up(&mut System);
         let held = self.held_modifiers();
-        held.iter().try_for_each(|usage| act(Holdable::Key(*usage), false))?;
+        held.iter().try_for_each(|usage| System.act(Holdable::Key(*usage), false))?;
         let inputs: Vec<INPUT> = text.replace("\r\n", "\n").chars().flat_map(typed).collect();
         let typed = inputs.chunks(BATCH).try_for_each(send);
-        held.iter().try_for_each(|usage| act(Holdable::Key(*usage), true))?;
+        held.iter().try_for_each(|usage| System.act(Holdable::Key(*usage), true))?;
         typed
     }
 
     fn button(&mut self, number: u32, down: bool) -> Result<(), CaptureError> {
         button(number, down)?;
-        self.holding.change(Holdable::Button(number), down, act)
+        self.holding.change(Holdable::Button(number), down, &mut System)
     }
 
     fn wheel(&mut self, dx: i32, dy: i32) -> Result<(), CaptureError> {
@@ -96,7 +97,7 @@ impl Injector for WindowsInjector {
             [(MOUSEEVENTF_WHEEL, -dy.clamp(-most, most)), (MOUSEEVENTF_HWHEEL, dx.clamp(-most, most))];
         let turn = |(flags, amount): (u32, i32)| mouse(0, 0, amount as u32, flags);
         let inputs: Vec<INPUT> = turns.into_iter().filter(|(_, amount)| *amount != 0).map(turn).collect();
-        let _ = self.settle();
+        let _ = self.holding.catch_up(&mut System);
         if inputs.is_empty() { Ok(()) } else { send(&inputs) }
     }
 
@@ -106,18 +107,22 @@ impl Injector for WindowsInjector {
         let within = |origin: i32, at: i32, size: u16| origin + at.clamp(0, i32::from(size) - 1);
         let (x, y) = (within(place.origin.0, x, place.size.0), within(place.origin.1, y, place.size.1));
         drop(layout);
-        let _ = self.settle();
+        let _ = self.holding.catch_up(&mut System);
         let [left, top, width, height] = layout::desktop();
         let flags = MOUSEEVENTF_MOVE | MOUSEEVENTF_ABSOLUTE | MOUSEEVENTF_VIRTUALDESK;
         send(&[mouse(share(x - left, width), share(y - top, height), 0, flags)])
     }
 
     fn release_all(&mut self) -> Result<(), CaptureError> {
-        self.holding.release_all(act)
+        self.holding.release_all(&mut System)
     }
 
     fn settle(&mut self) -> Result<(), CaptureError> {
-        self.holding.settle(act)
+        self.holding.settle(&mut System)
+    }
+
+    fn owes(&self) -> bool {
+        self.holding.owes()
     }
 
     fn held(&self) -> Vec<Holdable> {
@@ -133,19 +138,48 @@ impl Drop for WindowsInjector {
     }
 }
 
-fn act(what: Holdable, down: bool) -> Result<(), CaptureError> {
-    match what {
-        Holdable::Key(usage) => send(&[key(usage, down)?]),
-        Holdable::Button(number) => send(&[button(number, down)?]),
+/// Windows' keyboard and mouse. It takes input for a window of a program with more rights and gives it to nobody, without an error:
+/// only the state of the keys tells.
+struct System;
+
+impl Keyboard for System {
+    fn act(&mut self, what: Holdable, down: bool) -> Result<(), CaptureError> {
+        match what {
+            Holdable::Key(usage) => send(&[key(usage, down)?]),
+            Holdable::Button(number) => send(&[button(number, down)?]),
+        }
     }
+
+    fn is_down(&self, what: Holdable) -> bool {
+        let known = match what {
+            Holdable::Key(usage) => scan(usage).map(|scan| match scan {
+                Scan::Plain(code) => virtual_key(code.into()),
+                Scan::Extended(code) => virtual_key(0xe000 | u16::from(code)),
+                Scan::Pause => VK_PAUSE,
+            }),
+            Holdable::Button(number) => match (number, is_swapped()) {
+                (1, false) | (3, true) => Some(VK_LBUTTON),
+                (3, false) | (1, true) => Some(VK_RBUTTON),
+                (2, _) => Some(VK_MBUTTON),
+                (4, _) => Some(VK_XBUTTON1),
+                (5, _) => Some(VK_XBUTTON2),
+                _ => None,
+            },
+        };
+        known.is_some_and(is_down)
+    }
+}
+
+/// Whether the system has this key or button of the device's down.
+fn is_down(virtual_key: VIRTUAL_KEY) -> bool {
+    // SAFETY: without conditions.
+    unsafe { GetAsyncKeyState(i32::from(virtual_key)) < 0 }
 }
 
 /// The modifiers that are down, perhaps because an earlier run was killed. Windows does not say who holds a key: one that the person
 /// holds right now has to be pressed again.
 fn leftovers() -> impl Iterator<Item = Holdable> {
-    // SAFETY: without conditions.
-    let is_down = |virtual_key: VIRTUAL_KEY| unsafe { GetAsyncKeyState(i32::from(virtual_key)) } < 0;
-    let down = MODIFIERS.into_iter().filter(move |(_, virtual_key)| is_down(*virtual_key));
+    let down = MODIFIERS.into_iter().filter(|(_, virtual_key)| is_down(*virtual_key));
     down.map(|(usage, _)| Holdable::Key(usage))
 }
 
@@ -173,8 +207,7 @@ fn virtual_key(code: u16) -> VIRTUAL_KEY {
 }
 
 fn button(number: u32, down: bool) -> Result<INPUT, CaptureError> {
-    // SAFETY: without conditions.
-    let swapped = unsafe { GetSystemMetrics(SM_SWAPBUTTON) } != 0;
+    let swapped = is_swapped();
     let [left, right] =
         [[MOUSEEVENTF_LEFTDOWN, MOUSEEVENTF_LEFTUP], [MOUSEEVENTF_RIGHTDOWN, MOUSEEVENTF_RIGHTUP]];
     let (flags, which) = match number {
@@ -187,6 +220,12 @@ fn button(number: u32, down: bool) -> Result<INPUT, CaptureError> {
         _ => return Err(CaptureError::NoSuchKey { usage: number }),
     };
     Ok(mouse(0, 0, which.into(), flags[usize::from(!down)]))
+}
+
+/// Whether the mouse is set for the left hand.
+fn is_swapped() -> bool {
+    // SAFETY: without conditions.
+    unsafe { GetSystemMetrics(SM_SWAPBUTTON) != 0 }
 }
 
 /// What types a character.
