@@ -308,7 +308,7 @@ impl Session {
             }
             // Of a prompt that was taken back.
             Said::Answer(..) => {}
-            Said::Action(StatusAction::EndSession) => self.end(),
+            Said::Action(StatusAction::EndSession) | Said::Unseen => self.end(),
             Said::Action(StatusAction::Stop) => {
                 let outputs = self.consent.revoke(Rights::of(&[Right::Control, Right::Clipboard]));
                 self.perform(outputs);

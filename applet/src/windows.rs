@@ -9,26 +9,34 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::consent::Person;
 use crate::prompt::{Answer, Permission, Prompt, PromptRequest, Status, StatusAction, StatusWindow};
 
-/// What the customer did.
+/// The status window may be lost so often: who takes it away again and again wants it not to be seen.
+const LOST_MAX: u32 = 10;
+
+/// What the customer did, or can't do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// An answer to the prompt with this number.
     Answer(u64, Answer),
     /// A click in the status window.
     Action(StatusAction),
+    /// Nothing on the screen says that somebody is connected, and nothing there ends it.
+    Unseen,
 }
 
 #[derive(Debug)]
 enum Order {
     Prompt(u64, PromptRequest),
     Dismiss,
+    End,
+    /// The status window with this number is gone.
+    Lost(u32),
     Status(Option<Status>),
 }
 
 /// The thread's owner: dropping it closes the windows.
 #[derive(Debug)]
 pub struct Windows {
-    orders: Option<Sender<Order>>,
+    orders: Sender<Order>,
     display: Option<String>,
     prompts: u64,
     status: Option<Status>,
@@ -42,10 +50,19 @@ impl Windows {
     /// When there is no thread to be had.
     pub fn start(display: Option<String>, said: UnboundedSender<Said>) -> std::io::Result<Self> {
         let (orders, given) = channel();
-        let on = display.clone();
-        let serve = move || serve(&given, on.as_deref(), &said);
-        let thread = std::thread::Builder::new().name("windows".into()).spawn(serve)?;
-        Ok(Self { orders: Some(orders), display, prompts: 0, status: None, thread: Some(thread) })
+        let mut serving = Serving {
+            display: display.clone(),
+            said,
+            orders: orders.clone(),
+            prompt: None,
+            status: None,
+            window: None,
+            opened: 0,
+            lost: 0,
+        };
+        let thread =
+            std::thread::Builder::new().name("windows".into()).spawn(move || serving.serve(&given))?;
+        Ok(Self { orders, display, prompts: 0, status: None, thread: Some(thread) })
     }
 
     /// Asks the customer; answers with the prompt's number. An earlier prompt is taken back.
@@ -83,15 +100,13 @@ impl Windows {
 
     fn order(&self, order: Order) {
         // Its thread ends only with its owner.
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(order);
-        }
+        let _ = self.orders.send(order);
     }
 }
 
 impl Drop for Windows {
     fn drop(&mut self) {
-        self.orders = None;
+        self.order(Order::End);
         if let Some(thread) = self.thread.take() {
             // A panic there was reported there.
             let _ = thread.join();
@@ -99,40 +114,83 @@ impl Drop for Windows {
     }
 }
 
-fn serve(orders: &Receiver<Order>, display: Option<&str>, said: &UnboundedSender<Said>) {
-    let mut prompt: Option<Prompt> = None;
-    let mut window: Option<StatusWindow> = None;
-    while let Ok(order) = orders.recv() {
-        match order {
-            Order::Prompt(number, request) => {
-                drop(prompt.take());
-                let answers = said.clone();
-                // Nobody listens once the session is over.
-                let shown = Prompt::show(&request, move |answer| {
-                    let _ = answers.send(Said::Answer(number, answer));
-                });
-                prompt = shown
-                    .inspect_err(|error| {
-                        tracing::error!(%error, "the customer cannot be asked, which refuses");
-                        let _ = said.send(Said::Answer(number, Answer::Dismissed));
-                    })
-                    .ok();
-            }
-            Order::Dismiss => drop(prompt.take()),
-            Order::Status(None) => window = None,
-            Order::Status(Some(status)) => match &window {
-                Some(window) => window.update(status),
-                None => {
-                    let clicks = said.clone();
-                    let acted = move |action| {
-                        let _ = clicks.send(Said::Action(action));
-                    };
-                    window = StatusWindow::show(display, &status, acted)
-                        .inspect_err(|error| tracing::error!(%error, "the status cannot be shown"))
-                        .ok();
+/// The windows, on their thread.
+struct Serving {
+    display: Option<String>,
+    said: UnboundedSender<Said>,
+    /// To itself.
+    orders: Sender<Order>,
+    prompt: Option<Prompt>,
+    status: Option<Status>,
+    window: Option<StatusWindow>,
+    /// So many status windows were opened, of which the last one has this number, and so many were lost.
+    opened: u32,
+    lost: u32,
+}
+
+impl Serving {
+    fn serve(&mut self, orders: &Receiver<Order>) {
+        while let Ok(order) = orders.recv() {
+            match order {
+                Order::Prompt(number, request) => self.ask(number, &request),
+                Order::Dismiss => drop(self.prompt.take()),
+                Order::End => return,
+                Order::Lost(number) if number == self.opened && self.window.is_some() => self.reopen(),
+                // One that has been closed meanwhile.
+                Order::Lost(_) => {}
+                Order::Status(status) => {
+                    self.status = status;
+                    self.show();
                 }
-            },
+            }
         }
+    }
+
+    fn ask(&mut self, number: u64, request: &PromptRequest) {
+        drop(self.prompt.take());
+        let answers = self.said.clone();
+        // Nobody listens once the session is over.
+        let shown = Prompt::show(request, move |answer| {
+            let _ = answers.send(Said::Answer(number, answer));
+        });
+        self.prompt = shown
+            .inspect_err(|error| {
+                tracing::error!(%error, "the customer cannot be asked, which refuses");
+                let _ = self.said.send(Said::Answer(number, Answer::Dismissed));
+            })
+            .ok();
+    }
+
+    /// Shows the status, if there is one.
+    fn show(&mut self) {
+        match (&self.status, &self.window) {
+            (None, _) => self.window = None,
+            (Some(status), Some(window)) => window.update(status.clone()),
+            (Some(status), None) => {
+                self.opened += 1;
+                let (number, clicks, orders) = (self.opened, self.said.clone(), self.orders.clone());
+                // Nobody listens once the session is over.
+                let acted = move |action| {
+                    let _ = clicks.send(Said::Action(action));
+                };
+                let lost = move || drop(orders.send(Order::Lost(number)));
+                match StatusWindow::show(self.display.as_deref(), status, acted, lost) {
+                    Ok(window) => self.window = Some(window),
+                    Err(error) => self.unseen(&error),
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.window = None;
+        self.lost += 1;
+        if self.lost > LOST_MAX { self.unseen(&"it was taken away too often") } else { self.show() }
+    }
+
+    fn unseen(&self, why: &dyn std::fmt::Display) {
+        tracing::error!(%why, "the status cannot be shown, which ends the session");
+        let _ = self.said.send(Said::Unseen);
     }
 }
 

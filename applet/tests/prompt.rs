@@ -9,15 +9,19 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use tandem_applet::consent::Person;
 use tandem_applet::prompt::{
-    Answer, Area, Permission, Prompt, PromptError, PromptRequest, Status, StatusAction, StatusWindow,
+    Answer, Area, LANGUAGES, Permission, Prompt, PromptError, PromptRequest, Status, StatusAction,
+    StatusWindow,
 };
+use tandem_applet::windows::{Said, Windows};
+use tandem_protocol::message::{Right, Rights};
 use x11rb::connection::Connection;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
-    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ButtonPressEvent, ChangeWindowAttributesAux,
+    AtomEnum, BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ButtonPressEvent, ChangeWindowAttributesAux,
     ConnectionExt as _, CreateWindowAux, EventMask, ImageFormat, KEY_PRESS_EVENT, KEY_RELEASE_EVENT,
-    KeyButMask, MOTION_NOTIFY_EVENT, MapState, Window, WindowClass,
+    KeyButMask, MOTION_NOTIFY_EVENT, MapState, PropMode, Window, WindowClass,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -28,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TAB: u8 = 23;
 const ENTER: u8 = 36;
 const ESCAPE: u8 = 9;
+const SHIFT: u8 = 50;
+const SPACE: u8 = 65;
+const DIGIT_5: u8 = 14;
 
 /// A display with a hand at it, ended when dropped.
 struct Desk {
@@ -36,8 +43,13 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(more: &[&str]) -> Self {
-        let xvfb = Xvfb::start("1024x768x24", more);
+    fn new() -> Self {
+        Self::on("1024x768x24")
+    }
+
+    /// One with such a screen.
+    fn on(screen: &str) -> Self {
+        let xvfb = Xvfb::start(screen, &[]);
         let conn = xvfb.connect();
         Self { xvfb, conn }
     }
@@ -86,7 +98,7 @@ impl Desk {
     }
 
     /// Waits for an event that `wanted` takes.
-    fn until(&self, wanted: impl Fn(&Event) -> bool) {
+    fn until(&self, mut wanted: impl FnMut(&Event) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         self.conn.flush().unwrap();
         loop {
@@ -127,7 +139,7 @@ fn middle((x, y, width, height): Area) -> (i16, i16) {
 
 #[test]
 fn a_click_on_allow_allows_and_one_on_refuse_refuses() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     for language in ["en", "de"] {
         let request = PromptRequest { language: Some(language.into()), ..desk.request() };
         let (prompt, answered) = desk.ask(&request);
@@ -143,13 +155,16 @@ fn a_click_on_allow_allows_and_one_on_refuse_refuses() {
 
 #[test]
 fn the_keyboard_refuses_unless_it_is_moved_to_allow() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     for (keys, answer) in [
         (&[ENTER][..], Answer::Refuse),
         (&[ESCAPE], Answer::Refuse),
         (&[TAB, ENTER], Answer::Allow),
         (&[TAB, TAB, ENTER], Answer::Refuse),
         (&[TAB, ESCAPE], Answer::Refuse),
+        (&[SHIFT, TAB, SHIFT, ENTER], Answer::Allow),
+        // Somebody goes on typing into what was a form: "5 ".
+        (&[TAB, DIGIT_5, SPACE], Answer::Refuse),
     ] {
         let (_prompt, answered) = desk.ask(&desk.request());
         keys.iter().for_each(|key| desk.key(*key));
@@ -159,7 +174,7 @@ fn the_keyboard_refuses_unless_it_is_moved_to_allow() {
 
 #[test]
 fn silence_refuses() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let began = Instant::now();
     let (_prompt, answered) =
         desk.ask(&PromptRequest { timeout: Duration::from_millis(1300), ..desk.request() });
@@ -170,7 +185,7 @@ fn silence_refuses() {
 
 #[test]
 fn a_prompt_can_be_taken_back_from_another_thread() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let (prompt, answered) = desk.ask(&desk.request());
     assert_eq!(desk.windows(), 1);
     std::thread::spawn(move || prompt.dismiss()).join().unwrap();
@@ -180,7 +195,7 @@ fn a_prompt_can_be_taken_back_from_another_thread() {
 
 #[test]
 fn an_answer_that_comes_at_once_is_not_taken() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let (prompt, answered) = desk.ask(&PromptRequest {
         settle: Duration::from_secs(3600),
         timeout: Duration::from_millis(900),
@@ -194,7 +209,7 @@ fn an_answer_that_comes_at_once_is_not_taken() {
 
 #[test]
 fn a_click_that_another_program_makes_up_is_not_taken() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let (prompt, answered) =
         desk.ask(&PromptRequest { timeout: Duration::from_millis(900), ..desk.request() });
     let window = desk.conn.query_tree(desk.root()).unwrap().reply().unwrap().children[0];
@@ -223,7 +238,7 @@ fn a_click_that_another_program_makes_up_is_not_taken() {
 
 #[test]
 fn a_press_elsewhere_that_ends_on_allow_is_no_answer() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let (prompt, answered) =
         desk.ask(&PromptRequest { timeout: Duration::from_millis(900), ..desk.request() });
     let (x, y) = middle(prompt.refuse_button());
@@ -238,7 +253,7 @@ fn a_press_elsewhere_that_ends_on_allow_is_no_answer() {
 
 #[test]
 fn a_prompt_rises_above_a_window_that_covers_it() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let (prompt, answered) = desk.ask(&desk.request());
     let ours = desk.conn.query_tree(desk.root()).unwrap().reply().unwrap().children[0];
     let cover = desk.conn.generate_id().unwrap();
@@ -257,7 +272,7 @@ fn a_prompt_rises_above_a_window_that_covers_it() {
 
 #[test]
 fn the_display_ending_is_no_consent() {
-    let mut desk = Desk::new(&[]);
+    let mut desk = Desk::new();
     let (_prompt, answered) = desk.ask(&desk.request());
     desk.xvfb.kill();
     assert_eq!(answered.recv_timeout(PATIENCE), Ok(Answer::Dismissed));
@@ -274,7 +289,7 @@ fn a_missing_display_is_named() {
 
 #[test]
 fn names_that_are_too_long_fit_and_long_lists_too() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let request = PromptRequest {
         technician: "Wolfeschlegelsteinhausenbergerdorff ".repeat(100),
         organisation: "\u{202e}漢字🙂 العربية".repeat(50),
@@ -293,7 +308,7 @@ fn names_that_are_too_long_fit_and_long_lists_too() {
 
 #[test]
 fn the_status_window_stops_and_ends() {
-    let desk = Desk::new(&[]);
+    let desk = Desk::new();
     let status = Status {
         technicians: vec!["Anna Berger".into()],
         organisation: "Acme".into(),
@@ -301,8 +316,8 @@ fn the_status_window_stops_and_ends() {
         language: Some("en".into()),
     };
     let (act, acted) = channel();
-    let window =
-        StatusWindow::show(Some(&desk.xvfb.name), &status, move |action| act.send(action).unwrap()).unwrap();
+    let acted_on = move |action| act.send(action).unwrap();
+    let window = StatusWindow::show(Some(&desk.xvfb.name), &status, acted_on, || panic!("lost")).unwrap();
     assert_eq!(desk.windows(), 1);
     let buttons = window.buttons();
     let [(StatusAction::Stop, stop), (StatusAction::EndSession, end)] = buttons[..] else {
@@ -339,4 +354,92 @@ fn the_status_window_stops_and_ends() {
     assert_eq!(acted.recv_timeout(PATIENCE), Ok(StatusAction::EndSession));
     drop(window);
     assert_eq!(desk.windows(), 0);
+}
+
+/// Everything is said, and what ends it is on the monitor, however long names and labels are and however large the letters.
+#[test]
+fn the_buttons_of_the_status_window_are_on_the_smallest_monitor() {
+    let desk = Desk::on("800x600x24");
+    for (dots, language) in
+        [96, 144, 192, 384].into_iter().flat_map(|dots| LANGUAGES.iter().map(move |code| (dots, *code)))
+    {
+        let resources = format!("Xft.dpi:\t{dots}\n");
+        let (property, kind) = (AtomEnum::RESOURCE_MANAGER, AtomEnum::STRING);
+        let set =
+            desk.conn.change_property8(PropMode::REPLACE, desk.root(), property, kind, resources.as_bytes());
+        set.unwrap().check().unwrap();
+        let status = Status {
+            technicians: vec!["Karl-Friedrich Wolfeschlegelsteinhausenbergerdorff-Oberhuber".into(); 4],
+            organisation: "Arbeitsgemeinschaft der Verbraucherzentralen Niederbayern e. V.".into(),
+            permissions: vec![Permission::View, Permission::Control, Permission::Clipboard],
+            language: Some(language.into()),
+        };
+        let (act, acted) = channel();
+        let acted_on = move |action| act.send(action).unwrap();
+        let window = StatusWindow::show(Some(&desk.xvfb.name), &status, acted_on, || panic!("lost")).unwrap();
+        let buttons = window.buttons();
+        assert_eq!(buttons.len(), 2);
+        for (action, (x, y, width, height)) in buttons {
+            let (right, bottom) = (x + width as i32, y + height as i32);
+            assert!(
+                x >= 0 && y >= 0 && right <= 800 && bottom <= 600,
+                "{dots} {language}: {action:?} {right} {bottom}"
+            );
+            desk.click((x, y, width, height));
+            assert_eq!(acted.recv_timeout(PATIENCE), Ok(action), "{dots} {language}");
+        }
+        let id = desk.conn.query_tree(desk.root()).unwrap().reply().unwrap().children[0];
+        let place = desk.conn.get_geometry(id).unwrap().reply().unwrap();
+        assert!(place.x >= 0 && place.x + (place.width as i16) <= 800, "{dots} {language}: {place:?}");
+    }
+}
+
+/// Any program on the display can take a window away. Then it is there again, until that is clearly meant: then the session ends.
+#[test]
+fn the_status_window_that_another_program_takes_away_comes_back_or_the_session_ends() {
+    let desk = Desk::new();
+    let watch = ChangeWindowAttributesAux::new().event_mask(EventMask::SUBSTRUCTURE_NOTIFY);
+    desk.conn.change_window_attributes(desk.root(), &watch).unwrap().check().unwrap();
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let mut windows = Windows::start(Some(desk.xvfb.name.clone()), say).unwrap();
+    let person = Person {
+        name: "Anna Berger".into(),
+        organisation: "Acme".into(),
+        lead: true,
+        online: true,
+        granted: Rights::of(&[Right::View, Right::Control]),
+    };
+    windows.status([&person].into_iter());
+    for round in 0..=10 {
+        let mut shown = None;
+        desk.until(|event| {
+            if let Event::MapNotify(map) = event {
+                shown = Some(map.window);
+            }
+            shown.is_some()
+        });
+        match round % 2 {
+            0 => desk.conn.destroy_window(shown.unwrap()).unwrap(),
+            _ => desk.conn.unmap_window(shown.unwrap()).unwrap(),
+        };
+        desk.conn.sync().unwrap();
+    }
+    assert_eq!(said.blocking_recv(), Some(Said::Unseen));
+    drop(windows);
+    assert_eq!(desk.windows(), 0);
+}
+
+#[test]
+fn a_status_that_cannot_be_shown_ends_the_session() {
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
+    let mut windows = Windows::start(Some(":59000".into()), say).unwrap();
+    let person = Person {
+        name: "Anna Berger".into(),
+        organisation: "Acme".into(),
+        lead: true,
+        online: true,
+        granted: Rights::NONE,
+    };
+    windows.status([&person].into_iter());
+    assert_eq!(said.blocking_recv(), Some(Said::Unseen));
 }

@@ -62,6 +62,11 @@ impl Focus {
         }
     }
 
+    /// Whoever types is not choosing between buttons.
+    fn back(&mut self, elapsed: Duration) {
+        (self.button, self.since) = (REFUSE, elapsed);
+    }
+
     /// The button that a key activates. What somebody typed for another window moves and activates in one breath: only refusing
     /// is as quick as that.
     fn activated(&self, elapsed: Duration) -> Option<usize> {
@@ -181,6 +186,7 @@ impl Consent {
             }
             Happened::Key(Key::Cancel) if settled => return Some(Answer::Refuse),
             Happened::Key(Key::Cancel) => {}
+            Happened::Key(Key::Other) => self.focus.back(elapsed),
             Happened::Closed => return Some(Answer::Dismissed),
             Happened::Rescaled => {}
         }
@@ -268,5 +274,8 @@ mod tests {
         assert_eq!(focus.activated(at(1100)), Some(ALLOW));
         focus.next(at(1200));
         assert_eq!(focus.activated(at(1201)), Some(REFUSE), "refusing needs no second look");
+        focus.next(at(1300));
+        focus.back(at(2000));
+        assert_eq!(focus.activated(at(3000)), Some(REFUSE), "a space between words");
     }
 }

@@ -23,6 +23,8 @@ const TEXT: Style = Style { size: 14.0, bold: false };
 const LABEL: Style = Style { size: 13.0, bold: true };
 /// So many names are shown; others are said to be there.
 const NAMES: usize = 3;
+/// With less room than this beside the buttons, in logical pixels, the text gets rows of its own.
+const TEXT_LEAST: f32 = 260.0;
 
 /// What the window says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,22 +72,26 @@ enum Order {
 
 impl StatusWindow {
     /// Opens the window on `display` (`None`: the environment's); `acted` is called, on another thread, for every click on a
-    /// button.
+    /// button, and `lost` there if the window goes without being closed by its owner.
     ///
     /// # Errors
-    /// When no window can be shown.
+    /// When no window can be shown. Then nothing is called.
     pub fn show(
         display: Option<&str>,
         status: &Status,
         acted: impl FnMut(StatusAction) + Send + 'static,
+        lost: impl FnOnce() + Send + 'static,
     ) -> Result<Self, PromptError> {
         let (orders, given) = channel();
         let (display, status) = (display.map(str::to_owned), status.clone());
         let (thread, waker) = opened("status-window", move |ready| {
             let (mut window, mut bar) = open(display.as_deref(), &status)?;
             ready(window.waker());
-            if let Err(error) = serve(&mut window, &mut bar, status, &given, acted) {
-                tracing::warn!(%error, "the status window failed");
+            let mut lost = Lost(Some(lost));
+            match serve(&mut window, &mut bar, status, &given, acted) {
+                Ok(Ended::Closed) => lost.0 = None,
+                Ok(Ended::Gone) => tracing::warn!("another program has taken the status window away"),
+                Err(error) => tracing::warn!(%error, "the status window failed"),
             }
             Ok(())
         })?;
@@ -123,6 +129,25 @@ impl Drop for StatusWindow {
     }
 }
 
+/// Calls this when it is dropped, also by a panic.
+struct Lost<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for Lost<F> {
+    fn drop(&mut self) {
+        if let Some(lost) = self.0.take() {
+            lost();
+        }
+    }
+}
+
+/// Why the window is not served any more.
+enum Ended {
+    /// Its owner has closed it.
+    Closed,
+    /// It is gone.
+    Gone,
+}
+
 fn open(display: Option<&str>, status: &Status) -> Result<(Window, Bar), PromptError> {
     let mut window = Window::open(display)?;
     let bar = Bar::new(status, &window)?;
@@ -137,27 +162,31 @@ fn serve(
     mut status: Status,
     orders: &Receiver<Order>,
     mut acted: impl FnMut(StatusAction),
-) -> Result<(), PromptError> {
+) -> Result<Ended, PromptError> {
     loop {
+        let (mut news, mut asked) = (None, Vec::new());
         while let Ok(order) = orders.try_recv() {
             match order {
-                Order::Close => return Ok(()),
-                Order::Say(news) => {
-                    status = news;
-                    say(window, bar, &status)?;
-                }
-                Order::Where(answer) => {
-                    // Only now it is there: a click that comes before would be another place of the window.
-                    window.sync()?;
-                    let buttons = bar.buttons.iter().map(|button| (button.action, window.area(button.rect)));
-                    // Nobody waits any more if this fails.
-                    let _ = answer.send(buttons.collect());
-                }
+                Order::Close => return Ok(Ended::Closed),
+                // The last one is true.
+                Order::Say(status) => news = Some(status),
+                Order::Where(answer) => asked.push(answer),
             }
+        }
+        if let Some(news) = news {
+            status = news;
+            say(window, bar, &status)?;
+        }
+        for answer in asked {
+            // Only now it is there: a click that comes before would be another place of the window.
+            window.sync()?;
+            let buttons = bar.buttons.iter().map(|button| (button.action, window.area(button.rect)));
+            // Nobody waits any more if this fails.
+            let _ = answer.send(buttons.collect());
         }
         for happened in window.happened()? {
             match happened {
-                Happened::Closed => return Ok(()),
+                Happened::Closed => return Ok(Ended::Gone),
                 Happened::Rescaled => say(window, bar, &status)?,
                 other => match bar.take(&other, window.place()) {
                     Some(Meant::Act(action)) => acted(action),
@@ -216,28 +245,38 @@ impl Bar {
         let strings = strings::of(status.language.as_deref());
         let mut writer = window.writer()?;
         let px = |logical: f32| window.px(logical);
-        let (height, gap) = (px(44.0), px(12.0));
-        let text = says(status, strings);
-        let room = window.monitor()?.width * 3 / 5;
-        let text = window.write(&mut writer, &text, TEXT, room)?;
-        let mut right = gap + px(10.0) + px(8.0) + text.width + gap;
-        let height = height.max(text.height + px(16.0));
-        let mut buttons = Vec::new();
+        let (gap, space, dot, edge) = (px(12.0), px(8.0), px(10.0), px(2.0));
+        let monitor = window.monitor()?.width;
         let stop = stop(status, strings).map(|name| (StatusAction::Stop, name, STOP));
         let end = (StatusAction::EndSession, strings.end_session, END);
+        let mut buttons = Vec::new();
         for (action, name, colour) in stop.into_iter().chain([end]) {
-            let label = window.write(&mut writer, name, LABEL, room)?;
-            let (width, tall) = (label.width + 2 * gap, px(28.0));
-            let rect = Rect { x: right, y: (height - tall) / 2, width, height: tall };
-            right += width + px(8.0);
-            buttons.push(Button { action, rect, label, colour });
+            let label = window.write(&mut writer, name, LABEL, monitor - 4 * gap)?;
+            let (width, height) = (label.width + 2 * gap, px(28.0).max(label.height + space));
+            buttons.push(Button { action, rect: Rect { x: 0, y: 0, width, height }, label, colour });
         }
-        let width = right + px(2.0);
-        let mut page = Canvas::new((width, height), PAPER);
-        let dot = px(10.0);
-        let dot_place = Rect { x: gap, y: (height - dot) / 2, width: dot, height: dot };
+        // The buttons come first: what ends it all is on the monitor, however much there is to say.
+        let left = gap + dot + space;
+        let beside: i32 = buttons.iter().map(|button| button.rect.width + space).sum();
+        let room = monitor - left - gap - beside - edge;
+        let has_room = room >= px(TEXT_LEAST);
+        let room = if has_room { room.min(monitor * 3 / 5) } else { monitor - left - gap };
+        let text = window.write(&mut writer, &says(status, strings), TEXT, room)?;
+        let rects = buttons.iter_mut().map(|button| &mut button.rect);
+        let (size, line) = if has_room {
+            let height = px(44.0).max(text.height + px(16.0));
+            let right = row(rects, (left + text.width + gap, space), height);
+            ((right + edge, height), Rect { x: 0, y: 0, width: 0, height })
+        } else {
+            let (right, bottom) = rows(rects, (gap, space), monitor);
+            let height = text.height + px(16.0);
+            let line = Rect { x: 0, y: bottom, width: 0, height };
+            ((right.max(left + text.width + gap), bottom + height), line)
+        };
+        let mut page = Canvas::new(size, PAPER);
+        let dot_place = Rect { x: gap, y: line.y + (line.height - dot) / 2, width: dot, height: dot };
         page.fill(dot_place, dot / 2, if status.may(&Permission::Control) { CONTROLLED } else { SEEN });
-        page.stamp(&text, gap + dot + px(8.0), (height - text.height) / 2, INK);
+        page.stamp(&text, left, line.y + (line.height - text.height) / 2, INK);
         Ok(Self { page, buttons, radius: px(5.0), hover: None, hold: None })
     }
 
@@ -274,6 +313,30 @@ impl Bar {
         }
         canvas
     }
+}
+
+/// Puts boxes side by side from here on, with space between them, in the middle of a row of this height. Answers where the row ends.
+fn row<'a>(rects: impl Iterator<Item = &'a mut Rect>, (mut x, space): (i32, i32), height: i32) -> i32 {
+    for rect in rects {
+        (rect.x, rect.y) = (x, (height - rect.height) / 2);
+        x += rect.width + space;
+    }
+    x
+}
+
+/// Puts boxes side by side, `gap` away from the edges and with space between them, in as many rows as it takes. Answers where they end to
+/// the right and below.
+fn rows<'a>(rects: impl Iterator<Item = &'a mut Rect>, (gap, space): (i32, i32), width: i32) -> (i32, i32) {
+    let (mut x, mut y, mut right, mut bottom) = (gap, space, 0, space);
+    for rect in rects {
+        if x > gap && x + rect.width + gap > width {
+            (x, y) = (gap, bottom + space);
+        }
+        (rect.x, rect.y) = (x, y);
+        (right, bottom) = (right.max(x + rect.width + gap), bottom.max(y + rect.height));
+        x += rect.width + space;
+    }
+    (right, bottom)
 }
 
 /// What the window says: who is there, and what they can do now.

@@ -63,12 +63,14 @@ pub(super) enum Happened {
     Rescaled,
 }
 
-/// The keys that mean something here.
+/// What a key means here. Keys that are held for another one, such as Shift, mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Activate,
     Cancel,
     Next,
+    /// Something else is being typed.
+    Other,
 }
 
 #[cfg(test)]

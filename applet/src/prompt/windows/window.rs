@@ -17,16 +17,17 @@ use windows_sys::Win32::Graphics::Gdi::{
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
 use windows_sys::Win32::UI::HiDpi::{GetDpiForMonitor, MDT_EFFECTIVE_DPI};
 use windows_sys::Win32::UI::Input::KeyboardAndMouse::{
-    ReleaseCapture, SetCapture, TME_LEAVE, TRACKMOUSEEVENT, TrackMouseEvent, VK_ESCAPE, VK_LEFT, VK_RETURN,
-    VK_RIGHT, VK_SPACE, VK_TAB,
+    ReleaseCapture, SetCapture, TME_LEAVE, TRACKMOUSEEVENT, TrackMouseEvent, VK_CAPITAL, VK_CONTROL,
+    VK_ESCAPE, VK_LEFT, VK_LWIN, VK_MENU, VK_NUMLOCK, VK_RETURN, VK_RIGHT, VK_RWIN, VK_SCROLL, VK_SHIFT,
+    VK_SPACE, VK_TAB,
 };
 use windows_sys::Win32::UI::Input::{GetCurrentInputMessageSource, IMO_UNAVAILABLE, INPUT_MESSAGE_SOURCE};
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     CREATESTRUCTW, CS_DROPSHADOW, CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW,
-    GWLP_USERDATA, GetWindowLongPtrW, HWND_TOPMOST, IDC_ARROW, LoadCursorW, MSG, PM_REMOVE, PeekMessageW,
-    RegisterClassExW, SW_SHOW, SW_SHOWNOACTIVATE, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE,
-    SetForegroundWindow, SetWindowLongPtrW, SetWindowPos, ShowWindow, TranslateMessage, WINDOW_EX_STYLE,
-    WM_CLOSE, WM_DESTROY, WM_DPICHANGED, WM_ERASEBKGND, WM_KEYDOWN, WM_LBUTTONDOWN, WM_LBUTTONUP,
+    GWLP_USERDATA, GetWindowLongPtrW, HWND_TOPMOST, IDC_ARROW, IsWindow, LoadCursorW, MSG, PM_REMOVE,
+    PeekMessageW, RegisterClassExW, SW_SHOW, SW_SHOWNOACTIVATE, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE,
+    SWP_SHOWWINDOW, SetForegroundWindow, SetWindowLongPtrW, SetWindowPos, ShowWindow, TranslateMessage,
+    WINDOW_EX_STYLE, WM_CLOSE, WM_DPICHANGED, WM_ERASEBKGND, WM_KEYDOWN, WM_LBUTTONDOWN, WM_LBUTTONUP,
     WM_MOUSEMOVE, WM_NCCREATE, WM_PAINT, WNDCLASSEXW, WS_EX_NOACTIVATE, WS_EX_TOOLWINDOW, WS_EX_TOPMOST,
     WS_POPUP,
 };
@@ -243,15 +244,21 @@ impl Window {
             self.scale = scale(dpi);
             happened.push(Happened::Rescaled);
         }
+        // Not by what the window is told: anybody can post that.
+        // SAFETY: without conditions.
+        if unsafe { IsWindow(self.handle) } == 0 {
+            happened.push(Happened::Closed);
+        }
         Ok(happened)
     }
 
-    /// Goes above the other windows that want to be above all.
+    /// Goes above the other windows that want to be above all, and is shown if another program has hidden it.
     fn rise(&mut self) {
         self.rose = Instant::now();
         // SAFETY: the window is ours.
         unsafe {
-            SetWindowPos(self.handle, HWND_TOPMOST, 0, 0, 0, 0, SWP_NOMOVE | SWP_NOSIZE | SWP_NOACTIVATE)
+            let how = SWP_NOMOVE | SWP_NOSIZE | SWP_NOACTIVATE | SWP_SHOWWINDOW;
+            SetWindowPos(self.handle, HWND_TOPMOST, 0, 0, 0, 0, how)
         };
     }
 
@@ -351,7 +358,6 @@ impl Shared {
             WM_CLOSE if self.is_prompt.get() => self.tell(Happened::Key(Key::Cancel)),
             WM_CLOSE => {}
             WM_DPICHANGED => self.dpi.set(Some((w & 0xffff) as u32)),
-            WM_DESTROY => self.tell(Happened::Closed),
             _ => return None,
         }
         Some(0)
@@ -432,6 +438,7 @@ fn key(w: WPARAM) -> Option<Key> {
         VK_RETURN | VK_SPACE => Some(Key::Activate),
         VK_ESCAPE => Some(Key::Cancel),
         VK_TAB | VK_LEFT | VK_RIGHT => Some(Key::Next),
-        _ => None,
+        VK_SHIFT | VK_CONTROL | VK_MENU | VK_LWIN | VK_RWIN | VK_CAPITAL | VK_NUMLOCK | VK_SCROLL => None,
+        _ => Some(Key::Other),
     }
 }

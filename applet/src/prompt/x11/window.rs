@@ -344,14 +344,16 @@ fn read_keys(conn: &RustConnection) -> Result<Vec<(u8, Key)>, PromptError> {
     let map = x(x(conn.get_keyboard_mapping(min, max - min + 1))?.reply())?;
     let firsts =
         map.keysyms.chunks(usize::from(map.keysyms_per_keycode).max(1)).map(|row| row.first().copied());
-    let key = |symbol| match symbol {
+    let key = |symbol: Option<u32>| match symbol.unwrap_or_default() {
         // Return, keypad Enter, Space.
         0xff0d | 0xff8d | 0x20 => Some(Key::Activate),
         // Escape.
         0xff1b => Some(Key::Cancel),
         // Tab, Left, Right.
         0xff09 | 0xff51 | 0xff53 => Some(Key::Next),
-        _ => None,
+        // Shift, Control, Alt and their like, the shifts and locks of ISO 9995, Num Lock, Scroll Lock.
+        0xffe1..=0xffee | 0xfe01..=0xfe13 | 0xff7e | 0xff7f | 0xff14 => None,
+        _ => Some(Key::Other),
     };
-    Ok((min..=max).zip(firsts).filter_map(|(code, symbol)| Some((code, key(symbol?)?))).collect())
+    Ok((min..=max).zip(firsts).filter_map(|(code, symbol)| Some((code, key(symbol)?))).collect())
 }
