@@ -2,20 +2,23 @@
 
 #[path = "../../client/tests/common/mod.rs"]
 mod common;
+#[path = "common/technician.rs"]
+mod technician;
 #[path = "../../capture/tests/common/xvfb.rs"]
 mod xvfb;
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use common::{Client, Relay};
+use common::Relay;
 use prost::Message;
 use tandem_capture::Clipboard;
 use tandem_capture::x11::X11Clipboard;
-use tandem_client::{Event, Outgoing, Transport};
-use tandem_codec::{Outcome, PixelOrder, Viewer, ViewerLimits};
-use tandem_protocol::message::{self, Ask, Right, Visible, control, types};
-use tandem_protocol::{LaneKey, LaneKind, Sender};
+use tandem_client::{Event, Transport};
+use tandem_codec::Viewer;
+use tandem_protocol::LaneKind;
+use tandem_protocol::message::{self, Right, types};
+use technician::{Technician, same};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
     ConnectionExt as _, CreateGCAux, CreateWindowAux, ImageFormat, Rectangle, WindowClass,
@@ -42,7 +45,7 @@ impl Drop for Program {
 struct Desk {
     _relay: Relay,
     x: RustConnection,
-    technician: Client,
+    technician: Technician,
     _applet: Program,
     xvfb: Xvfb,
     _state: tempfile::TempDir,
@@ -55,36 +58,18 @@ impl Desk {
         let x = xvfb.connect();
         let relay = Relay::start();
         let state = tempfile::tempdir().expect("a folder");
-        let mut technician = relay.join(Transport::Auto, relay.token());
-        technician.connected().await;
+        let mut technician = Technician::join(&relay, Transport::Auto).await;
         let applet = Command::new(env!("CARGO_BIN_EXE_tandem-applet"))
             .args(["--relay", &relay.url, "--fingerprint", &relay.fingerprint, "--code", &relay.code])
             .args(["--display", &xvfb.name, "--dev", "--headless", "--log", "warn", "--state-dir"])
             .arg(state.path())
             .spawn()
             .expect("the applet starts");
-        let mut desk = Self { _relay: relay, x, technician, _applet: Program(applet), xvfb, _state: state };
-        desk.consented().await;
-        desk
-    }
-
-    async fn consented(&mut self) {
-        let roster = |wanted: fn(&message::Participant) -> bool| {
-            move |message: &control::Message| match message {
-                control::Message::Roster(roster) => roster.participants.iter().any(wanted).then_some(()),
-                _ => None,
-            }
-        };
-        self.technician.control("customer", roster(|who| who.publisher && who.online)).await;
-        let visible = control::Message::Visible(Visible { display: 0, visible: true, focused: true });
-        self.technician.handle.control(visible).expect("connected");
-        self.ask(vec![Right::View.into(), Right::Control.into()]);
-        self.technician.control("grant", roster(|who| who.rights.len() == 2)).await;
-    }
-
-    fn ask(&self, rights: Vec<i32>) {
-        let ask = control::Message::Ask(Ask { participant: 0, rights });
-        self.technician.handle.control(ask).expect("connected");
+        technician.customer_is_there().await;
+        technician.looks();
+        technician.asks(&[Right::View, Right::Control]);
+        technician.roster("grant", |who| who.rights.len() == 2).await;
+        Self { _relay: relay, x, technician, _applet: Program(applet), xvfb, _state: state }
     }
 
     /// Copies something, which whoever asks for it would be asked here.
@@ -108,12 +93,6 @@ impl Desk {
             .any(|event| matches!(event, x11rb::protocol::Event::SelectionRequest(_)))
     }
 
-    fn press(&self, down: bool) {
-        let key = message::Key { usage: USAGE_A, down, ..message::Key::default() }.encode_to_vec();
-        let lane = LaneKey::plain(LaneKind::Input, Sender::RELAY);
-        self.technician.handle.send(lane, Outgoing::message(types::KEY, &key)).expect("joined");
-    }
-
     /// Waits until the display's keyboard has so many keys down; answers how long that took.
     async fn keys_down(&self, count: u32) -> Duration {
         let began = Instant::now();
@@ -133,16 +112,16 @@ async fn a_key_reaches_the_display_and_is_released_in_silence() {
     let desk = Desk::new().await;
     let mut times: Vec<Duration> = Vec::new();
     for _ in 0..100 {
-        desk.press(true);
+        desk.technician.key(USAGE_A, true);
         times.push(desk.keys_down(1).await);
-        desk.press(false);
+        desk.technician.key(USAGE_A, false);
         desk.keys_down(0).await;
     }
     times.sort_unstable();
     println!("from the technician's client to the X server: median {:?}, worst {:?}", times[50], times[99]);
 
     let pressed = Instant::now();
-    desk.press(true);
+    desk.technician.key(USAGE_A, true);
     desk.keys_down(1).await;
     desk.keys_down(0).await;
     let released = pressed.elapsed();
@@ -161,21 +140,7 @@ async fn what_is_drawn_is_seen_exactly() {
     desk.x.poly_fill_rectangle(screen.root, gc, &[box_]).expect("sent");
     let grab = desk.x.get_image(ImageFormat::Z_PIXMAP, screen.root, 0, 0, 640, 480, !0).expect("sent");
     let wanted = grab.reply().expect("an answer").data;
-    let same = |pixels: &[u8]| {
-        let pairs = pixels.as_chunks::<4>().0.iter().zip(wanted.as_chunks::<4>().0);
-        pixels.len() == wanted.len() && pairs.into_iter().all(|(seen, drawn)| seen[..3] == drawn[..3])
-    };
-    let mut viewer = Viewer::new(ViewerLimits::default(), PixelOrder::Bgra);
-    let handle = desk.technician.handle.clone();
-    let look = |event| {
-        let Event::Record { lane, record } = event else { return None };
-        let Outcome::Applied { point, .. } = viewer.record(&record.header, record.body()) else {
-            return None;
-        };
-        handle.applied(LaneKey { kind: LaneKind::Screen, ..lane }, point, point.seq);
-        same(viewer.decoder().picture()).then_some(())
-    };
-    desk.technician.until("the same pixels", look).await;
+    desk.technician.sees("the same pixels", |pixels| same(pixels, &wanted)).await;
 }
 
 /// Nothing of what was copied before it was allowed.
@@ -191,19 +156,11 @@ async fn a_text_is_copied_there_and_back_once_that_is_allowed() {
         theirs.put("from here\n").expect("copied");
         theirs.wait(Some(PATIENCE)).expect("a clipboard")
     });
-    desk.ask(vec![Right::Clipboard.into()]);
-    let granted = |message: &control::Message| match message {
-        control::Message::Roster(roster) => {
-            roster.participants.iter().any(|who| who.rights.len() == 3).then_some(())
-        }
-        _ => None,
-    };
-    desk.technician.control("grant", granted).await;
-
-    let lane = LaneKey::plain(LaneKind::Clipboard, Sender::RELAY);
-    let text = message::ClipboardText { text: "von fern: 世界".to_owned() }.encode_to_vec();
-    desk.technician.handle.send(lane, Outgoing::message(types::CLIPBOARD_TEXT, &text)).expect("joined");
-    let copied = |event| match event {
+    desk.technician.asks(&[Right::Clipboard]);
+    desk.technician.roster("grant", |who| who.rights.len() == 3).await;
+    let text = message::ClipboardText { text: "von fern: 世界".to_owned() };
+    desk.technician.send_on(LaneKind::Clipboard, types::CLIPBOARD_TEXT, &text);
+    let copied = |event: &Event, _: &Viewer| match event {
         Event::Record { lane, record } if lane.kind == LaneKind::Clipboard => {
             message::ClipboardText::decode(record.body()).ok()
         }

@@ -50,6 +50,7 @@ impl Technician {
     }
 
     /// Watches a test pattern 640 pixels wide until it shows so many presses.
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) async fn sees_presses(&mut self, count: u32) {
         let what = format!("picture with {count} presses");
         self.sees(&what, |pixels| pattern::read_presses(pixels, 640 * 4) == Some(count)).await;
@@ -98,6 +99,7 @@ impl Technician {
     }
 
     /// Presses keys, the first ones held for the last one.
+    #[allow(dead_code, reason = "not every test does")]
     pub(crate) fn chord(&self, usages: &[u32]) {
         usages.iter().for_each(|usage| self.key(*usage, true));
         usages.iter().rev().for_each(|usage| self.key(*usage, false));
