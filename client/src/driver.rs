@@ -2,15 +2,15 @@
 
 mod connected;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::Rng;
 use tandem_path::State;
-use tandem_protocol::message::{Hello, LanePosition, control, hello};
-use tandem_protocol::{AttemptId, Close, LaneKey, close::Retry, limits};
+use tandem_protocol::message::{Hello, control, hello};
+use tandem_protocol::{AttemptId, Close, close::Retry, limits};
 use tokio::sync::mpsc;
 
 use self::connected::Ended;
@@ -19,6 +19,7 @@ use crate::event::Event;
 use crate::handle::Shared;
 use crate::link::Link;
 use crate::mover;
+use crate::positions::Positions;
 use crate::race::{self, Failure};
 use crate::route::Route;
 use crate::{Binding, Join, Options};
@@ -32,8 +33,7 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Event>,
     /// Events in order, until the program takes them.
     backlog: VecDeque<Event>,
-    /// What has been received of others' lanes: epoch and next number.
-    positions: HashMap<LaneKey, (u64, u64)>,
+    positions: Positions,
     attempt: AttemptId,
     ticket: Option<Bytes>,
     grace: Duration,
@@ -59,7 +59,7 @@ impl Driver {
         let attempt = AttemptId(rand::rng().random());
         let backlog = VecDeque::new();
         let route = Route::new(options.target.clone());
-        let (positions, grace) = (HashMap::new(), limits::GRACE);
+        let (positions, grace) = (Positions::default(), limits::GRACE);
         let look_after = options.look_for_quic_after;
         Self {
             options,
@@ -139,11 +139,6 @@ impl Driver {
             (None, Join::Code(code)) => hello::Join::Code(code.to_string()),
             (None, Join::Token(token)) => hello::Join::Token(token.clone()),
         };
-        let of = |(&lane, &(epoch, next_seq)): (&LaneKey, &(u64, u64))| LanePosition {
-            lane: Some(lane.into()),
-            epoch,
-            next_seq,
-        };
         let resumes = self.ticket.is_some();
         let message = control::Message::Hello(Hello {
             versions: vec![limits::VERSION],
@@ -151,7 +146,7 @@ impl Driver {
             join: Some(join),
             attempt_id: self.attempt.0.to_vec(),
             epoch: self.options.epoch,
-            received: if resumes { self.positions.iter().map(of).collect() } else { Vec::new() },
+            received: if resumes { self.positions.told() } else { Vec::new() },
             showing: if resumes { self.shared.acks.lock().showing() } else { Vec::new() },
             agent: self.options.agent.clone(),
             proof: Vec::new(),

@@ -20,6 +20,7 @@ mod link;
 mod mover;
 mod outbox;
 pub mod pacer;
+mod positions;
 pub mod proxy;
 mod quic;
 mod race;

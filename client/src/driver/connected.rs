@@ -7,7 +7,7 @@ use rand::Rng;
 use tandem_path::State;
 use tandem_protocol::message::{self, Control, Rights, Role, SessionState, control};
 use tandem_protocol::mux::LaneId;
-use tandem_protocol::{AttemptId, Close, LaneKey, LaneKind, Record, Sender, SessionId, limits};
+use tandem_protocol::{AttemptId, Close, LaneKey, Record, Sender, SessionId, limits};
 
 use super::Driver;
 use crate::Binding;
@@ -256,7 +256,7 @@ impl Driver {
             Heard::Record(lane, record) => self.record(lane, record, link, now),
             Heard::Progress => {
                 let mut acks = self.shared.acks.lock();
-                for &lane in self.positions.keys() {
+                for lane in self.positions.lanes() {
                     acks.bytes(lane, link.received(lane), now);
                 }
             }
@@ -269,14 +269,9 @@ impl Driver {
         acks.bytes(lane, link.received(lane), now);
         acks.record(lane, &record);
         drop(acks);
-        let (epoch, seq) = (record.header.epoch, record.header.seq);
-        let position = self.positions.entry(lane).or_insert((epoch, 0));
-        // A key has the number of an update, and all its records the same.
-        if position.0 == epoch && seq < position.1 && lane.kind != LaneKind::Key {
-            return;
+        if self.positions.accept(lane, record.header.epoch, record.header.seq) {
+            self.backlog.push_back(Event::Record { lane, record });
         }
-        *position = (epoch, seq.saturating_add(1));
-        self.backlog.push_back(Event::Record { lane, record });
     }
 
     fn control(

@@ -21,6 +21,8 @@ export class Positions {
     const name = laneName(lane);
     const before = this.lanes.get(name);
     if (before && before.epoch === header.epoch && header.seq < before.nextSeq) return false;
+    // The lanes of which something came last are the last ones.
+    this.lanes.delete(name);
     this.lanes.set(name, { lane, epoch: header.epoch, nextSeq: header.seq + 1n });
     return true;
   }
@@ -43,7 +45,7 @@ export class Positions {
     this.lanes.clear();
   }
 
-  /** All of them, the newest lanes if there are too many to name. */
+  /** All of them; if there are too many to name, those of which something came last. */
   list(): LanePosition[] {
     return [...this.lanes.values()].slice(-NAMED_MAX);
   }
