@@ -11,6 +11,7 @@ use tandem_path::Congestion;
 use tandem_protocol::Close;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -39,6 +40,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 pub struct Server {
     relay: Arc<Relay>,
     certificates: Arc<Certificates>,
+    tls: Arc<ServerConfig>,
     tcp: TcpListener,
     plain_http: bool,
     congestion: Congestion,
@@ -70,6 +72,7 @@ impl Server {
             private_file::directory(directory)?;
         }
         let certificates = Certificates::load(config.tls.clone(), config.listen.ip())?;
+        let tls = Arc::new(certificates.server_config(&ALPN_TCP)?);
         let ticket_key = match &config.state {
             State::Nowhere => {
                 warn!("no state directory: a restart will end every session");
@@ -127,6 +130,7 @@ impl Server {
         Ok(Self {
             relay,
             certificates,
+            tls,
             tcp,
             plain_http,
             congestion,
@@ -171,12 +175,8 @@ impl Server {
         // Everything is open until nobody needs it any more.
         let halt = CancellationToken::new();
         let listeners = TaskTracker::new();
-        let tls = match self.certificates.server_config(&ALPN_TCP) {
-            Ok(config) => TlsAcceptor::from(Arc::new(config)),
-            Err(error) => return warn!(%error, "no TLS"),
-        };
         let https = Https {
-            tls,
+            tls: TlsAcceptor::from(self.tls),
             router: self.router,
             plain: self.plain_http,
             congestion: self.congestion,
