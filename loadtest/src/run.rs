@@ -3,7 +3,7 @@
 //!
 //! - [`command`]: `tandem-loadtest run`; `execute`: a try of a plan, from the first client to the last; `curve`: how much a relay
 //!   takes;
-//! - `relay`: a relay of our own; `desk`: where sessions come from; `sampler`, `process`: what the relay takes of the machine, and what
+//! - `relay`: a relay of our own; `desk`: where sessions come from, `usher`: when; `sampler`, `process`: what the relay takes of the machine, and what
 //!   this program does;
 //! - `customer`, `technician`: both ends, on the client crate and with the real codec;
 //! - `screen`: what there is to see, `trace`: a recording of it, `padding`: updates of given sizes; `age`: how old what is seen is. All pure;
@@ -30,6 +30,7 @@ mod slow_line;
 pub(crate) mod technician;
 pub(crate) mod trace;
 pub(crate) mod transfer;
+mod usher;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -28,12 +28,13 @@ fn three_sessions_through_our_relay_and_through_none() {
     for line in ours.iter().chain([direct]) {
         assert_eq!((&line["workload"], &line["sessions"]), (&"sessions".into(), &3.into()));
         assert_eq!(number(line, "/failures"), 0.0, "{line}");
-        assert!(number(line, "/frames_per_s") > 0.0 && number(line, "/gbit_per_s") > 0.0, "{line}");
+        assert!(number(line, "/gbit_per_s") > 0.0, "{line}");
         assert!(number(line, "/input_ms/p999") >= number(line, "/input_ms/p50"), "{line}");
         assert!(number(line, "/arrival_age_ms/p50") > 0.0, "{line}");
         // In the window ten a second are due of each; a machine that is too slow leaves some out, and says so.
         let skipped = number(line, "/frames_skipped_pct");
-        assert!((number(line, "/frames_per_s") - 30.0 * (1.0 - skipped / 100.0)).abs() < 1.5, "{line}");
+        let sent = (30.0 * (1.0 - skipped / 100.0)).round();
+        assert_eq!(number(line, "/frames_arrived"), sent, "{line}");
         assert_eq!((number(line, "/frames_lost"), number(line, "/uploads")), (0.0, 1.0), "{line}");
     }
     for line in ours {
@@ -81,8 +82,11 @@ fn a_relay_that_is_killed_and_comes_back_loses_no_session_and_no_input_silently(
     let lines = lines(&peers(3, &arguments));
     let [_, line] = &lines[..] else { panic!("one run, not {lines:?}") };
     assert_eq!(number(line, "/failures"), 0.0, "{line}");
-    assert!(number(line, "/restart_to_ready_ms") > 0.0, "{line}");
-    assert!(number(line, "/inputs") > number(line, "/inputs_given_up"), "{line}");
+    let restart = number(line, "/restart_to_ready_ms") / 1e3;
+    assert!(restart > 0.0 && number(line, "/inputs") > 0.0, "{line}");
+    // 40 a second are due. What is given up was due while nobody was there: while the relay started again, and until its clients tried
+    // again, whose waits have grown for as long as it was away.
+    assert!(number(line, "/inputs_given_up") <= 40.0 * (2.0 * restart + 1.0), "{line}");
 }
 
 #[test]

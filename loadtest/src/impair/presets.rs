@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::cell::Settings;
 use super::report::{Conditions, Line, Quantiles, change, quantiles};
 use super::scene::{Network, Place, Played, Scene, Seat};
 use super::{Behind, PICTURE_BYTES, PICTURES, Show, slow_link};
 use crate::link::way::{Rate, Shape};
+use crate::report::medians::object;
 use crate::report::rounded;
 use crate::run::command::Binding;
 use crate::run::figures::{Figures, Samples};
@@ -196,11 +197,4 @@ impl Fast {
 
 fn p99(quantiles: Option<Quantiles>) -> Option<f64> {
     quantiles.map(|quantiles| quantiles.p99)
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    }
 }

@@ -6,7 +6,7 @@ use tandem_workload::{Frames, Outcome, RelayCost, Shape};
 
 use super::systems::System;
 use super::workload::Workload;
-use crate::report::medians::{Object, of_tries};
+use crate::report::medians::{Object, object, of_tries};
 use crate::report::{GIB, rounded};
 
 /// Per cent of the load's core from which it, not the relay, is what is measured.
@@ -49,8 +49,9 @@ impl Line {
             line.insert(key.to_owned(), ages[key].clone());
         }
         line.insert("input_ms".to_owned(), seen["input_ms"].clone());
-        let mbit = seen["goodput_mbit"].as_f64().unwrap_or_default();
-        line.insert("gbit_per_s".to_owned(), json!(rounded(mbit / 1e3, 1e6)));
+        // Of several technicians it is told of one, which is not what they all got.
+        let mbit = seen["goodput_mbit"].as_f64().filter(|_| shape.technicians == 1);
+        line.extend(mbit.map(|mbit| ("gbit_per_s".to_owned(), json!(rounded(mbit / 1e3, 1e6)))));
         // Of one technician, who is slow, nobody knows what one that keeps up would have got.
         line.extend(seen.get("uploads").map(|uploads| ("uploads".to_owned(), uploads.clone())));
         let many = |key: &str| seen[key].as_array().map_or(0, Vec::len);
@@ -167,19 +168,12 @@ fn frames(shape: &Shape, outcome: &Outcome) -> Object {
     let skipped = outcome.frames_skipped as f64 / outcome.frames_due.max(1) as f64 * 100.0;
     let mut line = object(json!({
         "arrival_age_ms": ages,
-        "frames_per_s": rounded(outcome.frames as f64 / outcome.seconds, 1e1),
         "frames_skipped_pct": rounded(skipped, 1e1),
+        "frames_arrived": outcome.frames,
         "frames_lost": outcome.frames_lost,
     }));
     line.extend(outcome.uploads.map(|uploads| ("uploads".to_owned(), json!(rounded(uploads, 1e3)))));
     line
-}
-
-fn object(value: Value) -> Object {
-    match value {
-        Value::Object(object) => object,
-        _ => Object::new(),
-    }
 }
 
 impl std::fmt::Display for Line {
@@ -277,7 +271,8 @@ mod tests {
         assert_eq!((&value["relay_cpu_s_per_gib"], &value["relay_core_pct"]), (&json!(0.5), &json!(5.0)));
         assert_eq!((&value["rss_bytes_per_session"], &value["pair_cpu_ms"]), (&json!(1000.0), &json!(1.0)));
         assert_eq!((&value["gbit_per_s"], &value["frames_skipped_pct"]), (&json!(0.859), &json!(10.0)));
-        assert_eq!((&value["frames_lost"], &value["uploads"]), (&json!(10), &json!(1.0)));
+        assert_eq!((&value["frames_arrived"], &value["frames_lost"]), (&json!(890), &json!(10)));
+        assert_eq!(value["uploads"], json!(1.0));
         assert_eq!(value["input_ms"]["p999"], json!(1.5));
         assert_eq!((&value["disturbed"], &value["others_core_pct"]), (&json!(true), &json!(30.0)));
         assert_eq!((value.get("bottleneck"), value.get("median")), (None, None));
@@ -289,6 +284,21 @@ mod tests {
         assert_eq!((&value["sessions"], &value["technicians"]), (&json!(13), &json!(104)));
         assert_eq!(value["rss_bytes_per_session"], json!((100_000.0 / 13.0_f64).round()));
         assert_eq!((&value["frames_skipped_pct"], value.get("input_ms")), (&json!(10.0), None));
+    }
+
+    #[test]
+    fn what_one_of_several_technicians_got_is_not_told_as_what_all_did() {
+        let ages = json!({"screen_age_ms": {"p50": 1.0}, "arrival_age_ms": {"p50": 2.0}, "input_ms": null});
+        let told = |workload: Workload, seen: Value| {
+            value(&Line::coded(System::TandemQuic, workload, 1, &workload.shape(1), &seen))
+        };
+        let mut seen = ages.clone();
+        seen["goodput_mbit"] = json!(1.5);
+        let alone = told(Workload::SlowSubscriber, seen.clone());
+        assert_eq!((&alone["gbit_per_s"], &alone["screen_age_ms"]["p50"]), (&json!(0.0015), &json!(1.0)));
+        seen["fast"] = ages;
+        let many = told(Workload::FanOut, seen);
+        assert_eq!((many.get("gbit_per_s"), &many["arrival_age_ms"]["p50"]), (None, &json!(2.0)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::network::Network;
 use super::report::Line;
 use super::systems::{Programs, Stage, System};
 use super::workload::Workload;
+use crate::report::rounded;
 
 /// How long pairing may take, and between two looks whether it is done.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -53,7 +54,7 @@ pub(super) fn measure(
     let ready = killed.elapsed();
     let outcome = load.outcome(system)?;
     drop(again);
-    let ms = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
+    let ms = |time: Duration| rounded(time.as_secs_f64() * 1e3, 1e1);
     Ok(Line::new(system, Workload::Restart, number, &shape, &outcome).with(json!({
         "start_to_ready_ms": ms(first_ready),
         "restart_to_ready_ms": ms(ready),

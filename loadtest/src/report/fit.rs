@@ -58,8 +58,9 @@ pub(crate) struct Growth {
     pub(crate) per_hour: f64,
     /// Standard error of that.
     pub(crate) error: f64,
-    /// More an hour than this would be growth.
+    /// More an hour than this would be too much.
     pub(crate) allowed: f64,
+    /// It grows by more than is allowed.
     pub(crate) grows: bool,
 }
 
@@ -69,6 +70,17 @@ const WARM_UP: f64 = 0.2;
 const ALLOWED: f64 = 0.02;
 
 impl Growth {
+    /// In words.
+    pub(crate) fn verdict(&self) -> &'static str {
+        if self.grows {
+            "GROWS"
+        } else if self.per_hour > 2.0 * self.error {
+            "grows by less than is allowed"
+        } else {
+            "does not grow"
+        }
+    }
+
     /// Judges samples of (seconds, value), of which the first fifth does not count. It grows if even the slope less twice its error is
     /// more than is allowed. `None`: too few samples.
     pub(crate) fn judge(what: &'static str, floor: f64, samples: &[(f64, f64)]) -> Option<Self> {
@@ -116,7 +128,14 @@ mod tests {
         let judged = |samples: &[(f64, f64)]| Growth::judge("rss", 1e6, samples).unwrap();
         assert!(judged(&samples(5e7, 2e7, 1e5)).grows);
         assert!(!judged(&samples(5e7, 0.0, 4e6)).grows);
-        assert!(!judged(&samples(5e7, 4e5, 0.0)).grows, "less than the floor");
+        let small = judged(&samples(5e7, 4e5, 0.0));
+        assert_eq!(
+            (small.grows, small.verdict()),
+            (false, "grows by less than is allowed"),
+            "less than the floor"
+        );
+        assert_eq!(judged(&samples(5e7, 2e7, 1e5)).verdict(), "GROWS");
+        assert_eq!(judged(&samples(5e7, 0.0, 4e6)).verdict(), "does not grow");
         let mut warming = samples(5e7, 0.0, 1e5);
         warming.iter_mut().take(300).for_each(|(at, value)| *value *= *at / 300.0);
         assert!(!judged(&warming).grows);

@@ -93,7 +93,7 @@ fn verdict(body: &mut String, told: &Told) {
         );
     }
     for growth in &told.line.growth {
-        let (class, verdict) = if growth.grows { ("bad", "grows") } else { ("good", "does not grow") };
+        let (class, verdict) = (if growth.grows { "bad" } else { "good" }, growth.verdict());
         let _ = writeln!(
             body,
             "<p><span class=\"{class}\">{} {verdict}</span>: {:+} ± {} an hour, {} on average; {} would be allowed.</p>",
@@ -103,6 +103,9 @@ fn verdict(body: &mut String, told: &Told) {
             growth.mean,
             growth.allowed
         );
+    }
+    if let Some(why) = told.line.growth_unjudged() {
+        let _ = writeln!(body, "<p>Growth is not judged: {why}.</p>");
     }
 }
 
@@ -117,7 +120,8 @@ fn cards(body: &mut String, line: &Line) {
     if let Some(relay) = &line.relay {
         cards.push(("of a core, the relay", format!("{} %", short(relay.core_pct))));
         cards.push(("CPU a second and session", format!("{} ms", short(relay.cpu_ms_per_session))));
-        cards.push(("memory of a session", format!("{:.0} KiB", relay.rss_bytes_per_session / 1024.0)));
+        let memory = relay.rss_bytes_per_session.map(|bytes| format!("{:.0} KiB", bytes / 1024.0));
+        cards.extend(memory.map(|memory| ("memory of a session", memory)));
         let per_gib = relay.cpu_s_per_gib.map(|per_gib| format!("{} s", short(per_gib)));
         cards.extend(per_gib.map(|per_gib| ("CPU of a delivered GiB", per_gib)));
     }

@@ -15,8 +15,9 @@ use crate::run::Tried;
 use crate::run::process::{by_label, machine as machine_name, machine_cores, rise};
 use crate::run::sampler::Sample;
 
-/// A window that is long enough for a line through memory to mean something.
-const GROWTH_FROM: Duration = Duration::from_secs(60);
+/// A window that is long enough for a line through memory to mean something, and one of which somebody may expect that.
+const GROWTH_FROM: Duration = Duration::from_secs(600);
+const GROWTH_EXPECTED_FROM: Duration = Duration::from_secs(60);
 /// What an hour may add without being growth: MiB of memory; descriptors and tasks.
 const MEMORY_FLOOR: f64 = 4.0;
 const COUNT_FLOOR: f64 = 8.0;
@@ -36,9 +37,10 @@ pub(crate) struct Machine {
     pub(crate) cpu_ms_per_session: f64,
     /// CPU time, in s, of each GiB that reached technicians; `None` if that is too little to say.
     pub(crate) cpu_s_per_gib: Option<f64>,
-    /// Resident memory, at most, and by how much of it each session made that grow from before anybody had connected.
+    /// Resident memory, at most, and by how much of it each session made that grow from before anybody had ever connected: what a try
+    /// leaves behind the next one uses. `None`: the relay was killed, and each of its lives began with other memory.
     pub(crate) rss_bytes: f64,
-    pub(crate) rss_bytes_per_session: f64,
+    pub(crate) rss_bytes_per_session: Option<f64>,
     pub(crate) descriptors: f64,
     pub(crate) tasks: Option<f64>,
     pub(crate) context_switches_per_s: f64,
@@ -204,6 +206,17 @@ impl Line {
         ]
     }
 
+    /// Why it is not known whether something grew, of a window that is long enough to ask.
+    pub(crate) fn growth_unjudged(&self) -> Option<&'static str> {
+        if !self.growth.is_empty() || self.seconds < GROWTH_EXPECTED_FROM.as_secs_f64() {
+            None
+        } else if self.seconds < GROWTH_FROM.as_secs_f64() {
+            Some("in less than ten minutes most of it is warming up")
+        } else {
+            Some("the relay was killed, or is not ours to look at")
+        }
+    }
+
     /// Whether something grew that must not.
     pub(crate) fn grows(&self) -> bool {
         self.growth.iter().any(|growth| growth.grows)
@@ -222,6 +235,7 @@ fn machine(plan: &Plan, tried: &Tried) -> Option<Machine> {
     let per_gib = |value: f64, parts| (gib > 1e-3 && cpu > 0.1).then(|| rounded(value / gib, parts));
     let resident = tried.samples.iter().filter_map(|sample| Some(sample.relay?.resident));
     let resident = resident.fold(last.resident, f64::max);
+    let at_first = tried.resident_at_first.filter(|_| plan.kills.is_empty());
     Some(Machine {
         user_core_pct: rounded(user / seconds * 100.0, 1e2),
         system_core_pct: rounded(system / seconds * 100.0, 1e2),
@@ -229,7 +243,7 @@ fn machine(plan: &Plan, tried: &Tried) -> Option<Machine> {
         cpu_ms_per_session: rounded(cpu / seconds * 1e3 / sessions, 1e3),
         cpu_s_per_gib: per_gib(cpu, 1e3),
         rss_bytes: resident,
-        rss_bytes_per_session: grown_per_session(resident, tried.resident_at_first, sessions),
+        rss_bytes_per_session: at_first.map(|at_first| grown_per_session(resident, at_first, sessions)),
         descriptors: last.descriptors,
         tasks: after.tasks,
         context_switches_per_s: rounded(switches / seconds, 1e1),
@@ -239,8 +253,8 @@ fn machine(plan: &Plan, tried: &Tried) -> Option<Machine> {
 }
 
 /// What each session has added to the memory that a relay took before.
-fn grown_per_session(resident: f64, at_first: Option<f64>, sessions: f64) -> f64 {
-    ((resident - at_first.unwrap_or_default()).max(0.0) / sessions).round()
+fn grown_per_session(resident: f64, at_first: f64, sessions: f64) -> f64 {
+    ((resident - at_first).max(0.0) / sessions).round()
 }
 
 fn generator(plan: &Plan, tried: &Tried) -> Generator {
@@ -320,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_relay_s_own_memory_is_no_session_s() {
-        assert_eq!(grown_per_session(50_000_000.0, Some(20_000_000.0), 100.0), 300_000.0);
-        assert_eq!(grown_per_session(1.0, Some(2.0), 1.0), 0.0);
+        assert_eq!(grown_per_session(50_000_000.0, 20_000_000.0, 100.0), 300_000.0);
+        assert_eq!(grown_per_session(1.0, 2.0, 1.0), 0.0);
     }
 }

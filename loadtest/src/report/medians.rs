@@ -7,9 +7,17 @@ use super::{median, rounded};
 /// A line of JSON.
 pub(crate) type Object = Map<String, Value>;
 
+/// The members of a value that is an object; of any other none.
+pub(crate) fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}
+
 /// The line of several tries: of numbers the medians; of failures the sum. `None` of none.
 pub(crate) fn of_tries(tries: &[&Object]) -> Option<Object> {
-    let mut line = medians(tries);
+    let mut line = medians(tries, Missing::Unknown);
     line.remove("try");
     line.insert("median".to_owned(), json!(true));
     line.insert("tries".to_owned(), json!(tries.len()));
@@ -18,27 +26,39 @@ pub(crate) fn of_tries(tries: &[&Object]) -> Option<Object> {
     (!tries.is_empty()).then_some(line)
 }
 
+/// What a count means that one object has and another has not.
+#[derive(Clone, Copy, Debug)]
+enum Missing {
+    /// It was not measured there, as nothing is of a try that failed: it does not count.
+    Unknown,
+    /// It stood at zero there, as reasons do that a relay did not name.
+    Zero,
+}
+
 /// Of every key that any of them has: of objects the same of their members, of numbers the median, of anything else the first that
 /// says something.
 ///
-/// A count that is missing somewhere stood at zero there, and counts as that; any other number that is missing or `null` was not
-/// measured there, and does not count.
-fn medians(all: &[&Object]) -> Object {
+/// A number that is missing or `null` was not measured there, and does not count; but of objects within, a count that is missing was zero.
+fn medians(all: &[&Object], missing: Missing) -> Object {
     let mut middle = Object::new();
     for key in all.iter().flat_map(|object| object.keys()) {
         if !middle.contains_key(key) {
             let values: Vec<&Value> = all.iter().filter_map(|object| object.get(key)).collect();
-            middle.insert(key.clone(), middle_of(&values, all.len()));
+            let objects = match missing {
+                Missing::Unknown => values.len(),
+                Missing::Zero => all.len(),
+            };
+            middle.insert(key.clone(), middle_of(&values, objects));
         }
     }
     middle
 }
 
-/// Of the values that a key has in so many objects.
+/// Of the values that a key has; counts that are not among so many were zero.
 fn middle_of(values: &[&Value], objects: usize) -> Value {
     let members: Vec<&Object> = values.iter().filter_map(|value| value.as_object()).collect();
     if !members.is_empty() {
-        return Value::Object(medians(&members));
+        return Value::Object(medians(&members, Missing::Zero));
     }
     let mut numbers: Vec<f64> = values.iter().filter_map(|value| value.as_f64()).collect();
     if numbers.is_empty() {
@@ -61,7 +81,7 @@ mod tests {
 
     fn of(tries: &[Value]) -> Value {
         let tries: Vec<&Object> = tries.iter().map(|value| value.as_object().unwrap()).collect();
-        Value::Object(medians(&tries))
+        Value::Object(medians(&tries, Missing::Unknown))
     }
 
     #[test]
@@ -76,6 +96,19 @@ mod tests {
         let tries =
             [json!({"skipped": {}}), json!({"skipped": {"late": 90}}), json!({"skipped": {"full": 4}})];
         assert_eq!(of(&tries), json!({"skipped": {"late": 0, "full": 0}}));
+    }
+
+    #[test]
+    fn a_try_that_failed_has_no_figures_and_changes_none() {
+        let tries = [
+            json!({"sessions": 5, "frames_lost": 8, "skipped": {"late": 6}, "failures": 0}),
+            json!({"sessions": 5, "failures": 1}),
+            json!({"sessions": 5, "frames_lost": 10, "skipped": {}, "failures": 0}),
+        ];
+        let tries: Vec<&Object> = tries.iter().map(|value| value.as_object().unwrap()).collect();
+        let line = of_tries(&tries).unwrap();
+        assert_eq!((&line["frames_lost"], &line["skipped"]), (&json!(9), &json!({"late": 3})));
+        assert_eq!((&line["failures"], &line["tries"]), (&json!(1), &json!(3)));
     }
 
     #[test]

@@ -106,15 +106,17 @@ pub(crate) fn table(line: &Line) -> String {
     }
     traffic(&mut text, line);
     if let Some(relay) = &line.relay {
+        let a_session =
+            relay.rss_bytes_per_session.map(|bytes| format!(" ({:.0} KiB a session)", bytes / 1024.0));
+        let a_session = a_session.unwrap_or_default();
         let _ = write!(
             text,
-            "  relay: {} % of a core ({} user, {} system), {} ms a session, {:.1} MiB ({:.0} KiB a session), {} switches/s",
+            "  relay: {} % of a core ({} user, {} system), {} ms a session, {:.1} MiB{a_session}, {} switches/s",
             relay.core_pct,
             relay.user_core_pct,
             relay.system_core_pct,
             relay.cpu_ms_per_session,
             relay.rss_bytes / 1_048_576.0,
-            relay.rss_bytes_per_session / 1024.0,
             relay.context_switches_per_s
         );
         if let Some(per_gib) = relay.cpu_s_per_gib {
@@ -142,12 +144,15 @@ pub(crate) fn remains(line: &Line) -> String {
 
 fn growth(text: &mut String, line: &Line) {
     for growth in &line.growth {
-        let verdict = if growth.grows { "GROWS" } else { "does not grow" };
+        let verdict = growth.verdict();
         let _ = writeln!(
             text,
             "  {}: {} on average, {:+} ± {} an hour: {verdict} (allowed: {})",
             growth.what, growth.mean, growth.per_hour, growth.error, growth.allowed
         );
+    }
+    if let Some(why) = line.growth_unjudged() {
+        let _ = writeln!(text, "  growth is not judged: {why}");
     }
 }
 
@@ -198,10 +203,15 @@ mod tests {
     fn what_grew_in_half_an_hour_is_told_whoever_was_the_bottleneck() {
         let of = |what, grows| Growth { what, mean: 60.0, per_hour: 9.0, error: 1.0, allowed: 6.0, grows };
         let growth = vec![of("memory, MiB", true), of("tasks", false)];
-        let line = Line { growth, failures: 2, ..Line::default() };
+        let line = Line { growth, failures: 2, seconds: 1800.0, ..Line::default() };
         let text = remains(&line);
         assert!(text.contains("memory, MiB: 60 on average, +9 ± 1 an hour: GROWS (allowed: 6)"), "{text}");
         assert!(text.contains("tasks") && text.contains("2 failures"), "{text}");
-        assert_eq!(remains(&Line::default()), "");
+        let of_seconds = |seconds| remains(&Line { seconds, ..Line::default() });
+        assert_eq!(of_seconds(10.0), "");
+        assert_eq!(
+            of_seconds(599.0),
+            "  growth is not judged: in less than ten minutes most of it is warming up\n"
+        );
     }
 }

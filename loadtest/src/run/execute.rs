@@ -11,7 +11,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::customer::{self, Habits};
-use super::desk::Seats;
 use super::figures::{Figures, Journal};
 use super::padding::Padding;
 use super::relay::Relay;
@@ -20,6 +19,7 @@ use super::screen::{Content, Schedule, Source};
 use super::slow_line::SlowLine;
 use super::technician::{self, Duty};
 use super::trace::Trace;
+use super::usher::{Seated, Usher};
 use super::{Beat, Course, Inputs, Part, Window, settled, sleep_until, start_beating};
 use crate::cores;
 use crate::plan::{ByteRange, Manner, Plan, Scenery, Session, Technician};
@@ -117,10 +117,9 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Lets a session's ends join, who are to come at this moment.
-    async fn open(&mut self, session: Session, arrives: Instant) -> anyhow::Result<()> {
+    /// Lets a session's ends join, since it is time.
+    async fn open(&mut self, Seated { session, seats, arrives }: Seated) -> anyhow::Result<()> {
         let course = Arc::new(self.scenes.course(self.plan, &session));
-        let Seats { customer, technicians } = self.relay.opener.open(session.technicians.len()).await?;
         // Pictures come at each session's own moments, so that not all encode at once.
         let phase = session.number as f64 / self.plan.sessions as f64;
         let schedule = Schedule {
@@ -150,9 +149,9 @@ impl Stage<'_> {
             seed: session.seed,
         };
         let (done, is_done) = oneshot::channel();
-        self.ends.spawn(customer::run(part(session.transport, customer), habits, is_done));
+        self.ends.spawn(customer::run(part(session.transport, seats.customer), habits, is_done));
         let mut dones = Vec::new();
-        for (at, (one, join)) in session.technicians.iter().zip(technicians).enumerate() {
+        for (at, (one, join)) in session.technicians.iter().zip(seats.technicians).enumerate() {
             if one.manner == Manner::Absent {
                 continue;
             }
@@ -250,12 +249,12 @@ pub(super) async fn try_plan(
         beats: Vec::new(),
         technicians: 0,
     };
-    let began = Instant::now();
-    for session in plan.sample() {
-        let arrives = began + plan.ramp.mul_f64(session.number as f64 / plan.sessions as f64);
-        sleep_until(arrives).await;
-        progress.joining(session.number, plan.sessions);
-        stage.open(session, arrives).await?;
+    let mut usher = Usher::start(relay.opener.clone(), plan).await;
+    for number in 0..plan.sessions {
+        let seated = usher.next().await?;
+        sleep_until(seated.arrives).await;
+        progress.joining(number, plan.sessions);
+        stage.open(seated).await?;
     }
     let Stage { beats, technicians, ready, .. } = stage;
     drop(ready);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const ENDED: &[u8] = b"ENDED";
 #[derive(Debug)]
 pub(crate) struct Relay {
     pub target: Target,
-    pub opener: Opener,
+    pub opener: Arc<Opener>,
     /// Ends a relay of ours.
     process: Option<Process>,
 }
@@ -147,7 +147,7 @@ impl Relay {
     /// One that runs already, whose desk we sign in to.
     pub(crate) async fn elsewhere(target: Target, secret: &str) -> anyhow::Result<Self> {
         let desk = Desk::sign_in(target.clone(), secret).await?;
-        Ok(Self { target, opener: Opener::Desk(desk), process: None })
+        Ok(Self { target, opener: Arc::new(Opener::Desk(desk)), process: None })
     }
 
     /// Starts one on loopback, on these cores, that believes our tokens. To be called on the main thread: with that its keeper ends it.
@@ -156,7 +156,8 @@ impl Relay {
         let local = Local::start(program, cores, &signer)?;
         let fingerprint = local.running.text("fingerprint")?.parse()?;
         let target = Target::new(local.running.text("relay")?, vec![fingerprint])?;
-        Ok(Self { target, opener: Opener::Signer(signer), process: Some(Process::Here(local)) })
+        let opener = Arc::new(Opener::Signer(signer));
+        Ok(Self { target, opener, process: Some(Process::Here(local)) })
     }
 
     /// Kills it and starts it again, if it is ours and on loopback. On the main thread, as before.
@@ -231,7 +232,8 @@ impl Relay {
         notify.set_read_timeout(None)?;
         thread::spawn(move || while notify.recv(&mut said).is_ok_and(|len| said[..len] != *ENDED) {});
         let target = Target::new(&format!("https://{NEAR_IP}:{PORT}"), vec![fingerprint])?;
-        Ok(Self { target, opener: Opener::Signer(signer), process: Some(Process::InLink(process, files)) })
+        let opener = Arc::new(Opener::Signer(signer));
+        Ok(Self { target, opener, process: Some(Process::InLink(process, files)) })
     }
 }
 

@@ -74,8 +74,9 @@ struct Technician {
     /// Some of what is shown may be video, which is never exact.
     has_video: bool,
     age: Age,
-    /// When this visit began, and how long after that it showed its first whole picture.
+    /// When this visit was to begin, and did; and how long after the former it showed its first whole picture.
     came: Instant,
+    joined: Instant,
     first: Option<Duration>,
     awaits: Option<Awaits>,
     /// When it leaves or dies, once that is known.
@@ -110,6 +111,7 @@ impl Technician {
             handle,
             ticket: None,
             came,
+            joined: Instant::now(),
             first: None,
             awaits: Some(Awaits { kind: Kind::Join, since: came, newer: 0 }),
             parts_at: None,
@@ -142,6 +144,7 @@ impl Technician {
         // Who comes back sees where the pointer was, which is no answer.
         self.give_up_answers();
         self.came = Instant::now();
+        self.joined = self.came;
         (self.first, self.parts_at) = (None, None);
         self.awaits = Some(Awaits { kind: Kind::Rejoin, since: self.came, newer: 0 });
         self.figures.restarts += 1;
@@ -389,7 +392,7 @@ impl Technician {
     /// Before the window a screen must come in time; after it the last picture must, and it must be right.
     fn look_at_the_end(&mut self, now: Instant) {
         let Some(window) = self.window() else {
-            if now >= self.came + PATIENCE && self.duty.ready.is_some() {
+            if now >= self.joined + PATIENCE && self.duty.ready.is_some() {
                 self.fail("no screen came");
                 self.over = true;
             }
@@ -429,7 +432,7 @@ impl Technician {
     /// When something is to be done although nothing happens.
     fn deadline(&self, now: Instant) -> Instant {
         let next = match self.window() {
-            None if self.duty.ready.is_some() => self.came + PATIENCE,
+            None if self.duty.ready.is_some() => self.joined + PATIENCE,
             // Whoever is not ready in time makes the others wait no longer than that.
             None => now + PATIENCE,
             Some(window) if now < window.end => window.end,

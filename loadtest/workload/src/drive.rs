@@ -248,7 +248,7 @@ impl<S: System> Run<S> {
         let slots = self.frames.get(session as usize).into_iter().flatten().cloned();
         for (upload, (outlet, slot)) in customers.into_iter().zip(slots).enumerate() {
             let frame = Message::new(Kind::Frame, self.job.shape.frame_bytes);
-            let due = self.frame_beat(first).map(|beat| Due { slot, beat, session });
+            let due = self.frame_beat(first).map(|beat| Due { slot, beat, session, told: 0 });
             let saturates = self.job.shape.frames == Frames::Saturate;
             let until = if saturates { window.end } else { Duration::ZERO };
             self.spawn(send_frames(outlet, upload, frame, due, until, self.tally.clone()));
@@ -257,7 +257,7 @@ impl<S: System> Run<S> {
         let slot = self.inputs.get(session as usize).and_then(|slots| slots.first());
         if let (Some(outlet), Some(slot)) = (technicians.pop(), slot) {
             let input = Message::new(Kind::Input, self.job.shape.input_bytes);
-            let due = self.input_beat(first).map(|beat| Due { slot: slot.clone(), beat, session });
+            let due = self.input_beat(first).map(|beat| Due { slot: slot.clone(), beat, session, told: 0 });
             let sends = send_inputs(outlet, others, input, due, self.tally.clone());
             let sending = self.places.there(self.job.place(0)).spawn(sends);
             self.spawn(async move { sending.await? });

@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "the runtime takes a descriptor only with a promise that it stays open")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -51,17 +51,26 @@ impl Beat {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     due: AtomicU32,
+    /// How late it was raised, at most, since that was last asked, in µs.
+    late: AtomicU64,
     raised: Notify,
 }
 
 impl Slot {
-    pub(crate) fn raise(&self, due: u32) {
+    /// So many are due by now, the last of them since so long.
+    pub(crate) fn raise(&self, due: u32, late: Duration) {
+        self.late.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.due.store(due, Ordering::Release);
         self.raised.notify_one();
     }
 
     pub(crate) fn due(&self) -> u32 {
         self.due.load(Ordering::Acquire)
+    }
+
+    /// By how much it was raised too late, at most, since this was asked before.
+    pub(crate) fn take_late(&self) -> Duration {
+        Duration::from_micros(self.late.swap(0, Ordering::Relaxed))
     }
 
     /// Ends when more than so many are due, and answers whether that had to be waited for. For one at a time.
@@ -100,7 +109,8 @@ pub(crate) async fn tick(
                 tokio::task::yield_now().await;
                 rushed = 0;
             }
-            slots.iter().for_each(|slot| slot.raise(number + 1));
+            let late = clock.now().saturating_sub(due);
+            slots.iter().for_each(|slot| slot.raise(number + 1, late));
         }
     }
     Ok(())
@@ -163,5 +173,7 @@ mod tests {
         let due: Vec<u32> = slots.iter().map(|slots| slots[0].due()).collect();
         assert_eq!(due, [5, 5, 4]);
         assert!(!slots[0][0].more_than(4).await, "it is due already");
+        assert!(slots[0][0].take_late() > Duration::ZERO, "nothing is raised at the very moment");
+        assert_eq!(slots[0][0].take_late(), Duration::ZERO);
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Due {
     pub(super) slot: Arc<Slot>,
     pub(super) beat: Beat,
     pub(super) session: u32,
+    /// Of those before this one it is told how late we were.
+    pub(super) told: u32,
 }
 
 impl Due {
@@ -22,15 +24,16 @@ impl Due {
         self.beat.due(number, self.session)
     }
 
-    /// Ends when more than so many are due. Who waited for that is late by as much as it comes after them; what becomes due while an
-    /// end sends is no lateness of ours.
-    async fn more_than(&self, known: u32, tally: &Tally) {
-        if self.slot.more_than(known).await {
-            let now = tally.clock.now();
-            for due in (known..self.slot.due()).map(|number| self.at(number)) {
-                tally.late(due, now.saturating_sub(due));
-            }
+    /// Ends when more than so many are due. Who waited for that is late by as much as it comes after them. Of what became due while an
+    /// end was sending, only by how much the tick was late is ours.
+    async fn more_than(&mut self, known: u32, tally: &Tally) {
+        let waited = self.slot.more_than(known).await;
+        let (now, newest) = (tally.clock.now(), self.slot.due());
+        let tick = self.slot.take_late();
+        for due in (self.told..newest).map(|number| self.at(number)) {
+            tally.late(due, if waited { now.saturating_sub(due) } else { tick });
         }
+        self.told = newest;
     }
 }
 
@@ -92,7 +95,7 @@ pub(super) async fn send_frames(
     tally: Arc<Tally>,
 ) -> anyhow::Result<()> {
     let mut sent = 0;
-    if let Some(due) = due {
+    if let Some(mut due) = due {
         loop {
             due.more_than(sent, &tally).await;
             outlet.ready().await?;
@@ -124,7 +127,7 @@ pub(super) async fn send_inputs<O: Outlet>(
     tally: Arc<Tally>,
 ) -> anyhow::Result<()> {
     let _others = others;
-    if let Some(due) = due {
+    if let Some(mut due) = due {
         for sent in 0.. {
             due.more_than(sent, &tally).await;
             outlet.ready().await?;
@@ -144,29 +147,33 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[tokio::test]
-    async fn who_waits_is_late_with_all_that_became_due_and_who_sends_is_not() {
+    async fn who_waits_is_late_with_all_that_became_due_and_who_sends_by_as_much_as_the_tick() {
         let clock = Clock::start();
         let tally = Tally::new(clock);
         let start = clock.now();
         tally.begin(Window { start, end: start + Duration::from_secs(60) });
-        let due =
-            Due { slot: Arc::default(), beat: Beat { start, every: MS / 1000, sessions: 1 }, session: 0 };
+        let beat = Beat { start, every: MS / 1000, sessions: 1 };
+        let slot: Arc<Slot> = Arc::default();
+        let mut due = Due { slot: slot.clone(), beat, session: 0, told: 0 };
         let lateness = || {
             let mut outcome = Outcome::default();
             tally.tell(&mut outcome);
             outcome.generator_late_ms
         };
-        // Two were due before it asked: it was sending until then.
-        due.slot.raise(2);
-        due.more_than(0, &tally).await;
         assert_eq!(lateness(), None);
+        // Two were due before it asked, since it was sending until then; the tick was late by a thousandth of a second.
+        slot.raise(1, Duration::ZERO);
+        slot.raise(2, MS);
+        while clock.now() < start + 20 * MS {}
+        due.more_than(0, &tally).await;
+        // Again, with the second of them: of that it is told already.
+        due.more_than(1, &tally).await;
+        let late = lateness().unwrap();
+        assert!((late.p50 - 1.0).abs() < 0.01 && (late.p999 - 1.0).abs() < 0.01, "{late:?}");
         // It waits, and is woken when three more are due, long after the first of them was.
-        let raise = async {
-            while clock.now() < start + 2 * MS {}
-            due.slot.raise(5);
-        };
+        let raise = async { slot.raise(5, Duration::ZERO) };
         tokio::join!(biased; due.more_than(2, &tally), raise);
         let late = lateness().unwrap();
-        assert!(late.p50 >= 1.9, "{late:?}");
+        assert!(late.p50 >= 19.0, "{late:?}");
     }
 }
