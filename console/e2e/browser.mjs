@@ -66,7 +66,9 @@ export class Console {
 
   /** Creates a session; its code. Others, which the list may not even show yet when the button is there, are not taken for it. */
   async createSession() {
-    const answered = this.page.waitForResponse((answer) => answer.request().method() === "POST" && /\/sessions$/.test(answer.url()));
+    const answered = this.page.waitForResponse(
+      (answer) => answer.request().method() === "POST" && /\/sessions$/.test(answer.url()),
+    );
     await this.page.getByRole("button", { name: "New session" }).click();
     const { id } = await (await answered).json();
     await this.page.waitForSelector(`[data-session="${id}"]`);
