@@ -27,6 +27,8 @@ mod jobs;
 pub enum Order {
     /// There is a connection; these screens begin from black.
     Connected(Vec<LaneKey>),
+    /// There is none. What is encoded from now on would go on from pictures that the next connection may know nothing of.
+    Disconnected,
     /// The relay wants something of a rendition.
     Want(Want),
     /// Whether anybody may see the screen; at first nobody may.
@@ -108,6 +110,7 @@ struct Looking {
     displays: BTreeMap<DisplayId, Display>,
     jobs: Jobs,
     shown: bool,
+    online: bool,
     watching: bool,
     video: bool,
     look: EncoderOptions,
@@ -126,6 +129,7 @@ impl Looking {
             displays: BTreeMap::new(),
             jobs,
             shown: false,
+            online: false,
             watching: false,
             video: false,
             look,
@@ -163,11 +167,13 @@ impl Looking {
     fn order(&mut self, order: Order) {
         match order {
             Order::Connected(restart) => {
+                self.online = true;
                 self.send_layout();
                 for (&id, display) in &mut self.displays {
                     display.connected(restart.iter().filter(|key| key.display == id), &self.jobs);
                 }
             }
+            Order::Disconnected => self.online = false,
             Order::Want(want) => self.want(&want),
             Order::Shown(shown) => self.shown = shown,
             Order::Video(on) => {
@@ -279,7 +285,7 @@ impl Looking {
     fn encode_all(&mut self) -> Result<Option<Duration>, CaptureError> {
         let mut wake: Option<Instant> = None;
         // Whatever the relay wants.
-        if !self.shown {
+        if !self.shown || !self.online {
             return Ok(None);
         }
         for (&id, display) in &mut self.displays {

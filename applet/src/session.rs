@@ -217,6 +217,7 @@ impl Session {
                 self.screens.order(screens::Order::Connected(connected.restart));
             }
             Event::Disconnected { why, retry_in, .. } => {
+                self.screens.order(screens::Order::Disconnected);
                 tracing::warn!(
                     reason = why,
                     retry_in_ms = retry_in.as_millis() as u64,
