@@ -223,7 +223,7 @@ fn ask(
         if dismissed.load(Ordering::Acquire) {
             return Ok(Answer::Dismissed);
         }
-        for happened in window.happened()? {
+        for (happened, since) in window.happened()? {
             match happened {
                 Happened::Closed => return Ok(Answer::Dismissed),
                 Happened::Rescaled => {
@@ -232,7 +232,7 @@ fn ask(
                     window.reshape(place.x, place.y, size)?;
                 }
                 other => {
-                    if let Some(answer) = consent.take(&other, elapsed) {
+                    if let Some(answer) = consent.take(&other, elapsed.min(since)) {
                         return Ok(answer);
                     }
                 }

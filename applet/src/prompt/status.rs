@@ -184,7 +184,7 @@ fn serve(
             // Nobody waits any more if this fails.
             let _ = answer.send(buttons.collect());
         }
-        for happened in window.happened()? {
+        for (happened, _) in window.happened()? {
             match happened {
                 Happened::Closed => return Ok(Ended::Gone),
                 Happened::Rescaled => say(window, bar, &status)?,

@@ -3,6 +3,8 @@
 //! A platform's `Window` opens, shows a [`Canvas`](super::canvas::Canvas), says what [`Happened`] and waits; its `Writer` makes
 //! stencils of text.
 
+use std::time::Duration;
+
 use super::Area;
 use super::canvas::Rect;
 #[cfg(windows)]
@@ -48,6 +50,13 @@ pub(super) struct Style {
     pub(super) bold: bool,
 }
 
+/// How long after the window was shown something happened, by the milliseconds of the clock that the system stamps both with. A
+/// program that stood still takes what was typed meanwhile for no later than it was.
+pub(super) fn since(shown: u32, time: u32) -> Duration {
+    // The clock starts anew every seven weeks.
+    Duration::from_millis(time.wrapping_sub(shown).cast_signed().max(0).unsigned_abs().into())
+}
+
 /// What happened to the window. Places are in its own pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Happened {
@@ -76,6 +85,13 @@ pub(super) enum Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_an_event_outlives_a_clock_that_starts_anew() {
+        assert_eq!(since(1000, 1400), Duration::from_millis(400));
+        assert_eq!(since(u32::MAX - 99, 300), Duration::from_millis(400));
+        assert_eq!(since(1000, 990), Duration::ZERO, "a clock that counts in steps");
+    }
 
     #[test]
     fn a_window_is_placed_on_its_monitor_and_stays_within() {

@@ -15,6 +15,7 @@ use windows_sys::Win32::Graphics::Gdi::{
     PAINTSTRUCT, SetDIBitsToDevice, UpdateWindow,
 };
 use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
+use windows_sys::Win32::System::SystemInformation::GetTickCount;
 use windows_sys::Win32::UI::HiDpi::{GetDpiForMonitor, MDT_EFFECTIVE_DPI};
 use windows_sys::Win32::UI::Input::KeyboardAndMouse::{
     ReleaseCapture, SetCapture, TME_LEAVE, TRACKMOUSEEVENT, TrackMouseEvent, VK_CAPITAL, VK_CONTROL,
@@ -24,19 +25,19 @@ use windows_sys::Win32::UI::Input::KeyboardAndMouse::{
 use windows_sys::Win32::UI::Input::{GetCurrentInputMessageSource, IMO_UNAVAILABLE, INPUT_MESSAGE_SOURCE};
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     CREATESTRUCTW, CS_DROPSHADOW, CreateWindowExW, DefWindowProcW, DestroyWindow, DispatchMessageW,
-    GWLP_USERDATA, GetWindowLongPtrW, HWND_TOPMOST, IDC_ARROW, IsWindow, LoadCursorW, MSG, PM_REMOVE,
-    PeekMessageW, RegisterClassExW, SW_SHOW, SW_SHOWNOACTIVATE, SWP_NOACTIVATE, SWP_NOMOVE, SWP_NOSIZE,
-    SWP_SHOWWINDOW, SetForegroundWindow, SetWindowLongPtrW, SetWindowPos, ShowWindow, TranslateMessage,
-    WINDOW_EX_STYLE, WM_CLOSE, WM_DPICHANGED, WM_ERASEBKGND, WM_KEYDOWN, WM_LBUTTONDOWN, WM_LBUTTONUP,
-    WM_MOUSEMOVE, WM_NCCREATE, WM_PAINT, WNDCLASSEXW, WS_EX_NOACTIVATE, WS_EX_TOOLWINDOW, WS_EX_TOPMOST,
-    WS_POPUP,
+    GWLP_USERDATA, GetMessageTime, GetWindowLongPtrW, HWND_TOPMOST, IDC_ARROW, IsWindow, LoadCursorW, MSG,
+    PM_REMOVE, PeekMessageW, RegisterClassExW, SW_SHOW, SW_SHOWNOACTIVATE, SWP_NOACTIVATE, SWP_NOMOVE,
+    SWP_NOSIZE, SWP_SHOWWINDOW, SetForegroundWindow, SetWindowLongPtrW, SetWindowPos, ShowWindow,
+    TranslateMessage, WINDOW_EX_STYLE, WM_CLOSE, WM_DPICHANGED, WM_ERASEBKGND, WM_KEYDOWN, WM_LBUTTONDOWN,
+    WM_LBUTTONUP, WM_MOUSEMOVE, WM_NCCREATE, WM_PAINT, WNDCLASSEXW, WS_EX_NOACTIVATE, WS_EX_TOOLWINDOW,
+    WS_EX_TOPMOST, WS_POPUP,
 };
 
 use super::failed;
 use super::text::Writer;
 use crate::platform::wide;
 use crate::prompt::canvas::{Canvas, Rect, Stencil};
-use crate::prompt::window::{Happened, Key, MARGIN, Place, Style, area, px};
+use crate::prompt::window::{Happened, Key, MARGIN, Place, Style, area, px, since};
 use crate::prompt::{Area, PromptError};
 
 /// Sent to a window that the pointer has left (winuser.h).
@@ -59,7 +60,9 @@ pub(in crate::prompt) struct Window {
 /// What the system's calls into the window see of it.
 #[derive(Debug, Default)]
 struct Shared {
-    happened: RefCell<Vec<Happened>>,
+    happened: RefCell<Vec<(Happened, Duration)>>,
+    /// When it was shown, by the system's clock of messages.
+    shown_at: Cell<u32>,
     shown: RefCell<Option<Canvas>>,
     dpi: Cell<Option<u32>>,
     hovered: Cell<bool>,
@@ -140,6 +143,8 @@ impl Window {
         self.place = place.on(self.monitor()?, size, self.px(MARGIN));
         self.shared.is_prompt.set(place == Place::Centre);
         let style = WS_EX_TOPMOST | WS_EX_TOOLWINDOW | if focus { 0 } else { WS_EX_NOACTIVATE };
+        // SAFETY: without conditions.
+        self.shared.shown_at.set(unsafe { GetTickCount() });
         self.create(title, style)?;
         // SAFETY: the window is ours. Whether it gets the keyboard is the system's decision.
         unsafe {
@@ -223,8 +228,8 @@ impl Window {
         if painted { Ok(()) } else { Err(failed("paint the window")) }
     }
 
-    /// What has happened since the last time.
-    pub(in crate::prompt) fn happened(&mut self) -> Result<Vec<Happened>, PromptError> {
+    /// What has happened since the last time, and how long after the window was shown.
+    pub(in crate::prompt) fn happened(&mut self) -> Result<Vec<(Happened, Duration)>, PromptError> {
         let mut message = MSG::default();
         // SAFETY: all windows of this thread are ours; `message` can be written to.
         while unsafe { PeekMessageW(&raw mut message, null_mut(), 0, 0, PM_REMOVE) } != 0 {
@@ -242,12 +247,12 @@ impl Window {
             && scale(dpi) != self.scale
         {
             self.scale = scale(dpi);
-            happened.push(Happened::Rescaled);
+            happened.push((Happened::Rescaled, Duration::MAX));
         }
         // Not by what the window is told: anybody can post that.
         // SAFETY: without conditions.
         if unsafe { IsWindow(self.handle) } == 0 {
-            happened.push(Happened::Closed);
+            happened.push((Happened::Closed, Duration::MAX));
         }
         Ok(happened)
     }
@@ -353,7 +358,7 @@ impl Shared {
                 self.hovered.set(false);
                 self.tell(Happened::Leave);
             }
-            WM_KEYDOWN => self.happened.borrow_mut().extend(key(w).map(Happened::Key)),
+            WM_KEYDOWN => key(w).into_iter().for_each(|key| self.tell(Happened::Key(key))),
             // Alt+F4 refuses; the status stays.
             WM_CLOSE if self.is_prompt.get() => self.tell(Happened::Key(Key::Cancel)),
             WM_CLOSE => {}
@@ -364,7 +369,9 @@ impl Shared {
     }
 
     fn tell(&self, happened: Happened) {
-        self.happened.borrow_mut().push(happened);
+        // SAFETY: without conditions. It is the time of the message that was taken last, which is being handled.
+        let time = unsafe { GetMessageTime() }.cast_unsigned();
+        self.happened.borrow_mut().push((happened, since(self.shown_at.get(), time)));
     }
 
     fn motion(&self, handle: HWND, (x, y): (i32, i32)) {

@@ -18,7 +18,7 @@ use x11rb::wrapper::ConnectionExt as _;
 
 use super::text::Writer;
 use crate::prompt::canvas::{Canvas, Rect, Stencil};
-use crate::prompt::window::{Happened, Key, MARGIN, Place, Style, area, px};
+use crate::prompt::window::{Happened, Key, MARGIN, Place, Style, area, px, since};
 use crate::prompt::{Area, PromptError};
 
 /// Least time between two risings above a window that covers this one: two that both rise must not occupy the display.
@@ -36,6 +36,8 @@ pub(in crate::prompt) struct Window {
     gc: Gcontext,
     place: Rect,
     shown: Option<Canvas>,
+    /// When it was about to be shown, by the server's clock.
+    shown_at: Option<u32>,
     keys: Vec<(u8, Key)>,
     focus_before: Option<Id>,
     covered: bool,
@@ -62,6 +64,7 @@ impl Window {
             gc,
             place: Rect::default(),
             shown: None,
+            shown_at: None,
             keys,
             focus_before: None,
             covered: false,
@@ -128,6 +131,7 @@ impl Window {
             | EventMask::POINTER_MOTION
             | EventMask::LEAVE_WINDOW
             | EventMask::KEY_PRESS
+            | EventMask::PROPERTY_CHANGE
             | EventMask::STRUCTURE_NOTIFY
             | EventMask::VISIBILITY_CHANGE;
         // No background: the server would show it before the picture.
@@ -255,30 +259,38 @@ impl Window {
         Ok(())
     }
 
-    /// What has happened since the last time.
-    pub(in crate::prompt) fn happened(&mut self) -> Result<Vec<Happened>, PromptError> {
+    /// What has happened since the last time, and how long after the window was shown.
+    pub(in crate::prompt) fn happened(&mut self) -> Result<Vec<(Happened, Duration)>, PromptError> {
         let mut happened = Vec::new();
+        let mut tell = |what, since| happened.push((what, since));
+        let never = Duration::MAX;
         while let Some(event) = x(self.conn.poll_for_event())? {
             // Made up by another program, not by a hand.
             if event.sent_event() {
                 continue;
             }
+            let at = |time| self.shown_at.map_or(never, |shown| since(shown, time));
             match event {
                 Event::ButtonPress(press) if press.detail == 1 => {
-                    happened.push(Happened::Press((press.event_x.into(), press.event_y.into())));
+                    tell(Happened::Press((press.event_x.into(), press.event_y.into())), at(press.time));
                 }
                 Event::ButtonRelease(release) if release.detail == 1 => {
-                    happened.push(Happened::Release((release.event_x.into(), release.event_y.into())));
+                    let place = (release.event_x.into(), release.event_y.into());
+                    tell(Happened::Release(place), at(release.time));
                 }
                 Event::MotionNotify(motion) => {
-                    let at = (motion.event_x.into(), motion.event_y.into());
-                    happened.push(Happened::Motion(at, (motion.root_x.into(), motion.root_y.into())));
+                    let place = (motion.event_x.into(), motion.event_y.into());
+                    let on_desktop = (motion.root_x.into(), motion.root_y.into());
+                    tell(Happened::Motion(place, on_desktop), at(motion.time));
                 }
-                Event::LeaveNotify(_) => happened.push(Happened::Leave),
+                Event::LeaveNotify(leave) => tell(Happened::Leave, at(leave.time)),
                 Event::KeyPress(press) => {
-                    let key = self.keys.iter().find(|(code, _)| *code == press.detail);
-                    happened.extend(key.map(|(_, key)| Happened::Key(*key)));
+                    if let Some((_, key)) = self.keys.iter().find(|(code, _)| *code == press.detail) {
+                        tell(Happened::Key(*key), at(press.time));
+                    }
                 }
+                // The first ones are of the title and its like, which it has before it is shown.
+                Event::PropertyNotify(property) => self.shown_at = self.shown_at.or(Some(property.time)),
                 Event::MappingNotify(_) => self.keys = read_keys(&self.conn)?,
                 Event::Expose(expose) if expose.count == 0 => {
                     if let Some(canvas) = &self.shown {
@@ -288,7 +300,7 @@ impl Window {
                 Event::VisibilityNotify(visibility) => {
                     self.covered = visibility.state != Visibility::UNOBSCURED
                 }
-                Event::DestroyNotify(_) | Event::UnmapNotify(_) => happened.push(Happened::Closed),
+                Event::DestroyNotify(_) | Event::UnmapNotify(_) => tell(Happened::Closed, never),
                 _ => {}
             }
         }
