@@ -89,13 +89,18 @@ check: setup-check console
 
 # The tests drive the relay in target/debug, and are built as `make test` builds them.
 windows: export TANDEM_WINDOWS_PROGRAM = $(CURDIR)/target/windows/tandem-applet.exe
-windows: export TANDEM_WINE_PREFIX = $(CURDIR)/target/windows/prefix
+windows: export TANDEM_WINE_PREFIX = $(CURDIR)/target/windows/wine
 windows: setup-windows console
 	@$(STEP) 'windows: build' scripts/build-windows
 	@$(STEP) 'windows: lints' scripts/build-windows lint
 	@$(STEP) 'windows: a Windows of wine' scripts/wine-prefix $(TANDEM_WINE_PREFIX)
 	@$(STEP) 'windows: build the tests' cargo build --locked --workspace --bins --tests
-	@$(STEP) 'windows: the main job under wine' cargo test --locked --workspace --test wine -- --ignored --test-threads=1
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		$(STEP) 'windows: the main job under wine' cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE) \
+			--test wine --run-ignored only; \
+	else \
+		$(STEP) 'windows: the main job under wine' cargo test --locked --workspace --test wine -- --ignored --test-threads=1; \
+	fi
 
 fix: console/node_modules/.package-lock.json
 	@$(STEP) 'fix: lints' cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged

@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Relay;
 use desk::{Desk, until, variable};
@@ -25,7 +25,7 @@ use prost::Message;
 use tandem_client::{Event, Transport};
 use tandem_codec::Viewer;
 use tandem_protocol::message::{self, EndReason, Position, Right, types};
-use tandem_protocol::{LaneKey, LaneKind};
+use tandem_protocol::{LaneKey, LaneKind, limits};
 use technician::{Technician, same};
 
 /// The colour of the button that allows.
@@ -153,6 +153,16 @@ impl Technician {
         self.until("what the customer copied", look).await;
     }
 
+    /// Waits until the customer's program has answered: what was sent before has arrived, if it was let through.
+    async fn is_heard(&mut self) {
+        self.send_on(LaneKind::Peer, types::PEER_PING, &message::PeerPing { id: 4711, time_us: 0 });
+        let look = |event: &Event, _: &Viewer| {
+            let Event::Record { record, .. } = event else { return None };
+            (record.header.record_type == types::PEER_PONG).then_some(())
+        };
+        self.until("answer to a ping", look).await;
+    }
+
     fn click(&self, (x, y): (i32, i32), generation: u32) {
         let at = Some(Position { display: 0, generation, x, y });
         for down in [true, false] {
@@ -190,7 +200,8 @@ async fn the_main_job(transport: Transport, binding: &str) {
     technician.chord(&[SHIFT, letter(b't')]);
     "andem".bytes().for_each(|byte| technician.chord(&[letter(byte)]));
     technician.sees_exactly("what was typed", &desk).await;
-    saved(&technician, &note, "Grüße, 世界 ✓\r\nTandem");
+    technician.chord(&[CONTROL, letter(b's')]);
+    saved(&note, "Grüße, 世界 ✓\r\nTandem");
 
     technician.copies("\nhelps");
     assert_eq!(desk.clipboard(), "\r\nhelps");
@@ -207,11 +218,25 @@ async fn the_main_job(transport: Transport, binding: &str) {
     technician.looks();
     technician.text(" again");
     technician.sees_exactly("picture after the crash", &desk).await;
-    saved(&technician, &note, "Grüße, 世界 ✓\r\nTandem\r\nhelps again");
+    technician.chord(&[CONTROL, letter(b's')]);
+    saved(&note, "Grüße, 世界 ✓\r\nTandem\r\nhelps again");
 
     // The customer takes back all but seeing.
     desk.click(until("button that stops", || desk.middle_of(STOP, STOP_PIXELS)));
     technician.roster("rights taken back", |who| who.rights == [i32::from(Right::View)]).await;
+    let sent = Instant::now();
+    technician.text(" for ever");
+    technician.copies("never");
+    technician.is_heard().await;
+    assert_eq!(desk.clipboard(), "Grüße, 世界 ✓\r\nTandem\r\nhelps");
+    // And gives it again. What could not be done is not done then: for so long it would be.
+    tokio::time::sleep_until((sent + limits::INPUT_AGE_MAX).into()).await;
+    technician.is_allowed(&desk).await;
+    technician.click(window, 1);
+    technician.chord(&[CONTROL, END]);
+    technician.text("!");
+    technician.chord(&[CONTROL, letter(b's')]);
+    saved(&note, "Grüße, 世界 ✓\r\nTandem\r\nhelps again!");
 
     technician.client.handle.end(EndReason::ClosedByTechnician).expect("connected");
     assert_eq!(applet.ended().code(), Some(0));
@@ -220,12 +245,11 @@ async fn the_main_job(transport: Transport, binding: &str) {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
-/// Has Notepad save until the file says this.
-fn saved(technician: &Technician, note: &std::path::Path, text: &str) {
+/// Notepad, told to save, does so until the file says this.
+fn saved(note: &std::path::Path, text: &str) {
     let wanted = format!("{MARK}{text}");
     let mut content = String::new();
-    technician.chord(&[CONTROL, letter(b's')]);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while content != wanted {
         assert!(began.elapsed() < Duration::from_secs(20), "Notepad has saved {content:?}, not {wanted:?}");
         std::thread::sleep(Duration::from_millis(50));
@@ -284,11 +308,13 @@ fn without_a_console_there_is_a_window_unless_nobody_is_there() {
     let code = |arguments: &[&str]| start(arguments).ended().code();
     assert_eq!(code(&["--headless", "--version"]), Some(0));
     assert_eq!(code(&["--headless", "--nonsense"]), Some(2));
+    // It would not end with a window that nobody closes.
     assert_eq!(code(&[&["--headless"], &nothing[..]].concat()), Some(1));
-    assert!(desk.window("Tandem").is_none(), "nobody would close it");
 
-    let _waits = start(&nothing);
+    let waits = start(&nothing);
     until("window that says why", || desk.window("Tandem"));
+    drop(waits);
+    std::fs::remove_dir(desk.drive_c("nothing")).expect("the folder that it was given");
 }
 
 /// State is found again where it was left, and what was allowed is not asked again.
@@ -309,6 +335,8 @@ async fn a_killed_program_goes_on_with_its_session() {
     technician.sees_presses(0).await;
     technician.chord(&[letter(b'a')]);
     technician.sees_presses(1).await;
+    let state = || desk.files().into_iter().filter(|path| path.ends_with("AppData/Local/Tandem")).count();
+    assert_eq!(state(), 1, "it is written down");
     drop(killed);
 
     let mut again = start();
@@ -318,8 +346,7 @@ async fn a_killed_program_goes_on_with_its_session() {
     technician.sees_presses(1).await;
     technician.client.handle.end(EndReason::ClosedByTechnician).expect("connected");
     assert_eq!(again.ended().code(), Some(0));
-    let state = desk.files().into_iter().filter(|path| path.ends_with("AppData/Local/Tandem")).count();
-    assert_eq!(state, 0, "nothing is left to resume");
+    assert_eq!(state(), 0, "nothing is left to resume");
 }
 
 /// What the administrator allows, until this is dropped.
@@ -329,16 +356,15 @@ impl<'a> Policy<'a> {
     const KEY: &'static str = r"HKLM\SOFTWARE\Policies\Tandem";
 
     fn set(desk: &'a Desk, text: &str) -> Self {
-        let mut command = desk.windows("reg");
-        let status = command.args(["add", Self::KEY, "/v", "Applet", "/d", text, "/f"]).status();
-        assert!(status.expect("wine starts").success(), "the policy is set");
+        let status = desk.run("wine", &["reg", "add", Self::KEY, "/v", "Applet", "/d", text, "/f"]);
+        assert!(status.is_some_and(|status| status.success()), "the policy is set");
         Self(desk)
     }
 }
 
 impl Drop for Policy<'_> {
     fn drop(&mut self) {
-        let _ = self.0.windows("reg").args(["delete", Self::KEY, "/f"]).status();
+        self.0.run("wine", &["reg", "delete", Self::KEY, "/f"]);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use x11rb::connection::Connection;
@@ -74,6 +74,12 @@ impl Desk {
 
     fn log(&self) -> PathBuf {
         self.prefix.join("log")
+    }
+
+    /// Runs a program with wine's environment to its end, but no longer than wine can take for anything.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Option<ExitStatus> {
+        let mut command = self.command("timeout");
+        command.args(["--kill-after=5", "60", program]).args(arguments).status().ok()
     }
 
     /// A program of Windows'.
@@ -191,8 +197,8 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         // All programs of this Windows, and no other's.
-        let _ = self.command("wineserver").arg("--kill").status();
-        let _ = self.command("wineserver").arg("--wait").status();
+        self.run("wineserver", &["--kill"]);
+        self.run("wineserver", &["--wait"]);
         if std::thread::panicking() {
             eprintln!("what its programs printed:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
         }
