@@ -33,7 +33,7 @@ use tandem_protocol::{AttemptId, Close, DisplayId, LaneKind, Point, Record, Send
 use crate::limits::{Account as Memory, SessionLimits, Tenant};
 use crate::metrics::{Binding, Metrics};
 use crate::outbox::{Outbox, Slot, Wake};
-use crate::stream::StreamError;
+use crate::stream::{RETURN, StreamError};
 
 use display::Display;
 pub use ledger::Account;
@@ -53,6 +53,8 @@ pub struct Session {
     left: BTreeSet<Sender>,
     /// Since when participants wait for a publisher whom this relay has not seen: they come from one before it.
     awaited: Option<Instant>,
+    /// Until when those may be shown all that is held who were here before a restart of the relay.
+    returning_until: Option<Instant>,
     /// In boxes: a map has room for eleven from the first on.
     displays: BTreeMap<DisplayId, Box<Display>>,
     /// The publisher's newest records of every slot, for who joins.
@@ -153,6 +155,7 @@ impl Session {
             members: BTreeMap::new(),
             left: BTreeSet::new(),
             awaited: None,
+            returning_until: None,
             displays: BTreeMap::new(),
             latest: BTreeMap::new(),
             revision: 0,
@@ -249,7 +252,8 @@ impl Session {
         let (elsewhere, epoch, keeps) = (join.returns, join.epoch, std::mem::take(&mut join.keeps));
         self.left.remove(&sender);
         self.metrics.came(!self.members.contains_key(&sender), join.returns, now);
-        let member = self.members.entry(sender).or_insert_with(|| Member::new(who, elsewhere));
+        let returning = elsewhere && self.is_returning(may_publish(who.role), now);
+        let member = self.members.entry(sender).or_insert_with(|| Member::new(who, returning));
         member.remember();
         let mut carried = None;
         if let Link::Online(before) = &mut member.link {
@@ -274,6 +278,15 @@ impl Session {
             self.awaited.get_or_insert(now);
         }
         seat
+    }
+
+    /// Whether people from a relay before this one are on their way back still. Their time begins with the first of them, and anew with
+    /// the publisher.
+    fn is_returning(&mut self, publisher: bool, now: Instant) -> bool {
+        if publisher && self.publisher().is_none() {
+            self.returning_until = None;
+        }
+        now <= *self.returning_until.get_or_insert(now + RETURN)
     }
 
     /// The first message to a seat, and all that it needs to go on: to be sent before anything else.

@@ -17,8 +17,9 @@ use tandem_protocol::{Flags, Header, Point, Record, ScreenKind};
 /// What arrives within this time of a start from black is taken for its first picture.
 const FIRST_PICTURE: Duration = Duration::from_secs(1);
 
-/// How long records that are sent again wait for subscribers who are on their way back from the relay before this one.
-const RETURN: Duration = Duration::from_secs(10);
+/// How long subscribers may be on their way back from the relay before this one: so long records that are sent again wait for them, and
+/// what is held is no past to them.
+pub(crate) const RETURN: Duration = Duration::from_secs(10);
 
 /// What a held record costs beside its bytes, about: without it a million tiny ones would be next to nothing.
 const BOOKKEEPING: usize = 192;

@@ -145,13 +145,13 @@ pub(super) struct Watch {
 }
 
 impl Member {
-    /// `elsewhere`: it has been in the session before, on a relay that this one succeeds. What is held here came since then, but for
-    /// the last seconds that a publisher sends again.
-    pub(super) fn new(who: Who, elsewhere: bool) -> Self {
+    /// `returning`: it comes from a relay before this one, which was gone a moment ago. What is held here came since then, but for the
+    /// last seconds that a publisher sends again.
+    pub(super) fn new(who: Who, returning: bool) -> Self {
         Self {
             who,
             granted: Rights::NONE,
-            views_since: elsewhere.then(BTreeMap::new),
+            views_since: returning.then(BTreeMap::new),
             grant_revision: None,
             prompt_open: false,
             asking: None,

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use tandem_protocol::message::{
     self, Ack, Control, Grants, Right, Rights, Role, Skipped, Visible, Want, control,
 };
-use tandem_protocol::{Close, Header, LaneKey, LaneKind, Record, Rendition, Sender, SessionId, limits};
+use tandem_protocol::{
+    Close, Header, LaneKey, LaneKind, Point, Record, Rendition, Sender, SessionId, limits,
+};
 use tandem_relay::metrics::Metrics;
 use tandem_relay::outbox::{Pull, Slot, Wake};
-use tandem_relay::session::{Join, LaneInstance, Seat, Session, Showing, Timing, Who};
+use tandem_relay::session::{Join, Keeping, LaneInstance, Seat, Session, Showing, Timing, Who};
 
 use super::publisher::{DISPLAY, PUBLISHER, Publisher, lane};
 use super::subscriber::{Viewer, pipe};
@@ -50,6 +52,9 @@ struct Link {
 struct Subscriber {
     sender: Sender,
     link: Option<Link>,
+    /// It has been here before, or at the relay before this one since when it has not been here.
+    returns: bool,
+    elsewhere: bool,
     viewer: Viewer,
     visible: bool,
     may_view: bool,
@@ -76,8 +81,10 @@ pub struct Model {
     revision: u64,
     /// Whether the lead lets others see what was before they came.
     shows_past: bool,
-    /// The last record of live that came to the relay.
+    /// The last record of live that came to the relay, or to the one before it.
     uploaded: Option<(u64, u64)>,
+    /// There was a relay before this one. The epoch and the point from which the publisher can go on, if it can.
+    before: Option<Option<(u64, Point)>>,
 }
 
 impl Model {
@@ -95,6 +102,7 @@ impl Model {
             revision: 0,
             shows_past,
             uploaded: None,
+            before: None,
         };
         model.connect_publisher();
         model
@@ -135,6 +143,7 @@ impl Model {
                 2 => self.disconnect_publisher(),
                 3 => self.connect_publisher(),
                 4 => self.upload_much(),
+                5 | 6 => self.restart_relay(how),
                 _ => {}
             },
             _ => self.settle_one(which),
@@ -147,6 +156,8 @@ impl Model {
         self.subscribers.push(Subscriber {
             sender: Sender(at as u16 + 2),
             link: None,
+            returns: false,
+            elsewhere: false,
             viewer: Viewer::default(),
             visible: true,
             may_view: true,
@@ -189,7 +200,8 @@ impl Model {
         };
         let showing =
             subscriber.viewer.shown().map(|(epoch, point)| Showing { display: DISPLAY, epoch, point });
-        let join = Join { epoch: 50, showing: showing.into_iter().collect(), ..Join::default() };
+        let returns = std::mem::replace(&mut subscriber.returns, true);
+        let join = Join { epoch: 50, showing: showing.into_iter().collect(), returns, ..Join::default() };
         let (sender, role) = (subscriber.sender, if at == 0 { Role::Lead } else { Role::Collaborator });
         subscriber.viewer.disconnected();
         subscriber.pipes = Default::default();
@@ -199,6 +211,10 @@ impl Model {
         self.subscribers[at].link = Some(link);
         let visible = self.subscribers[at].visible;
         self.see(at, visible);
+        if std::mem::take(&mut self.subscribers[at].elsewhere) && self.subscribers[at].may_view {
+            // All that this relay holds, whatever was withdrawn and granted meanwhile: it does not know.
+            self.subscribers[at].views_since = Some(None);
+        }
         self.grant(at);
     }
 
@@ -264,16 +280,20 @@ impl Model {
         if self.link.is_some() {
             return;
         }
-        let join = Join { epoch: self.publisher.epoch, ..Join::default() };
+        let (epoch, next_seq) = (self.publisher.epoch, self.publisher.next_seq());
+        let after = self.before.flatten().filter(|kept| kept.0 == epoch).map(|kept| kept.1);
+        let keeps = after.map(|after| Keeping { display: DISPLAY, after, next_seq });
+        let returns = self.before.is_some();
+        let join = Join { epoch, returns, keeps: keeps.into_iter().collect(), ..Join::default() };
         let mut link = self.attach(PUBLISHER, Role::Customer, join);
-        let mut next_seq = [0; 2];
+        let mut next_seq = [None; 2];
         let mut heard = Vec::new();
         for message in self.messages(&mut link) {
             if let control::Message::Welcome(welcome) = message {
                 for position in welcome.received {
                     let key = LaneKey::try_from(position.lane.as_ref().unwrap()).unwrap();
                     if position.epoch == self.publisher.epoch {
-                        next_seq[usize::from(key.rendition.0)] = position.next_seq;
+                        next_seq[usize::from(key.rendition.0)] = Some(position.next_seq);
                     }
                 }
             } else {
@@ -299,6 +319,37 @@ impl Model {
         self.disconnect_publisher();
         self.publisher.restart();
         self.connect_publisher();
+    }
+
+    /// The relay is killed, and another one knows nothing of the session: who was here comes back.
+    fn restart_relay(&mut self, how: u8) {
+        self.session = Session::new(SessionId([7; 16]), Timing::default(), self.metrics.clone());
+        let epoch = self.publisher.epoch;
+        let had = self.uploaded.filter(|uploaded| uploaded.0 == epoch);
+        let kept = had.and_then(|(_, seq)| Some((epoch, self.publisher.keeps(how, seq)?)));
+        if let Some((epoch, after)) = kept {
+            // What is sent again may be shown to whoever may see the screen: the relay does not know since when.
+            self.uploaded = Some((epoch, after.seq));
+            for since in self.subscribers.iter_mut().filter_map(|subscriber| subscriber.views_since.as_mut())
+            {
+                *since = (*since).min(self.uploaded);
+            }
+        }
+        self.before = Some(kept);
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.elsewhere = subscriber.returns);
+        let here: Vec<usize> =
+            (0..self.subscribers.len()).filter(|&at| self.subscribers[at].link.take().is_some()).collect();
+        let publisher = self.link.take().is_some();
+        let publisher_at = usize::from(how >> 4) % (here.len() + 1);
+        for (turn, &at) in here.iter().enumerate() {
+            if publisher && turn == publisher_at {
+                self.connect_publisher();
+            }
+            self.connect(at);
+        }
+        if publisher {
+            self.connect_publisher();
+        }
     }
 
     /// Some of what the publisher has encoded reaches the relay.

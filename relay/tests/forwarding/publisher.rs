@@ -317,14 +317,39 @@ impl Publisher {
         self.paint();
     }
 
-    /// It comes back: what the relay lacks is sent again; keys are not kept.
-    pub fn resume(&mut self, next_seq: [u64; 2]) {
+    /// The number of live's next record.
+    pub fn next_seq(&self) -> u64 {
+        self.coders[0].next_seq
+    }
+
+    /// A point from which all of live can be sent again: the end of a body that a relay had, of which `seq` was the last record.
+    pub fn keeps(&self, how_much: u8, seq: u64) -> Option<Point> {
+        let is_end =
+            |record: &&Record| record.header.seq <= seq && !record.header.flags.contains(Flags::MORE);
+        let ends: Vec<&Record> = self.log[0].iter().filter(is_end).collect();
+        let last = ends.get(ends.len() * usize::from(how_much) / 256)?;
+        let segment = last.header.screen?.segment;
+        Some(Point { rendition: Rendition::LIVE, segment, seq: last.header.seq })
+    }
+
+    /// It comes back: what the relay lacks is sent again, but for keys, which are not kept. A rendition of which it knows nothing
+    /// begins anew.
+    pub fn resume(&mut self, next_seq: [Option<u64>; 2]) {
         self.requests.clear();
         self.seen = [true; 2];
         self.pipes[KEYS].clear();
         for (which, next_seq) in next_seq.into_iter().enumerate() {
+            let Some(next_seq) = next_seq else {
+                self.coders[which].end();
+                self.log[which].clear();
+                self.pipes[which].clear();
+                continue;
+            };
             let missing = self.log[which].iter().filter(|record| record.header.seq >= next_seq);
             self.pipes[which] = missing.cloned().collect();
+        }
+        if next_seq[1].is_none() {
+            self.meeting = None;
         }
     }
 }

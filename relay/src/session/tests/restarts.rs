@@ -83,6 +83,25 @@ fn a_start_that_comes_again_costs_whoever_shows_it_no_key() {
 }
 
 #[test]
+fn who_comes_back_late_is_shown_what_came_after_they_may_see() {
+    for (late, sees) in [(9, true), (11, false)] {
+        let mut scene = Scene::new();
+        let mut customer = customer(&mut scene);
+        let lane = scene.open(&mut customer, LaneKind::Screen);
+        for seq in 6..9 {
+            scene.give(&customer, lane, &update(seq));
+        }
+        scene.now += Duration::from_secs(late);
+        // From black: so it can be shown to whoever may.
+        scene.give(&customer, lane, &screen(9, 4, ScreenKind::Start { from: None }));
+        let anna = scene.return_with(ANNA, Role::Collaborator, Join::default());
+        scene.watch(&anna);
+        scene.grant(&customer, ANNA, rights(), 1, false);
+        assert_eq!(seqs(&mut scene, &anna), if sees { vec![9] } else { Vec::new() }, "{late}");
+    }
+}
+
+#[test]
 fn a_screen_at_rest_goes_on_with_the_next_change() {
     let mut scene = Scene::new();
     let keeps = vec![Keeping { display: DisplayId(0), after: live(5), next_seq: 6 }];
