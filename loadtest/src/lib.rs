@@ -12,6 +12,7 @@ mod lines;
 pub mod link;
 pub mod peers;
 pub(crate) mod plan;
+mod quota;
 pub(crate) mod report;
 pub mod run;
 mod shell;

@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     /// When the relay is killed and started again, from the window's beginning.
     pub(crate) kills: Vec<Duration>,
     pub(crate) relay_cores: Option<Cores>,
+    /// How much of its cores' time the relay may have, if not all.
+    pub(crate) relay_share: Option<f64>,
     pub(crate) own_cores: Option<Cores>,
     /// All keys, with what holds where nothing was said.
     pub(crate) written: Written,

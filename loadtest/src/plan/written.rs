@@ -122,6 +122,9 @@ pub(crate) struct Written {
     /// Cores of the relay, like 0 or 0,2-3 [default: all]
     #[arg(long)]
     relay_cores: Option<Cores>,
+    /// How much of its cores' time the relay may have, like 0.25: so it is filled before this program is (takes root) [default: 1]
+    #[arg(long)]
+    relay_share: Option<f64>,
     /// Cores of this program [default: all]
     #[arg(long)]
     own_cores: Option<Cores>,
@@ -200,6 +203,7 @@ impl Written {
             drop_every_seconds: self.drop_every_seconds.or_else(|| "5..20".parse().ok()),
             kill_relay_at_seconds: kill_relay_at_seconds.or_else(|| Some(Vec::new())),
             relay_cores,
+            relay_share: self.relay_share.or(Some(1.0)),
             own_cores,
         }
     }
@@ -249,6 +253,8 @@ impl Written {
             drop_every: range("drop_every_seconds", all.drop_every_seconds.expect(missing), 0.5, DAY)?,
             kills,
             relay_cores: all.relay_cores,
+            relay_share: Some(within("relay_share", all.relay_share.expect(missing), 0.05, 1.0)?)
+                .filter(|share| *share < 1.0),
             own_cores: all.own_cores,
             written,
         })

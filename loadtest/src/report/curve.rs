@@ -147,15 +147,16 @@ pub(crate) fn page(plan: &Plan, steps: &[Step]) -> anyhow::Result<String> {
     let cores = plan.relay_cores.clone().map_or_else(|| "all".to_owned(), String::from);
     let _ = writeln!(
         body,
-        "<p class=\"soft\">each step {} s, seed {}, relay on core {}; tandem-loadtest {}, {}</p>",
+        "<p class=\"soft\">each step {} s, seed {}, relay on core {}{}; tandem-loadtest {}, {}</p>",
         plan.window.as_secs_f64(),
         plan.seed,
         escaped(&cores),
+        plan.relay_share.map(|share| format!(", {} % of it", share * 100.0)).unwrap_or_default(),
         env!("CARGO_PKG_VERSION"),
         escaped(&machine())
     );
     for counted in [Counted::Sessions, Counted::Subscribers] {
-        let _ = writeln!(body, "<h2>Doubling {}</h2><div class=\"charts\">", counted.name());
+        let _ = writeln!(body, "<h2>More and more {}</h2><div class=\"charts\">", counted.name());
         charts(steps, counted).iter().for_each(|(caption, svg)| figure(&mut body, caption, svg));
         body.push_str("</div>\n");
     }

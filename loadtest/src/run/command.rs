@@ -51,13 +51,16 @@ pub struct Args {
     /// Writes one page of HTML with plots
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
-    /// Measures how much a relay takes: sessions, then technicians (16 a session), doubled from --pairs on until it is full, over both
+    /// Measures how much a relay takes: sessions, then technicians (16 a session), more and more from --pairs on until it is full, over both
     /// bindings unless --transport names one. Each step has a relay of its own, on the first core unless one is named
     #[arg(long, conflicts_with = "relay")]
     curve: bool,
     /// Of a curve: most that 99 % of updates and input events may take, in ms
     #[arg(long, default_value_t = 10.0, requires = "curve", value_name = "MS")]
     curve_limit: f64,
+    /// Of a curve: by what each step is larger than the one before
+    #[arg(long, default_value_t = 2.0, requires = "curve", value_name = "FACTOR", value_parser = factor)]
+    pub(super) curve_factor: f64,
     /// Writes a curve's plots as one SVG
     #[arg(long, requires = "curve", value_name = "FILE")]
     pub(super) plot: Option<PathBuf>,
@@ -113,6 +116,15 @@ impl Args {
     }
 }
 
+/// By what a curve's steps grow.
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (1.1..=16.0).contains(&factor) => Ok(factor),
+        Ok(_) => Err("not between 1.1 and 16".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
 /// Where only our own cores are said, the relay has all that there were before: what it is started by would leave it ours.
 fn with_relay_cores(plan: Plan, allowed: &[usize]) -> Plan {
     let all = plan.own_cores.is_some().then(|| allowed.to_vec().into());
@@ -165,6 +177,10 @@ pub(super) async fn start_relay(args: &Args, plan: &Plan) -> anyhow::Result<Rela
                 plan.kills.is_empty(),
                 "kill_relay_at_seconds: only a relay that is started here can be killed"
             );
+            ensure!(
+                plan.relay_share.is_none(),
+                "relay_share: only a relay that is started here can be held to it"
+            );
             let is_pinned = args.fingerprint.is_some();
             ensure!(
                 plan.shares.slow == 0.0 || is_pinned,
@@ -173,7 +189,10 @@ pub(super) async fn start_relay(args: &Args, plan: &Plan) -> anyhow::Result<Rela
             let target = Target::new(url, args.fingerprint.into_iter().collect())?;
             Relay::elsewhere(target, secret).await
         }
-        _ => Relay::on_loopback(&relay::program(args.relay_bin.as_deref())?, plan.relay_cores.as_ref()),
+        _ => {
+            let program = relay::program(args.relay_bin.as_deref())?;
+            Relay::on_loopback(&program, plan.relay_cores.as_ref(), plan.relay_share)
+        }
     }
 }
 
@@ -266,10 +285,12 @@ mod tests {
             &["--size", "63x64"],
             &["--fps", "fast"],
             &["--curve", "--relay", "https://relay.example", "--sign-in", "x"],
+            &["--curve", "--curve-factor", "1"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
-        for wrong in [&["--pairs", "0"][..], &["--fps", "0"], &["--source", "trace"]] {
+        for wrong in [&["--pairs", "0"][..], &["--fps", "0"], &["--relay-share", "0"], &["--source", "trace"]]
+        {
             assert!(parse(wrong).unwrap().plan(&[0]).is_err(), "{wrong:?}");
         }
         assert!(parse(&["--relay", "https://relay.example", "--sign-in", "x"]).is_ok());

@@ -1,4 +1,4 @@
-//! How much a relay takes: sessions, and then subscribers, doubled until it is full, over each binding.
+//! How much a relay takes: sessions, and then subscribers, more and more until it is full, over each binding.
 
 use std::process::ExitCode;
 
@@ -63,7 +63,7 @@ pub(super) async fn measure(args: &Args, plan: &Plan, limits: Limits) -> anyhow:
                 if ended {
                     break;
                 }
-                count *= 2;
+                count = (count as f64 * args.curve_factor).ceil() as usize;
             }
         }
     }
@@ -102,7 +102,7 @@ async fn step(
     drop(relay);
     let line = Line::new(&sized, 1, &tried);
     let cores = sized.relay_cores.as_ref().map_or(tried.own_cores, |cores| cores.numbers().len() as f64);
-    let ended = why_it_ends(&line, cores, limits);
+    let ended = why_it_ends(&line, cores * sized.relay_share.unwrap_or(1.0), limits);
     Ok(Step::new(&line, counted, sized.sessions * sized.technicians, ended))
 }
 

@@ -23,6 +23,7 @@ use super::process::Usage;
 use crate::cores;
 use crate::link::{Kept, Link, NEAR_IP, Side, keep};
 use crate::plan::Cores;
+use crate::quota::Quota;
 use crate::shell::quoted;
 
 /// How long a relay may take until it listens.
@@ -57,6 +58,7 @@ struct Local {
     running: Running,
     program: PathBuf,
     cores: Option<Cores>,
+    quota: Option<Quota>,
     files: TempDir,
 }
 
@@ -85,11 +87,19 @@ impl Drop for Keeper {
 }
 
 impl Local {
-    fn start(program: &Path, cores: Option<&Cores>, signer: &Signer) -> anyhow::Result<Self> {
+    fn start(
+        program: &Path,
+        cores: Option<&Cores>,
+        share: Option<f64>,
+        signer: &Signer,
+    ) -> anyhow::Result<Self> {
         let files = tempfile::tempdir().context("cannot make a temporary directory")?;
         std::fs::write(files.path().join("relay.toml"), load_config_text(files.path(), signer.public()))?;
-        let running = run_on_loopback(program, files.path(), 0, cores)?;
-        Ok(Self { running, program: program.to_owned(), cores: cores.cloned(), files })
+        let count =
+            cores.map_or_else(|| cores::allowed().map(|all| all.len()), |cores| Ok(cores.numbers().len()))?;
+        let quota = share.map(|share| Quota::new(share * count as f64)).transpose()?;
+        let running = run_on_loopback(program, files.path(), 0, cores, quota.as_ref())?;
+        Ok(Self { running, program: program.to_owned(), cores: cores.cloned(), quota, files })
     }
 
     /// Kills it as a power cut would, and starts it again at the same address.
@@ -100,7 +110,8 @@ impl Local {
         kill_process(pid, Signal::KILL).context("cannot kill the relay")?;
         // With the relay its keeper ends, and is waited for, so that the port is free.
         let _ = self.running._keeper.0.wait();
-        self.running = run_on_loopback(&self.program, self.files.path(), port, self.cores.as_ref())?;
+        let (files, cores, quota) = (self.files.path(), self.cores.as_ref(), self.quota.as_ref());
+        self.running = run_on_loopback(&self.program, files, port, cores, quota)?;
         Ok(())
     }
 }
@@ -112,9 +123,17 @@ impl Running {
 }
 
 /// Starts a relay. To be called on the main thread: with that its keeper ends it.
-fn run_on_loopback(program: &Path, files: &Path, port: u16, on: Option<&Cores>) -> anyhow::Result<Running> {
+fn run_on_loopback(
+    program: &Path,
+    files: &Path,
+    port: u16,
+    on: Option<&Cores>,
+    quota: Option<&Quota>,
+) -> anyhow::Result<Running> {
+    let enter =
+        quota.map(Quota::enter).transpose()?.map(|enter| format!("{enter} || exit; ")).unwrap_or_default();
     let script = format!(
-        "echo $$; exec {} serve --dev --json --config {} --listen 127.0.0.1:{port} --log warn",
+        "{enter}echo $$; exec {} serve --dev --json --config {} --listen 127.0.0.1:{port} --log warn",
         shell_path(program)?,
         shell_path(&files.join("relay.toml"))?
     );
@@ -150,10 +169,14 @@ impl Relay {
         Ok(Self { target, opener: Arc::new(Opener::Desk(desk)), process: None })
     }
 
-    /// Starts one on loopback, on these cores, that believes our tokens. To be called on the main thread: with that its keeper ends it.
-    pub(crate) fn on_loopback(program: &Path, cores: Option<&Cores>) -> anyhow::Result<Self> {
+    /// Starts one on loopback, on these cores with this share of their time, that believes our tokens. To be called on the main thread: with that its keeper ends it.
+    pub(crate) fn on_loopback(
+        program: &Path,
+        cores: Option<&Cores>,
+        share: Option<f64>,
+    ) -> anyhow::Result<Self> {
         let signer = Signer::generate()?;
-        let local = Local::start(program, cores, &signer)?;
+        let local = Local::start(program, cores, share, &signer)?;
         let fingerprint = local.running.text("fingerprint")?.parse()?;
         let target = Target::new(local.running.text("relay")?, vec![fingerprint])?;
         let opener = Arc::new(Opener::Signer(signer));
