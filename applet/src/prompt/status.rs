@@ -23,8 +23,9 @@ const TEXT: Style = Style { size: 14.0, bold: false };
 const LABEL: Style = Style { size: 13.0, bold: true };
 /// So many names are shown; others are said to be there.
 const NAMES: usize = 3;
-/// With less room than this beside the buttons, in logical pixels, the text gets rows of its own.
+/// With less room than this beside the buttons, or when it is higher there, in logical pixels, the text gets rows of its own.
 const TEXT_LEAST: f32 = 260.0;
+const TEXT_MOST: f32 = 60.0;
 
 /// What the window says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,11 +260,13 @@ impl Bar {
         let left = gap + dot + space;
         let beside: i32 = buttons.iter().map(|button| button.rect.width + space).sum();
         let room = monitor - left - gap - beside - edge;
-        let has_room = room >= px(TEXT_LEAST);
-        let room = if has_room { room.min(monitor * 3 / 5) } else { monitor - left - gap };
-        let text = window.write(&mut writer, &says(status, strings), TEXT, room)?;
+        let mut write = |room| window.write(&mut writer, &says(status, strings), TEXT, room);
+        let fits = (room >= px(TEXT_LEAST)).then(|| write(room.min(monitor * 3 / 5))).transpose()?;
+        let fits = fits.filter(|text| text.height <= px(TEXT_MOST));
+        let is_beside = fits.is_some();
+        let text = fits.map_or_else(|| write(monitor - left - gap), Ok)?;
         let rects = buttons.iter_mut().map(|button| &mut button.rect);
-        let (size, line) = if has_room {
+        let (size, line) = if is_beside {
             let height = px(44.0).max(text.height + px(16.0));
             let right = row(rects, (left + text.width + gap, space), height);
             ((right + edge, height), Rect { x: 0, y: 0, width: 0, height })
