@@ -102,8 +102,10 @@ impl Driver {
             };
             let failure = match joined {
                 Ok(joined) => {
-                    let at = joined.at;
+                    let (at, binding) = (joined.at, joined.binding);
                     let ended = self.session(joined).await;
+                    let first = self.options.look_for_quic_after;
+                    self.look_after = mover::after(binding, at.elapsed(), self.look_after, first);
                     self.shared.path.set(State::default());
                     lost_at = Instant::now();
                     let mut lost = match ended {

@@ -77,6 +77,12 @@ impl Mover {
     }
 }
 
+/// After so long a wait: how long the next one is once a connection over this binding has lasted so long. What QUIC is worth shows only
+/// when it lasts; else it may be let through for moments only, and each of those costs the session a moment.
+pub(crate) fn after(binding: Binding, lasted: Duration, wait: Duration, first: Duration) -> Duration {
+    if binding == Binding::Quic && lasted >= WAIT_MAX { first } else { wait }
+}
+
 /// How long to wait the next time, after so long.
 pub(crate) fn later(wait: Duration) -> Duration {
     (wait * 2).min(WAIT_MAX)
@@ -96,5 +102,20 @@ async fn look(target: Target, congestion: Congestion, first: Duration) -> QuicLi
             Err(_) => tracing::debug!("no way over QUIC yet"),
         }
         wait = later(wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_lasted_is_looked_for_as_soon_as_at_first() {
+        let [first, wait, moment] = [5, 40, 60].map(Duration::from_secs);
+        assert_eq!(after(Binding::Quic, WAIT_MAX, wait, first), first);
+        assert_eq!(after(Binding::Quic, moment, wait, first), wait);
+        assert_eq!(after(Binding::WebSocket, WAIT_MAX, wait, first), wait);
+        assert_eq!(later(wait), 2 * wait);
+        assert_eq!(later(WAIT_MAX), WAIT_MAX);
     }
 }

@@ -9,7 +9,7 @@ import { helloOf, JoinError, type Joining, toBeSigned } from "./joining";
 import { LaneKind, plainLane } from "./lane";
 import { HEARTBEATS_SILENT } from "./limits";
 import { type ControlInit, type ControlMessage, encodeControl, isDecision, isOwn, RecordType } from "./message";
-import { LOOK_AFTER_MS, longer, Mover } from "./mover";
+import { LASTS_MS, LOOK_AFTER_MS, longer, Mover } from "./mover";
 import type { Half, Source } from "./mux";
 import { Positions } from "./positions";
 import { encodeRecord, Flag, type Header, type Point, type Record } from "./record";
@@ -318,7 +318,7 @@ export class Connection {
     this.bytesBefore += transport?.bytesReceived ?? 0;
     const lastedMs = this.heardAt - this.admittedAt;
     // It was worth the wait: without it, it is looked for as soon as at first.
-    if (transport?.kind === "webtransport" && lastedMs > this.lookAfterMs) this.lookAfterMs = LOOK_AFTER_MS;
+    if (transport?.kind === "webtransport" && lastedMs >= LASTS_MS) this.lookAfterMs = LOOK_AFTER_MS;
     this.transport = undefined;
     this.cancelWatch?.();
   }

@@ -12,6 +12,9 @@ import { DEAF, type Open, type Transport } from "./transport";
 /** How long a WebSocket lasts before WebTransport is looked for, at first and at most, ms. */
 export const LOOK_AFTER_MS = 5000;
 const LOOK_AFTER_MOST_MS = 300_000;
+/** A WebTransport connection that was heard for so long was worth it, ms: else it may be let through for moments only, and each of those
+ * costs the session a moment. */
+export const LASTS_MS = LOOK_AFTER_MOST_MS;
 /** How long the relay may take to let us go, and then to welcome us, ms; after that the connection counts as lost. */
 const ANSWER_MS = 3000;
 
