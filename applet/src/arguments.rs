@@ -13,7 +13,7 @@ Exit codes:
   1  something failed here
   2  the arguments are wrong
   3  the code is unknown, too old or used
-  4  the relay refused, or the session was interrupted for too long
+  4  the relay refused, or the session was withdrawn, out of time or interrupted for too long
   5  the screen cannot be shown";
 
 /// Show this computer's screen to a technician, who works on it if you allow it.

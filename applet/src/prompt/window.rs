@@ -51,10 +51,15 @@ pub(super) struct Style {
 }
 
 /// How long after the window was shown something happened, by the milliseconds of the clock that the system stamps both with. A
-/// program that stood still takes what was typed meanwhile for no later than it was.
+/// program that stood still takes what was typed meanwhile for no later than it was. The longest of times if the event was stamped by
+/// another clock, as drivers may.
 pub(super) fn since(shown: u32, time: u32) -> Duration {
-    // The clock starts anew every seven weeks.
-    Duration::from_millis(time.wrapping_sub(shown).cast_signed().max(0).unsigned_abs().into())
+    // The clock starts anew every seven weeks, and may count in steps.
+    match time.wrapping_sub(shown).cast_signed() {
+        after @ 0.. => Duration::from_millis(after.unsigned_abs().into()),
+        -1000..0 => Duration::ZERO,
+        _ => Duration::MAX,
+    }
 }
 
 /// What happened to the window. Places are in its own pixels.
@@ -91,6 +96,7 @@ mod tests {
         assert_eq!(since(1000, 1400), Duration::from_millis(400));
         assert_eq!(since(u32::MAX - 99, 300), Duration::from_millis(400));
         assert_eq!(since(1000, 990), Duration::ZERO, "a clock that counts in steps");
+        assert_eq!(since(5000, 1), Duration::MAX, "another clock");
     }
 
     #[test]
