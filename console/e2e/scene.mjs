@@ -16,6 +16,8 @@ import { Relay } from "./programs.mjs";
 const PATIENCE_MS = 30_000;
 /** Between two looks, ms. */
 const LOOK_EVERY_MS = 50;
+/** What a test has started ends within this time each, ms: longer than programs wait themselves before they are killed. */
+const END_MS = 15_000;
 
 /** A scene for the tests of the file that calls this. */
 export function scene() {
@@ -77,19 +79,19 @@ class Scene {
 
   /**
    * Everything runs, and the technician is in the session; the customer has not been asked yet.
-   * @param {{ url?: string, transport?: "webtransport" | "websocket" }} [options] `url`: of a relay that runs already
+   * @param {{ url?: string, transport?: "webtransport" | "websocket" | "any" }} [options] `url`: of a relay that runs already
    */
-  async meet({ url, transport } = {}) {
+  async meet({ url, transport = "webtransport" } = {}) {
     if (!this.relay) await this.startRelay({ udp: transport !== "websocket" });
     await this.startCustomer();
-    await this.openConsole({ url, transport });
+    await this.openConsole({ url, transport: transport === "any" ? undefined : transport });
     await this.desk.openFirstSession();
     return this;
   }
 
   /**
    * The same, with everything allowed and the editor under the technician's hands.
-   * @param {{ url?: string, transport?: "webtransport" | "websocket" }} [options]
+   * @param {{ url?: string, transport?: "webtransport" | "websocket" | "any" }} [options]
    */
   async work(options) {
     const { desk, desktop } = await this.meet(options);
@@ -106,17 +108,31 @@ class Scene {
     return saved(this.desk, this.desktop, test);
   }
 
-  /** Ends what a test has started: farewells go through the gate, and to a relay. What does not end keeps nothing else from it. */
+  /** Ends what a test has started: farewells go through the gate, and to a relay. What fails to, or hangs, keeps nothing else from it. */
   async clear() {
     const { browser, applet, desktop, relay, gate } = this;
     this.desk = this.applet = this.desktop = this.relay = this.gate = undefined;
     const tabs = { end: async () => Promise.all((browser?.contexts() ?? []).map((context) => context.close())) };
     const failures = [];
-    for (const owned of [tabs, applet, desktop, relay, gate]) {
-      await owned?.end().catch((error) => failures.push(error));
+    for (const [name, owned] of Object.entries({ tabs, applet, desktop, relay, gate })) {
+      if (owned) await within(END_MS, owned.end(), name).catch((error) => failures.push(error));
     }
     if (failures.length > 0) throw new AggregateError(failures, failures.map(({ message }) => message).join("; "));
   }
+}
+
+/**
+ * Ends a wait that takes longer than `ms`. The rest of it goes on unseen.
+ * @param {number} ms
+ * @param {Promise<unknown>} ended
+ * @param {string} name of what is waited for
+ */
+async function within(ms, ended, name) {
+  let timer;
+  const overdue = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${name} did not end within ${ms} ms`)), ms);
+  });
+  await Promise.race([ended, overdue]).finally(() => clearTimeout(timer));
 }
 
 /**

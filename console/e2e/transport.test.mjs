@@ -25,7 +25,7 @@ async function costs(relay) {
 test("a console goes over to WebTransport while its technician types", { timeout: 120_000 }, async () => {
   const relay = await stage.startRelay();
   const gate = await stage.startGate();
-  const { desk, desktop } = await stage.work({ url: gate.url(relay.ready.console) });
+  const { desk, desktop } = await stage.work({ url: gate.url(relay.ready.console), transport: "any" });
   assert.equal((await desk.state()).view.connection.transport, "websocket");
   assert.ok(gate.turnedAway > 0, "the browser never tried UDP");
   await bothAtRest(desk, desktop);

@@ -7,8 +7,9 @@ import { type Close, closeNamed, type Retry } from "./close";
 import { Dial, type Failure, readControl } from "./dial";
 import { helloOf, JoinError, type Joining, toBeSigned } from "./joining";
 import { LaneKind, plainLane } from "./lane";
+import { stamp } from "./latency";
 import { HEARTBEATS_SILENT } from "./limits";
-import { type ControlInit, type ControlMessage, encodeControl, isDecision, isOwn, RecordType } from "./message";
+import { type ControlInit, type ControlMessage, encodeControl, isOwn, isStillMeant, RecordType } from "./message";
 import { LASTS_MS, LOOK_AFTER_MS, longer, Mover } from "./mover";
 import type { Half, Source } from "./mux";
 import { Positions } from "./positions";
@@ -68,8 +69,8 @@ export interface ConnectionHandler {
   ended(inlet: Inlet): void;
   /** The transport is gone; another is sought. */
   lost(): void;
-  /** Whether the page can be seen: one that is hidden may be frozen half-way, and goes over to nothing. */
-  isVisible(): boolean;
+  /** Whether this is a time to go over to a better transport. */
+  mayMove(): boolean;
   /** Lanes rest until the next welcome, which comes over a better transport. These records go again there, first on their lanes. */
   resting(half: readonly Half[]): void;
   /** Nothing more comes over the transport that is left: what is asked for on the next one is to be what is missing here. */
@@ -104,6 +105,8 @@ export class Connection {
   private lookAfterMs = LOOK_AFTER_MS;
   /** What was said on the way from one transport to the other, for the next welcome. */
   private carried: ControlInit[] = [];
+  /** The end that was said here. The relay's agreement closes this connection; without it, it is said again on the next. */
+  private end: ControlInit | undefined;
 
   constructor(
     private readonly options: ConnectionOptions,
@@ -164,10 +167,12 @@ export class Connection {
 
   /**
    * Sends a control message. On the way from one transport to the other it waits for the welcome, unless it is about the
-   * connection that is left; while there is no connection nothing happens.
+   * connection that is left, or an end, of which nobody may wait to hear; while there is no connection nothing happens.
    */
   send(message: ControlInit): void {
-    if (this.mover?.isMoving && !isOwn(message)) this.carried.push(message);
+    const isEnd = message.case === "end";
+    if (isEnd) this.end = message;
+    if (this.mover?.isMoving && !isOwn(message) && !isEnd) this.carried.push(message);
     else this.transport?.control(this.controlRecord(message));
   }
 
@@ -266,9 +271,10 @@ export class Connection {
     this.handler.welcome(welcome, arrival);
     this.become({ phase: "open", transport: transport.kind });
     transport.admit();
-    const carried = this.carried.splice(0);
+    const carried = [...this.carried.splice(0), ...(this.end ? [this.end] : [])];
     // Somebody of whom the relay knows nothing begins with nothing said.
-    if (arrival !== "fresh") for (const message of carried) this.send(message);
+    if (arrival === "fresh") this.end = undefined;
+    else for (const message of carried) this.send(message);
   }
 
   /** Over a WebSocket: looks for more than that. */
@@ -279,7 +285,7 @@ export class Connection {
       clock,
       chance,
       firstMs: this.lookAfterMs,
-      mayMove: () => this.handler.isVisible(),
+      mayMove: () => this.handler.mayMove(),
       ways: () => openers(this.route.here),
       onFound: () => {
         // If it comes to nothing, or does not last, it is not looked for so soon again.
@@ -411,11 +417,11 @@ export class Connection {
     }
   }
 
-  /** Looks for nothing better any more, and gives up what was found; of what was said on the way there, decisions are kept. */
+  /** Looks for nothing better any more, and gives up what was found; of what was said on the way there, what is still meant is kept. */
   private stay(close: Close, reason: string): void {
     this.mover?.cancel(close, reason);
     this.mover = undefined;
-    this.carried = this.carried.filter(isDecision);
+    this.carried = this.carried.filter(isStillMeant);
   }
 
   private retry(retry: Retry, leastMs: number): void {
@@ -438,7 +444,7 @@ export class Connection {
     const silent = clock.now() - this.heardAt;
     const most = HEARTBEATS_SILENT * this.heartbeatMs;
     if (silent >= most) return this.resume(closeNamed("silent"), "nothing was heard for three heartbeats");
-    if (silent >= most / 2) this.send({ case: "ping", value: { timeUs: this.timeUs() } });
+    if (silent >= most / 2) this.send({ case: "ping", value: { timeUs: stamp(clock) } });
     const next = silent >= most / 2 ? most : most / 2;
     this.cancelWatch = clock.after(next - silent, () => this.watch());
   }

@@ -162,18 +162,14 @@ export class InputSender {
 
   /**
    * A lane is to be had: after a welcome (`from`: the first record that the relay does not have, if it says) or after
-   * a `Reopen` (`from` undefined: everything unacknowledged goes again). Of what goes, what is older than `ageMaxMs` is dropped.
+   * a `Reopen` (`from` undefined: everything unacknowledged goes again). Of what goes, what is older than a second is dropped:
+   * the customer's program would not do it any more.
    */
-  connect(
-    sender: number,
-    from: bigint | undefined,
-    open: (source: Source) => Outlet | undefined,
-    ageMaxMs = INPUT_AGE_MAX_MS,
-  ): void {
+  connect(sender: number, from: bigint | undefined, open: (source: Source) => Outlet | undefined): void {
     this.outlet?.finish();
     // What was made under another number may not be sent.
     const isSame = sender === this.sender;
-    const oldest = this.options.clock.now() - ageMaxMs;
+    const oldest = this.options.clock.now() - INPUT_AGE_MAX_MS;
     const first = from === undefined ? 0 : this.indexOf(from);
     this.sender = sender;
     this.unsent = first;

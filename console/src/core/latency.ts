@@ -11,14 +11,18 @@ interface Sample {
   readonly offsetMs: number;
 }
 
+/** What a ping carries: the time by this end's clock, µs. */
+export function stamp(clock: Clock): bigint {
+  return BigInt(Math.round(clock.now() * 1000));
+}
+
 export class Latency {
   private samples: Sample[] = [];
 
   constructor(private readonly clock: Clock) {}
 
-  /** What a ping carries. */
   stamp(): bigint {
-    return BigInt(Math.round(this.clock.now() * 1000));
+    return stamp(this.clock);
   }
 
   /** An answer: our stamp, and the answerer's clock in its epoch if it says. */

@@ -33,7 +33,7 @@ export const CREDIT_SCREEN = 4 << 20;
 export const CREDIT_BULK = 2 << 20;
 /** Bytes of unacknowledged input kept for a resume. */
 export const RESEND_INPUT = 1 << 20;
-/** Input older than this after an outage is dropped, counted and shown, ms. */
+/** Input older than this when it goes on another connection is dropped, counted and shown, ms. */
 export const INPUT_AGE_MAX_MS = 1000;
 /** Held keys and buttons are restated this often, ms. */
 export const HELD_EVERY_MS = 250;

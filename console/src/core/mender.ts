@@ -31,6 +31,19 @@ export class Mender {
     this.wait(display);
   }
 
+  /** Displays whose picture is stale. */
+  get waiting(): number[] {
+    return [...this.stale.keys()];
+  }
+
+  /** A part of a display's key has come: on a narrow path the whole takes its time. */
+  partOfKey(display: number): void {
+    const cancel = this.stale.get(display);
+    if (!cancel) return;
+    cancel();
+    this.wait(display);
+  }
+
   /** A display's picture is as it should be. */
   shown(display: number): void {
     this.stale.get(display)?.();

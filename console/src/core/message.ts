@@ -44,10 +44,10 @@ export function isOwn({ case: which }: ControlInit): boolean {
 
 /**
  * Whether a control message that could not be said before a connection was lost is still meant after it: what the technician
- * decided is. What is asked of a relay for the picture's sake is not: the next `Hello` says what is shown.
+ * asked for is. What is asked of a relay for the picture's sake is not: the next `Hello` says what is shown.
  */
-export function isDecision({ case: which }: ControlInit): boolean {
-  return which === "ask" || which === "end";
+export function isStillMeant({ case: which }: ControlInit): boolean {
+  return which === "ask";
 }
 
 /** A lane in a message; nothing if no such lane can exist here. */

@@ -96,7 +96,18 @@ describe("going over", () => {
     await settled();
     s.better.say({ case: "welcome", value: WELCOME });
     expect(s.better.said.map((message) => message.case)).toEqual(["hello", "ask", "end"]);
-    expect(s.socket.heard("ask")).toEqual([]);
+    expect([...s.socket.heard("ask"), ...s.socket.heard("end")]).toEqual([]);
+  });
+
+  test("an end waits for nothing: it is said on the WebSocket at once, and again on the new one", async () => {
+    const s = await leaving();
+    s.connection.send({ case: "end", value: { reason: 2 } });
+    expect(s.socket.heard("end")).toMatchObject([{ reason: 2 }]);
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    s.better.say({ case: "welcome", value: WELCOME });
+    expect(s.better.heard("end")).toMatchObject([{ reason: 2 }]);
+    expect(s.socket.heard("end").length).toBe(1);
   });
 
   test("counts the bytes of both", async () => {
@@ -191,7 +202,8 @@ describe("what goes wrong counts as a lost connection:", () => {
     s.last().breakOff();
     await s.nextTry(250);
     s.admit();
-    expect(s.last().said.map((message) => message.case)).toEqual(["hello"]);
+    // The relay has not agreed to the end.
+    expect(s.last().said.map((message) => message.case)).toEqual(["hello", "end"]);
   });
 
   test("but who has to begin anew has said nothing", async () => {
@@ -234,25 +246,25 @@ describe("looking", () => {
     expect(s.socket.heard("move")).toEqual([]);
   });
 
-  test("is put off while the page is hidden", async () => {
+  test("is put off while this is no time to go over", async () => {
     const s = await overWebSocket();
-    s.page.isVisible = false;
+    s.page.mayMove = false;
     await s.pass(60_000);
     expect(s.made.at(-1)).toBe(s.socket);
-    s.page.isVisible = true;
+    s.page.mayMove = true;
     await s.find();
   });
 
-  test("has an end when the page was hidden before something was found, and begins again", async () => {
+  test("has an end when this was no time any more when something was found, and begins again", async () => {
     const s = await overWebSocket();
     const found = await s.find();
-    s.page.isVisible = false;
+    s.page.mayMove = false;
     found.handler.ready();
     expect(found.closed?.close?.name).toBe("race_lost");
     expect([s.steps, s.socket.heard("move")]).toEqual([[], []]);
     await s.pass(60_000);
     expect(s.last()).toBe(found);
-    s.page.isVisible = true;
+    s.page.mayMove = true;
     const again = await s.find();
     again.handler.ready();
     expect(s.socket.heard("move").length).toBe(1);

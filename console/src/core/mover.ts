@@ -17,6 +17,11 @@ const LOOK_AFTER_MOST_MS = 300_000;
 export const LASTS_MS = LOOK_AFTER_MOST_MS;
 /** How long the relay may take to let us go, and then to welcome us, ms; after that the connection counts as lost. */
 const ANSWER_MS = 3000;
+/**
+ * With a round trip of more than this nobody goes over, ms: it takes two, by which what is typed meanwhile is late, and input may be no older
+ * than a second.
+ */
+export const ROUND_TRIP_MAX_MS = 300;
 
 /** How long to wait the next time, after so long. */
 export function longer(waitMs: number): number {

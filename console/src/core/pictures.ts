@@ -5,7 +5,7 @@ import { type LaneKey, LaneKind, laneName } from "./lane";
 import { Mender } from "./mender";
 import type { ControlInit } from "./message";
 import type { Positions } from "./positions";
-import type { Point, Record } from "./record";
+import { type Point, type Record, ScreenKind } from "./record";
 import type { Inlet } from "./transport";
 
 /** What becomes of a screen's record: shown; held or not needed; or the picture is stale until a start and a key come. */
@@ -70,9 +70,13 @@ export class Pictures {
   record(inlet: Inlet, record: Record): Fate {
     const lane = inlet.key;
     this.noteKeyLane(inlet);
+    const isKey = lane.kind === LaneKind.Key;
     const fate = this.options.sink.apply(lane, record);
-    if (fate === "applied") this.mender.shown(lane.display);
-    else if (fate === "lost") this.mender.lost(lane.display, lane.rendition);
+    // An update that was on its way already, and can be applied, brings back no video that was lost: that begins with a start.
+    const begins = isKey || record.header.screen?.kind === ScreenKind.Start;
+    if (fate === "lost") this.mender.lost(lane.display, lane.rendition);
+    else if (fate === "applied" && begins) this.mender.shown(lane.display);
+    else if (isKey) this.mender.partOfKey(lane.display);
     return fate;
   }
 
@@ -86,9 +90,13 @@ export class Pictures {
     this.mender.goOn();
   }
 
-  /** Nothing more comes over this connection. What has arrived but is not shown is wanted again on the next. */
+  /**
+   * Nothing more comes over this connection. What has arrived but is not shown is wanted again on the next; what is stale is
+   * forgotten, so that it is not named as shown there and begins anew, with whatever key the relay has.
+   */
   leaving(): void {
     this.acks.clear();
+    for (const display of this.mender.waiting) this.options.sink.forget(display);
     this.mender.rest();
     const positions = this.options.positions();
     for (const { lane } of positions.list()) {

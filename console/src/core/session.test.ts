@@ -27,9 +27,12 @@ class Sink implements ScreenSink {
   readonly keyLanes: LaneKey[] = [];
   forgotten = 0;
   isBroken = false;
+  /** What comes is but a part. */
+  holds = false;
   point: Point | undefined;
 
   apply(_: LaneKey, record: Record): Fate {
+    if (this.holds) return "passed";
     if (this.isBroken) {
       this.point = undefined;
       return "lost";
@@ -59,6 +62,8 @@ class Sink implements ScreenSink {
 
 async function stage(ways = 1) {
   const clock = new FakeClock();
+  // The page was there before.
+  clock.advance(1234);
   const { openers, made } = fakeWays(ways);
   const sink = new Sink();
   const views: SessionView[] = [];
@@ -106,8 +111,8 @@ function roster(rights: Right[], more: { asking?: boolean; online?: boolean } = 
   return { case: "roster", value: { state: SessionState.ACTIVE, participants } };
 }
 
-function screenRecord(seq: bigint, rendition = 0): Record {
-  const screen = { display: 0, rendition, kind: ScreenKind.Update, segment: 1 };
+function screenRecord(seq: bigint, rendition = 0, kind: number = ScreenKind.Update): Record {
+  const screen = { display: 0, rendition, kind, segment: 1 };
   const header = { type: 0, flags: 0, sender: CUSTOMER, keyId: 0, epoch: 5n, seq, timeUs: 0n, screen };
   return parseRecord(LaneKind.Screen, encodeRecord(header, new Uint8Array(10)));
 }
@@ -279,6 +284,45 @@ describe("screens", () => {
     expect(s.last().closed).toBeUndefined();
   });
 
+  test("whose video is lost are waited for until one begins, whatever can still be applied", async () => {
+    for (const begins of [false, true]) {
+      const s = await stage();
+      s.arrive(SCREEN, screenRecord(0n));
+      s.session.pictureLost(0, 0);
+      s.arrive(SCREEN, screenRecord(1n));
+      s.session.pictureLost(0, 0);
+      expect(s.last().heard("want").length).toBe(1);
+      if (begins) s.arrive(SCREEN, screenRecord(2n, 0, ScreenKind.Start));
+      s.clock.advance(5000);
+      expect(s.made[0]?.closed?.close?.name).toBe(begins ? undefined : "internal");
+    }
+  });
+
+  test("whose key takes its time on a narrow path are waited for as long as more of it comes", async () => {
+    const s = await stage();
+    s.session.pictureLost(0, 0);
+    s.sink.holds = true;
+    for (let part = 0; part < 4; part += 1) {
+      s.clock.advance(4000);
+      s.last().say({ case: "ping", value: {} });
+      s.arrive({ ...SCREEN, kind: LaneKind.Key }, screenRecord(1n));
+    }
+    expect(s.last().closed).toBeUndefined();
+    s.clock.advance(5000);
+    expect(s.made[0]?.closed?.close?.name).toBe("internal");
+  });
+
+  test("whose video is lost when the connection is are not named as shown on the next", async () => {
+    const s = await stage();
+    s.arrive(SCREEN, screenRecord(0n));
+    s.session.pictureLost(0, 0);
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.last().handler.ready();
+    expect(s.last().heard("hello")[0]).toMatchObject({ received: [], showing: [] });
+  });
+
   test("whose key never comes are begun anew by a resume that holds nothing", async () => {
     const s = await stage();
     s.sink.isBroken = true;
@@ -424,24 +468,43 @@ describe("going over to another transport", () => {
     expect(told.filter(({ header }) => header.type === RecordType.Capabilities).length).toBe(1);
   });
 
-  test("drops nothing of what was typed meanwhile, however long the way is", async () => {
+  test("drops what grew older than a second on the way, and shows it: at the other end it would be too late", async () => {
     const s = await leave();
     const input = seqs(s.socket, LaneKind.Input) ?? [];
     s.session.input.key(5, true, locks, "b");
     s.session.input.key(5, false, locks, "b");
-    const made = s.session.statistics().unacknowledgedInputBytes;
-    for (const step of [() => s.socket.say({ case: "move", value: {} }), () => {}]) {
-      s.clock.advance(750);
-      step();
-      await settled();
-    }
+    s.clock.advance(500);
+    s.session.input.key(6, true, locks, "c");
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    s.clock.advance(501);
     const epoch = s.better.heard("hello")[0]?.epoch ?? 0n;
     const received = [{ lane: plainLane(LaneKind.Input, SELF), epoch, nextSeq: BigInt((input.at(-1) as number) + 1) }];
     s.better.say({ case: "welcome", value: { ...WELCOME, received } });
     const types = lane(s.better, LaneKind.Input)?.records.map(({ header }) => header.type);
-    expect(types).toEqual([RecordType.Key, RecordType.Key, RecordType.Held]);
-    expect(s.session.statistics().unacknowledgedInputBytes).toBeGreaterThan(made);
-    expect(s.view().dropped).toEqual({ keys: 0, texts: 0, clicks: 0, wheels: 0 });
+    expect(types).toEqual([RecordType.Key, RecordType.Held]);
+    expect(s.view().dropped).toEqual({ keys: 1, texts: 0, clicks: 0, wheels: 0 });
+  });
+
+  test("is put off while the relay is too far away for that", async () => {
+    for (const [roundTripMs, goesOver] of [
+      [300, true],
+      [301, false],
+    ] as const) {
+      const s = await stage(2);
+      const socket = s.last();
+      for (let second = 0; second < 7; second += 1) {
+        const [ping] = socket.heard("ping").slice(-1);
+        s.clock.advance(roundTripMs);
+        socket.say({ case: "pong", value: { id: ping?.id ?? 0n, timeUs: ping?.timeUs ?? 0n } });
+        expect(s.view().relayMs).toBeCloseTo(roundTripMs, 0);
+        s.clock.advance(2000 - roundTripMs);
+        // Something happens, so it is measured again.
+        s.session.input.key(4, true, locks, "a");
+        await settled();
+      }
+      expect(s.last() === socket).toBe(!goesOver);
+    }
   });
 
   test("wants no key again that was wanted before: who names no picture is given one", async () => {
@@ -451,6 +514,20 @@ describe("going over to another transport", () => {
     s.socket.say({ case: "move", value: {} });
     await settled();
     expect(s.better.heard("hello")[0]?.showing).toEqual([]);
+    s.better.say({ case: "welcome", value: WELCOME });
+    expect([s.socket, s.better].flatMap((transport) => transport.heard("want"))).toEqual([]);
+  });
+
+  test("names no picture that waits for a start, though it is there: what was wanted for it need not be said", async () => {
+    const s = await leave();
+    s.session.pictureLost(0, 0);
+    s.arrive(SCREEN, screenRecord(2n));
+    expect(s.sink.point).toMatchObject({ seq: 2n });
+    s.socket.say({ case: "move", value: {} });
+    await settled();
+    const [hello] = s.better.heard("hello");
+    expect(hello?.showing).toEqual([]);
+    expect(hello?.received.filter(({ lane }) => lane?.kind === LaneKind.Screen)).toEqual([]);
     s.better.say({ case: "welcome", value: WELCOME });
     expect([s.socket, s.better].flatMap((transport) => transport.heard("want"))).toEqual([]);
   });
@@ -498,6 +575,17 @@ describe("latency", () => {
     expect(peer().length).toBe(before);
   });
 
+  test("to the relay is measured by what silence asks of it, too", async () => {
+    const s = await stage();
+    const before = s.last().heard("ping").length;
+    s.clock.advance(3000);
+    const asked = s.last().heard("ping").slice(before);
+    expect(asked.length).toBe(1);
+    s.clock.advance(70);
+    s.last().say({ case: "pong", value: { timeUs: asked[0]?.timeUs ?? 0n } });
+    expect(s.view().relayMs).toBeCloseTo(70, 0);
+  });
+
   test("a malformed message of the other end is not the relay's fault", async () => {
     const s = await stage();
     s.arrive(plainLane(LaneKind.Peer, CUSTOMER), peerRecord(1, 0n, Uint8Array.of(255, 255)));
@@ -534,6 +622,26 @@ describe("the end", () => {
     await settled();
     s.admit();
     expect(s.view()).toMatchObject({ end: EndReason.UNSPECIFIED, connection: { phase: "open" } });
+    expect(s.last().heard("end")).toEqual([]);
+    s.last().breakOff();
+    s.clock.advance(250);
+    await settled();
+    s.admit();
+    expect(s.last().heard("end")).toEqual([]);
+  });
+
+  test("is told again after a loss, until the relay agrees", async () => {
+    const s = await stage();
+    s.session.end();
+    for (let time = 0; time < 2; time += 1) {
+      s.last().breakOff();
+      s.clock.advance(250);
+      await settled();
+      s.admit();
+      expect(s.last().heard("end")).toMatchObject([{ reason: EndReason.CLOSED_BY_TECHNICIAN }]);
+    }
+    s.last().say({ case: "end", value: { reason: EndReason.CLOSED_BY_TECHNICIAN } });
+    expect(s.view()).toMatchObject({ end: EndReason.CLOSED_BY_TECHNICIAN, connection: { phase: "closed" } });
   });
 
   test("cannot be told without a connection", async () => {

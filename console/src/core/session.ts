@@ -30,6 +30,7 @@ import { LaneKind, plainLane } from "./lane";
 import { Latency } from "./latency";
 import { HEARTBEAT_ACTIVE_MS } from "./limits";
 import { type ControlMessage, laneOf, RecordType } from "./message";
+import { ROUND_TRIP_MAX_MS } from "./mover";
 import { PeerSender } from "./peer";
 import { Pictures, type ScreenSink } from "./pictures";
 import type { Record } from "./record";
@@ -141,7 +142,8 @@ export class Session {
       record: (inlet, record) => this.record(inlet, record),
       ended: (inlet) => this.pictures.ended(inlet),
       lost: () => this.lost(),
-      isVisible: () => this.isVisible,
+      // A hidden page may be frozen half-way.
+      mayMove: () => this.isVisible && (this.relayLatency.roundTripMs ?? 0) <= ROUND_TRIP_MAX_MS,
       // Input keeps what is not acknowledged, and of what it has sent the next welcome tells.
       resting: (half) => this.peer.again(half),
       leaving: () => this.pictures.leaving(),
@@ -175,7 +177,7 @@ export class Session {
     this.connection.stop(closeNamed("left"), "the technician left");
   }
 
-  /** Ends the session for all. False while there is no connection; on the way from one to another, it is said on the next. */
+  /** Ends the session for all. False while there is no connection. If this one is lost before the relay agrees, it is said on the next. */
   end(): boolean {
     if (!this.connection.isOpen) return false;
     const reason = EndReason.CLOSED_BY_TECHNICIAN;
@@ -240,9 +242,7 @@ export class Session {
       this.returnedAt = this.options.clock.now();
     }
     this.update({ self: welcome.sender, role: welcome.role, permitted: welcome.permitted });
-    const from = receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch);
-    // Going over takes two round trips, no outage: what is typed meanwhile is late by as much, and wanted.
-    this.openInput(from, arrival === "moved" ? Number.POSITIVE_INFINITY : undefined);
+    this.openInput(receivedOf(welcome, plainLane(LaneKind.Input, welcome.sender), this.connection.epoch));
     this.peer.connect((source) => this.connection.open(LaneKind.Peer, source));
     this.pictures.connected();
     this.sayVisible();
@@ -250,9 +250,9 @@ export class Session {
     this.ping();
   }
 
-  private openInput(from: bigint | undefined, ageMaxMs?: number): void {
+  private openInput(from: bigint | undefined): void {
     const { connection } = this;
-    this.input.connect(connection.sender, from, (source) => connection.open(LaneKind.Input, source), ageMaxMs);
+    this.input.connect(connection.sender, from, (source) => connection.open(LaneKind.Input, source));
   }
 
   private lost(): void {

@@ -29,7 +29,7 @@ export function stage(options: Staged = {}) {
   const records: Record[] = [];
   const places: Place[] = [];
   const steps: string[] = [];
-  const page = { isVisible: true };
+  const page = { mayMove: true };
   const reach = { openers };
   let tokens = 0;
   const connection = new Connection(
@@ -57,7 +57,7 @@ export function stage(options: Staged = {}) {
       record: (_, record) => records.push(record),
       ended() {},
       lost: () => steps.push("lost"),
-      isVisible: () => page.isVisible,
+      mayMove: () => page.mayMove,
       resting: (half) => steps.push(`resting ${half.length}`),
       leaving: () => steps.push("leaving"),
     },
