@@ -6,14 +6,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::shell::quoted;
 
 /// Time is dealt out so often, in µs, so that who has used up its part waits for a few milliseconds only.
-const PERIOD_US: f64 = 5000.0;
-/// The kernel deals out no less.
-const QUOTA_MIN_US: f64 = 1000.0;
+const PERIOD_US: u32 = 5000;
+/// The kernel deals out no less (kernel/sched/core.c, `min_cfs_quota_period`).
+const QUOTA_MIN_US: u32 = 1000;
+/// The least that can be held to, in cores.
+pub(crate) const LEAST: f64 = QUOTA_MIN_US as f64 / PERIOD_US as f64;
 
 /// A control group whose members together use no more than a part of a core. It goes with this value.
 #[derive(Debug)]
@@ -47,16 +49,27 @@ impl Groups {
     }
 }
 
+/// What is dealt out for so many cores' time, and how often, in µs.
+fn dealt_us(cores: f64) -> anyhow::Result<(u32, u32)> {
+    let quota = (cores * f64::from(PERIOD_US)).round();
+    ensure!(
+        quota >= f64::from(QUOTA_MIN_US),
+        "relay_share: {cores} of a core's time is less than {LEAST}, the least that the kernel deals out every {} ms",
+        PERIOD_US / 1000
+    );
+    Ok((quota as u32, PERIOD_US))
+}
+
 impl Quota {
-    /// Of so many cores' time: 0.25 is a quarter of one.
+    /// Of so many cores' time: 0.25 is a quarter of one. Where groups are of version 2 it turns their processor time on for all below the
+    /// root, and leaves it on.
     ///
     /// # Errors
-    /// Where there are no control groups of processor time, or none may be made: that takes root.
+    /// For less than [`LEAST`]; and where there are no control groups of processor time, or none may be made: that takes root.
     pub(crate) fn new(cores: f64) -> anyhow::Result<Self> {
+        let (quota, period) = dealt_us(cores)?;
         let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the table of mounts")?;
         let name = format!("tandem-loadtest-{}", std::process::id());
-        let period = PERIOD_US.max(QUOTA_MIN_US / cores).round();
-        let quota = (cores * period).round();
         match Groups::find(&mounts) {
             Some(Groups::V1(at)) => {
                 let group = Self::make(at.join(name))?;
@@ -70,7 +83,7 @@ impl Quota {
                 group.set("cpu.max", &format!("{quota} {period}"))?;
                 Ok(group)
             }
-            None => bail!("there are no control groups here"),
+            None => bail!(NO_GROUPS),
         }
     }
 
@@ -100,12 +113,16 @@ impl Drop for Quota {
     }
 }
 
+const NO_GROUPS: &str = "there are no control groups of processor time here";
+
 fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, ErrorKind};
+
     use super::*;
 
     #[test]
@@ -121,11 +138,40 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_enters_and_nothing_is_left() {
+    fn time_is_dealt_out_every_five_milliseconds_and_no_less_than_one() {
+        for (cores, quota) in
+            [(LEAST, 1000), (0.25, 1250), (1.0 / 3.0, 1667), (0.05 * 4.0, 1000), (1.5, 7500)]
+        {
+            assert_eq!(dealt_us(cores).unwrap(), (quota, 5000), "{cores}");
+        }
+        for cores in [0.0, 0.1, 0.199, -1.0, f64::NAN] {
+            assert!(dealt_us(cores).unwrap_err().to_string().contains("relay_share"), "{cores}");
+        }
+    }
+
+    /// Whether this computer lets nobody make a group, or not us: by its user, a file system that is read only, or (version 2) as a root that
+    /// is a container's own and has members.
+    fn may_not(error: &anyhow::Error) -> bool {
+        let kinds = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::ResourceBusy];
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        error.to_string() == NO_GROUPS || kind.is_some_and(|kind| kinds.contains(&kind))
+    }
+
+    #[test]
+    fn a_shell_enters_is_held_to_its_part_and_nothing_is_left() {
         let group = match Quota::new(0.25) {
             Ok(group) => group,
-            Err(error) => return eprintln!("not here: {error:#}"),
+            Err(error) if may_not(&error) => return eprintln!("not here: {error:#}"),
+            Err(error) => panic!("{error:#}"),
         };
+        let read = |file: &str| fs::read_to_string(group.directory.join(file));
+        match read("cpu.max") {
+            Ok(max) => assert_eq!(max.trim(), "1250 5000"),
+            Err(_) => {
+                assert_eq!(read("cpu.cfs_quota_us").unwrap().trim(), "1250");
+                assert_eq!(read("cpu.cfs_period_us").unwrap().trim(), "5000");
+            }
+        }
         let script = format!("{} && cat /proc/self/cgroup", group.enter().unwrap());
         let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let (name, directory) = (group.directory.file_name().unwrap(), group.directory.clone());

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tandem_codec::Size;
 
 use super::{ByteRange, Plan, PlanError, Range, Scenery, Shares, Transports};
+use crate::quota::LEAST;
 use crate::run::screen::Content;
 
 /// Most sessions, and most technicians of each.
@@ -122,7 +123,8 @@ pub(crate) struct Written {
     /// Cores of the relay, like 0 or 0,2-3 [default: all]
     #[arg(long)]
     relay_cores: Option<Cores>,
-    /// How much of its cores' time the relay may have, like 0.25: so it is filled before this program is (takes root) [default: 1]
+    /// How much of its cores' time the relay may have, like 0.25, and no less than 0.2 of a core: so it is filled before this program is.
+    /// When it has used up its part it waits for up to 4 ms (takes root) [default: 1]
     #[arg(long)]
     relay_share: Option<f64>,
     /// Cores of this program [default: all]
@@ -150,7 +152,7 @@ impl Written {
         Ok(plan)
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, toml::de::Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
     }
 
@@ -252,13 +254,24 @@ impl Written {
             drops: within("drops", all.drops.expect(missing), 0.0, 1.0)?,
             drop_every: range("drop_every_seconds", all.drop_every_seconds.expect(missing), 0.5, DAY)?,
             kills,
+            relay_share: relay_share(all.relay_share.expect(missing), all.relay_cores.as_ref())?,
             relay_cores: all.relay_cores,
-            relay_share: Some(within("relay_share", all.relay_share.expect(missing), 0.05, 1.0)?)
-                .filter(|share| *share < 1.0),
             own_cores: all.own_cores,
             written,
         })
     }
+}
+
+/// How much of which cores' time, if not all of it.
+fn relay_share(share: f64, cores: Option<&Cores>) -> Result<Option<f64>, PlanError> {
+    let key = "relay_share";
+    // Of how many cores it is may be known only on the computer, where less is refused too.
+    within(key, share, 0.01, 1.0)?;
+    let held = cores.map_or(LEAST, |cores| share * cores.numbers().len() as f64);
+    if held < LEAST - 1e-9 {
+        return Err(refused(key, format!("comes to {held} of a core, and the least is {LEAST}")));
+    }
+    Ok(Some(share).filter(|share| *share < 1.0))
 }
 
 fn scenery(written: &Written) -> Result<Scenery, PlanError> {
@@ -455,9 +468,24 @@ mod tests {
             ("picture = \"1KiB..2KiB\"", "picture"),
             ("source = \"opaque\"\npicture = \"2MiB\"", "picture"),
             ("drops = 1.5", "drops"),
+            ("relay_share = 0.19\nrelay_cores = \"0\"", "relay_share"),
+            ("relay_share = 0.09\nrelay_cores = \"0-1\"", "relay_share"),
+            ("relay_share = 1.1", "relay_share"),
         ] {
             assert_eq!(Written::parse(text).unwrap().resolve().unwrap_err().key, key, "{text}");
         }
+    }
+
+    #[test]
+    fn a_relay_may_be_held_to_a_fifth_of_a_core_and_no_less() {
+        for text in [
+            "relay_share = 0.2\nrelay_cores = \"0\"",
+            "relay_share = 0.05\nrelay_cores = \"0-3\"",
+            "relay_share = 0.05",
+        ] {
+            assert!(Written::parse(text).unwrap().resolve().unwrap().relay_share.is_some(), "{text}");
+        }
+        assert_eq!(Written::parse("relay_share = 1").unwrap().resolve().unwrap().relay_share, None);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::html::{document, figure};
 use super::line::Line;
 use super::series::Quantiles;
-use super::svg::{Axis, Scale, Series, chart, escaped, stacked};
-use crate::plan::Plan;
+use super::svg::{Axis, Scale, Series, chart, escaped, short, stacked};
+use crate::plan::{Cores, Plan};
 use crate::run::process::machine;
 
-/// What is doubled.
+/// What there is more of from step to step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Counted {
@@ -37,6 +37,9 @@ pub(crate) struct Step {
     pub(crate) schema: u32,
     pub(crate) kind: &'static str,
     pub(crate) transport: &'static str,
+    /// Of the relay; `None`: all. And how much of their time it may have: 1 is all.
+    pub(crate) relay_cores: Option<Cores>,
+    pub(crate) relay_share: f64,
     pub(crate) counted: Counted,
     pub(crate) count: usize,
     pub(crate) core_pct: f64,
@@ -51,13 +54,21 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Of a try with so many.
-    pub(crate) fn new(line: &Line, counted: Counted, count: usize, ended: Option<String>) -> Self {
+    /// Of a try of this plan with so many.
+    pub(crate) fn new(
+        plan: &Plan,
+        line: &Line,
+        counted: Counted,
+        count: usize,
+        ended: Option<String>,
+    ) -> Self {
         let relay = line.relay.clone().unwrap_or_default();
         Self {
-            schema: 1,
+            schema: 2,
             kind: "curve",
             transport: line.transport,
+            relay_cores: plan.relay_cores.clone(),
+            relay_share: plan.relay_share.unwrap_or(1.0),
             counted,
             count,
             core_pct: relay.core_pct,
@@ -140,18 +151,31 @@ fn charts(steps: &[Step], counted: Counted) -> Vec<(String, String)> {
     charts
 }
 
+/// What the relay has of the machine, in words.
+fn place(plan: &Plan) -> String {
+    let cores = match plan.relay_cores.as_ref().map(|cores| (cores.numbers(), String::from(cores.clone()))) {
+        None => "all cores".to_owned(),
+        Some(([_], one)) => format!("core {one}"),
+        Some((_, several)) => format!("cores {several}"),
+    };
+    let share = plan.relay_share.map(|share| format!(", {} of that time", per_cent(share)));
+    format!("relay on {cores}{}", share.unwrap_or_default())
+}
+
+fn per_cent(share: f64) -> String {
+    format!("{} %", short(share * 100.0))
+}
+
 /// The page of a plan's curves.
 pub(crate) fn page(plan: &Plan, steps: &[Step]) -> anyhow::Result<String> {
     let mut body = String::new();
     let _ = writeln!(body, "<h1>How much a relay takes: {}</h1>", escaped(&plan.name));
-    let cores = plan.relay_cores.clone().map_or_else(|| "all".to_owned(), String::from);
     let _ = writeln!(
         body,
-        "<p class=\"soft\">each step {} s, seed {}, relay on core {}{}; tandem-loadtest {}, {}</p>",
+        "<p class=\"soft\">each step {} s, seed {}, {}; tandem-loadtest {}, {}</p>",
         plan.window.as_secs_f64(),
         plan.seed,
-        escaped(&cores),
-        plan.relay_share.map(|share| format!(", {} % of it", share * 100.0)).unwrap_or_default(),
+        escaped(&place(plan)),
         env!("CARGO_PKG_VERSION"),
         escaped(&machine())
     );
@@ -194,7 +218,7 @@ fn table(body: &mut String, steps: &[Step]) {
 }
 
 /// Processor time and latency of both curves in one drawing that needs no page around it.
-pub(crate) fn plot(steps: &[Step]) -> String {
+pub(crate) fn plot(plan: &Plan, steps: &[Step]) -> String {
     let named = |counted: Counted| {
         let of = move |(title, svg): (String, String)| (format!("{title}, by {}", counted.name()), svg);
         charts(steps, counted).into_iter().map(of).collect::<Vec<_>>()
@@ -202,12 +226,13 @@ pub(crate) fn plot(steps: &[Step]) -> String {
     let all = [Counted::Sessions, Counted::Subscribers].map(named);
     let rows: Vec<Vec<(String, String)>> =
         (0..4).map(|at| all.iter().filter_map(|row| row.get(at).cloned()).collect()).collect();
-    stacked(&rows)
+    stacked(&format!("How much a relay takes: {}; {}", plan.name, place(plan)), &rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Written;
 
     fn step(transport: &'static str, counted: Counted, count: usize) -> Step {
         let of = |p50: f64| Quantiles {
@@ -219,9 +244,11 @@ mod tests {
             count: 7,
         };
         Step {
-            schema: 1,
+            schema: 2,
             kind: "curve",
             transport,
+            relay_cores: "0".parse().ok(),
+            relay_share: 0.25,
             counted,
             count,
             core_pct: count as f64 / 10.0,
@@ -247,12 +274,21 @@ mod tests {
 
     #[test]
     fn a_plot_has_every_step_of_every_curve() {
-        let svg = plot(&steps());
+        let plan = Written::parse("name = \"<small>\"\nrelay_cores = \"0\"\nrelay_share = 0.25")
+            .unwrap()
+            .resolve()
+            .unwrap();
+        let svg = plot(&plan, &steps());
         let document = roxmltree::Document::parse(&svg).unwrap();
         let count = |name| document.descendants().filter(|node| node.tag_name().name() == name).count();
         // Eight charts in one: of two bindings and three steps one, one and three values, for two kinds of count.
         assert_eq!((count("svg"), count("circle")), (9, 2 * (1 + 1 + 3) * 2 * 3));
         assert!(!svg.contains("NaN"), "{svg}");
+        let title = "How much a relay takes: <small>; relay on core 0, 25 % of that time";
+        let shown = document.descendants().filter(|node| node.text() == Some(title));
+        let names: Vec<_> =
+            shown.filter(|node| node.is_element()).map(|node| node.tag_name().name()).collect();
+        assert_eq!(names, ["title", "text"]);
     }
 
     #[test]
@@ -261,6 +297,7 @@ mod tests {
         let value = serde_json::to_value(&step).unwrap();
         assert_eq!((&value["kind"], &value["counted"]), (&"curve".into(), &"subscribers".into()));
         assert_eq!(value["arrival_age_ms"]["p99"], 6.0);
+        assert_eq!((&value["relay_cores"], &value["relay_share"]), (&"0".into(), &0.25.into()));
         assert!(
             step.to_string()
                 .starts_with("200 subscribers over quic: 20 % of a core, screen 2.00 / 6.00 / 18.00 ms"),

@@ -184,17 +184,19 @@ pub(crate) fn chart(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
 }
 
 /// Charts in rows and columns as one drawing that stands alone, each with its title above it.
-pub(super) fn stacked(rows: &[Vec<(String, String)>]) -> String {
+pub(super) fn stacked(heading: &str, rows: &[Vec<(String, String)>]) -> String {
     const TITLE: f64 = 26.0;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0) as f64;
-    let (width, height) = (columns * WIDTH, rows.len() as f64 * (HEIGHT + TITLE));
+    let (width, height) = (columns * WIDTH, TITLE + rows.len() as f64 * (HEIGHT + TITLE));
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\">\n<style>\n{}</style>\n\
-         <rect width=\"{width}\" height=\"{height}\" style=\"fill: var(--paper)\"/>\n",
-        super::html::STYLE
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\">\n<title>{title}</title>\n\
+         <style>\n{}</style>\n<rect width=\"{width}\" height=\"{height}\" style=\"fill: var(--paper)\"/>\n\
+         <text class=\"title\" x=\"{LEFT}\" y=\"20\">{title}</text>\n",
+        super::html::STYLE,
+        title = escaped(heading)
     );
     for (row, charts) in rows.iter().enumerate() {
-        let top = row as f64 * (HEIGHT + TITLE);
+        let top = TITLE + row as f64 * (HEIGHT + TITLE);
         for (column, (title, chart)) in charts.iter().enumerate() {
             let left = column as f64 * WIDTH;
             let _ = writeln!(

@@ -55,7 +55,8 @@ pub struct Args {
     /// bindings unless --transport names one. Each step has a relay of its own, on the first core unless one is named
     #[arg(long, conflicts_with = "relay")]
     curve: bool,
-    /// Of a curve: most that 99 % of updates and input events may take, in ms
+    /// Of a curve: most that 99 % of updates and input events may take, in ms. With --relay-share up to 4 of them are the
+    /// wait of a relay that has used up its part
     #[arg(long, default_value_t = 10.0, requires = "curve", value_name = "MS")]
     curve_limit: f64,
     /// Of a curve: by what each step is larger than the one before

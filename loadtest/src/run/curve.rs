@@ -72,7 +72,8 @@ pub(super) async fn measure(args: &Args, plan: &Plan, limits: Limits) -> anyhow:
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &args.plot {
-        std::fs::write(path, plot(&steps)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, plot(plan, &steps))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if first_failed {
         return Ok(ExitCode::FAILURE);
@@ -103,7 +104,7 @@ async fn step(
     let line = Line::new(&sized, 1, &tried);
     let cores = sized.relay_cores.as_ref().map_or(tried.own_cores, |cores| cores.numbers().len() as f64);
     let ended = why_it_ends(&line, cores * sized.relay_share.unwrap_or(1.0), limits);
-    Ok(Step::new(&line, counted, sized.sessions * sized.technicians, ended))
+    Ok(Step::new(&sized, &line, counted, sized.sessions * sized.technicians, ended))
 }
 
 /// What makes a step the last one of its curve.

@@ -28,8 +28,9 @@ use tokio_util::task::AbortOnDropHandle;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest answer that is read.
 const ANSWER_MAX: usize = 1 << 20;
-/// For how long a token of ours is good.
-const TOKEN_LIFE: i64 = 600;
+/// For how long a token of a relay's own desk is good, and one of ours.
+const DESK_TOKEN_LIFE: Duration = Duration::from_secs(60);
+const TOKEN_LIFE: Duration = Duration::from_secs(600);
 
 /// How the ends of a session join.
 #[derive(Debug)]
@@ -53,6 +54,14 @@ impl Opener {
             Self::Desk(_) if technicians != 1 => bail!("a desk admits one technician as yet"),
             Self::Desk(desk) => desk.open().await,
             Self::Signer(signer) => signer.open(technicians),
+        }
+    }
+
+    /// For how long a relay takes what was opened.
+    pub(crate) const fn good_for(&self) -> Duration {
+        match self {
+            Self::Desk(_) => DESK_TOKEN_LIFE,
+            Self::Signer(_) => TOKEN_LIFE,
         }
     }
 }
@@ -211,7 +220,7 @@ impl Signer {
             rights,
             past: false,
             nbf: now,
-            exp: now + TOKEN_LIFE,
+            exp: now + TOKEN_LIFE.as_secs() as i64,
             end: None,
             jti: SessionId(rand::random()).to_string(),
             cnf: None,

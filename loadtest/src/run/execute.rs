@@ -249,7 +249,7 @@ pub(super) async fn try_plan(
         beats: Vec::new(),
         technicians: 0,
     };
-    let mut usher = Usher::start(relay.opener.clone(), plan).await;
+    let mut usher = Usher::start(relay.opener.clone(), plan).await?;
     for number in 0..plan.sessions {
         let seated = usher.next().await?;
         sleep_until(seated.arrives).await;
