@@ -153,17 +153,14 @@ fn charts(steps: &[Step], counted: Counted) -> Vec<(String, String)> {
 
 /// What the relay has of the machine, in words.
 fn place(plan: &Plan) -> String {
-    let cores = match plan.relay_cores.as_ref().map(|cores| (cores.numbers(), String::from(cores.clone()))) {
-        None => "all cores".to_owned(),
-        Some(([_], one)) => format!("core {one}"),
-        Some((_, several)) => format!("cores {several}"),
-    };
-    let share = plan.relay_share.map(|share| format!(", {} of that time", per_cent(share)));
+    let (cores, whose) =
+        match plan.relay_cores.as_ref().map(|cores| (cores.numbers(), String::from(cores.clone()))) {
+            None => ("all cores".to_owned(), "their"),
+            Some(([_], one)) => (format!("core {one}"), "its"),
+            Some((_, several)) => (format!("cores {several}"), "their"),
+        };
+    let share = plan.relay_share.map(|share| format!(", {} % of {whose} time", short(share * 100.0)));
     format!("relay on {cores}{}", share.unwrap_or_default())
-}
-
-fn per_cent(share: f64) -> String {
-    format!("{} %", short(share * 100.0))
 }
 
 /// The page of a plan's curves.
@@ -284,7 +281,7 @@ mod tests {
         // Eight charts in one: of two bindings and three steps one, one and three values, for two kinds of count.
         assert_eq!((count("svg"), count("circle")), (9, 2 * (1 + 1 + 3) * 2 * 3));
         assert!(!svg.contains("NaN"), "{svg}");
-        let title = "How much a relay takes: <small>; relay on core 0, 25 % of that time";
+        let title = "How much a relay takes: <small>; relay on core 0, 25 % of its time";
         let shown = document.descendants().filter(|node| node.text() == Some(title));
         let names: Vec<_> =
             shown.filter(|node| node.is_element()).map(|node| node.tag_name().name()).collect();
