@@ -76,7 +76,8 @@ test: setup-test console
 
 check: setup-check console
 	@$(STEP) 'check: format' cargo fmt --all --check
-	@$(STEP) 'check: format of what is built apart' cargo fmt --check --manifest-path loadtest/peers/iroh/Cargo.toml
+	@$(STEP) 'check: format of what is built apart' \
+		sh -ec 'for peer in iroh moq; do cargo fmt --check --manifest-path loadtest/peers/$$peer/Cargo.toml; done'
 	@$(STEP) 'check: lines between crates' scripts/check-arrows
 	@$(STEP) 'check: lints' cargo clippy --locked --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' $(STEP) 'check: documentation' cargo doc --locked --workspace --no-deps

@@ -55,16 +55,19 @@ fn a_peer_that_is_missing_is_said_so_and_left_out() {
             "--sessions",
             "2",
             "--systems",
-            "iroh-relay,tandem-websocket",
+            "iroh-relay,moq-relay,tandem-websocket",
             "--peers-dir",
             "/nonexistent",
         ],
     );
     let lines = lines(&output);
-    assert_eq!(lines[0]["versions"]["iroh-relay"], Value::Null);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for missing in ["iroh-relay", "moq-relay"] {
+        assert_eq!(lines[0]["versions"].get(missing), Some(&Value::Null));
+        assert!(stderr.contains(&format!("{missing} is left out: there is no ")), "{stderr}");
+    }
     let systems: Vec<_> = lines[1..].iter().map(|line| line["system"].as_str()).collect();
     assert_eq!(systems, [Some("tandem-websocket")]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("iroh-relay is left out"));
 }
 
 #[test]

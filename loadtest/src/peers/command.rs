@@ -45,7 +45,7 @@ pub struct Args {
     /// Our relay's program [default: tandem-relay beside this one]
     #[arg(long, value_name = "PATH")]
     relay_bin: Option<PathBuf>,
-    /// Where iroh-relay and the program that loads it are: scripts/build-peers makes them
+    /// Where iroh-relay, moq-relay and the programs that load them are: scripts/build-peers makes them
     #[arg(long, value_name = "DIRECTORY", default_value = "target/peers/bin")]
     peers_dir: PathBuf,
     /// Writes JSON lines to a file, or to stdout (-)
@@ -214,7 +214,7 @@ mod tests {
             parse(&["--workload", "sessions,fan-out", "--systems", "haproxy,tandem-websocket"]).unwrap();
         assert_eq!(chosen(&args.workload), [Workload::Sessions, Workload::FanOut]);
         assert_eq!(chosen(&args.systems), [System::Haproxy, System::TandemWebSocket]);
-        assert_eq!(chosen(&parse(&[]).unwrap().systems).len(), 6);
+        assert_eq!(chosen(&parse(&[]).unwrap().systems).len(), 7);
         assert!(parse(&["--workload", "none"]).is_err());
         assert!(parse(&["--tries", "0"]).is_err());
     }

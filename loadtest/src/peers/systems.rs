@@ -34,6 +34,7 @@ pub(super) enum System {
     Haproxy,
     Nginx,
     IrohRelay,
+    MoqRelay,
 }
 
 impl System {
@@ -45,6 +46,7 @@ impl System {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::IrohRelay => "iroh-relay",
+            Self::MoqRelay => "moq-relay",
         }
     }
 }
@@ -67,7 +69,7 @@ const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
     pub(super) relay: PathBuf,
-    /// Where iroh-relay and the program that loads it are.
+    /// Where iroh-relay, moq-relay and the programs that load them are.
     pub(super) peers: PathBuf,
 }
 
@@ -103,6 +105,7 @@ impl Programs {
                 said(Path::new("nginx"), "-v").context("apt-get install nginx")
             }
             System::IrohRelay => peer("iroh-relay", "tandem-peer-iroh"),
+            System::MoqRelay => peer("moq-relay", "tandem-peer-moq"),
         }
     }
 }
@@ -193,6 +196,7 @@ impl<'a> Stage<'a> {
             System::Haproxy => self.haproxy(),
             System::Nginx => self.nginx(),
             System::IrohRelay => self.iroh(),
+            System::MoqRelay => self.moq(),
         }
     }
 

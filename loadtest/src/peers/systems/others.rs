@@ -74,11 +74,33 @@ impl Stage<'_> {
         let relay = self.run(&format!("RUST_LOG=error exec {program} --config-path {}", quoted(&config)))?;
         self.network.wait_for(secure, &relay)?;
         let near = Way { relay: format!("https://{secure}"), ..Way::default() };
-        let far = self.network.far_namespace();
-        let far = far.map(|namespace| Way { namespace: Some(namespace), ..near.clone() });
         let load = self.peer("tandem-peer-iroh")?;
         let settings = json!({ "certificate": self.certificate });
-        Ok(Started { relay: Some(relay), load, near, far, settings })
+        Ok(Started { relay: Some(relay), load, far: self.far(&near), near, settings })
+    }
+
+    /// Passes tracks on between those of a path, over QUIC. It fans out. What is beside its defaults: it lets everybody in, and
+    /// keeps what it has passed on for 10 s rather than 30. At its end it waits for nobody.
+    pub(super) fn moq(&self) -> anyhow::Result<Started> {
+        let (plain, secure) = (self.address()?, self.address()?);
+        let relay = self.run(&format!(
+            "RUST_LOG=error exec {} --listen {secure} --web-http-listen {plain} --listen-tls-cert {} --listen-tls-key {} \
+             --auth-public '**' --cache-duration 10s --drain-timeout 0s",
+            self.peer("moq-relay")?,
+            quoted(&self.path("certificate.pem")),
+            quoted(&self.path("key.pem")),
+        ))?;
+        self.network.wait_for(plain, &relay)?;
+        let near = Way { relay: format!("https://{secure}"), ..Way::default() };
+        let load = self.peer("tandem-peer-moq")?;
+        let settings = json!({ "fingerprint": self.fingerprint.to_string() });
+        Ok(Started { relay: Some(relay), load, far: self.far(&near), near, settings })
+    }
+
+    /// The same way to a relay from behind the link.
+    fn far(&self, near: &Way) -> Option<Way> {
+        let namespace = self.network.far_namespace()?;
+        Some(Way { namespace: Some(namespace), ..near.clone() })
     }
 
     /// A program of the peers, for a shell.
