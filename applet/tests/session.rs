@@ -190,6 +190,13 @@ async fn a_program_that_was_told_to_removes_itself_only_when_the_session_is_over
     let mut technician = Technician::join(&relay, Transport::Auto).await;
     let first = Applet::start_copy(&program, &relay, &state, &more);
     technician.customer_is_there().await;
+    // The others hear of it before it has noted how it comes back; until then another run has only the code, which is used.
+    let noted = async {
+        while !state.join("session.json").exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), noted).await.expect("it notes the session");
     let mut both = [first, Applet::start_copy(&program, &relay, &state, &more)];
     // A young connection takes being replaced for a race that it lost, and comes back; so does the other one; but each only once.
     // Which of the two stays follows from who came when.
