@@ -156,8 +156,10 @@ fn milliseconds(time: Duration) -> u32 {
 pub(crate) async fn run(relay: &Relay, stop: &CancellationToken) {
     let drain = relay.drain();
     let asked = tokio::select! {
-        () = stop.cancelled() => false,
+        // First: a signal that comes right behind a request ends what that has begun.
+        biased;
         () = drain.begun() => true,
+        () = stop.cancelled() => false,
     };
     if !asked {
         begin(relay, None);
