@@ -150,7 +150,7 @@ fn transport(congestion: Congestion) -> TransportConfig {
         .keep_alive_interval(None)
         .mtu_discovery_config(Some(mtu))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(limits::LANES_MAX as u32))
+        .max_concurrent_uni_streams(VarInt::from_u32(limits::LANES_TO_CLIENT_MAX as u32))
         .stream_receive_window(VarInt::from_u32(limits::CREDIT_SCREEN as u32))
         .receive_window(VarInt::from_u32(64 << 20))
         .congestion_controller_factory(congestion.factory())

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!(id.0 & 1, u16::from(how & 1));
                 assert!(open.insert(id, key).is_none(), "opened twice");
                 granted.insert(id, key.kind.credit());
-                assert!(open.len() <= limits::LANES_MAX + 1);
+                assert!(open.len() <= limits::LANES_TO_CLIENT_MAX + 1);
             }
             Event::Record(id, key, record) => {
                 assert_eq!(open.get(&id), Some(&key));

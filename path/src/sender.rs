@@ -43,6 +43,8 @@ pub enum Next {
     Record(Bytes),
     /// Nothing at the moment.
     Nothing,
+    /// Nothing any more: the lane ends with what was written.
+    Finished,
     /// The lane is given up.
     Reset,
 }
@@ -366,6 +368,7 @@ impl<Id: Copy, S: Stream> Lane<Id, S> {
             match next(self.id) {
                 Next::Record(record) => self.rest = record,
                 Next::Nothing => self.over = self.finishing.then_some(Over::Finished),
+                Next::Finished => self.over = Some(Over::Finished),
                 Next::Reset => self.over = Some(Over::GivenUp),
             }
         }

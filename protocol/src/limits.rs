@@ -31,6 +31,8 @@ pub const ADMISSION_TIME: Duration = Duration::from_secs(5);
 pub const ASSEMBLED_MAX: usize = 64 << 20;
 /// Most lanes that one end keeps open at once, beside control.
 pub const LANES_MAX: usize = 64;
+/// The same from the relay to a client: as many as all participants together may have.
+pub const LANES_TO_CLIENT_MAX: usize = 256;
 /// Most payload bytes of a WebSocket fragment.
 pub const FRAGMENT_MAX: usize = 16 << 10;
 /// Fewest payload bytes a WebSocket fragment is cut to, but for a record's last.

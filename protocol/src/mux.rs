@@ -294,7 +294,7 @@ pub enum MuxError {
     /// A number that the other end may not give.
     #[error("lane {0} has a number of the other side")]
     Number(u16),
-    /// More than [`limits::LANES_MAX`].
+    /// More than [`limits::LANES_MAX`], or from a relay more than [`limits::LANES_TO_CLIENT_MAX`].
     #[error("too many lanes")]
     Lanes,
     /// More bytes than were allowed.
@@ -416,7 +416,8 @@ impl Incoming {
             return Err(MuxError::Lane(id));
         }
         // Control is beside them.
-        if self.lanes.len() > limits::LANES_MAX {
+        let most = if self.parity == 0 { limits::LANES_MAX } else { limits::LANES_TO_CLIENT_MAX };
+        if self.lanes.len() > most {
             return Err(MuxError::Lanes);
         }
         self.lanes.insert(id, InLane::new(key));

@@ -205,7 +205,10 @@ fn the_table_of_limits_is_the_code() {
     let expected = [
         ("before `Welcome`", before),
         ("header, body", format!("{}; by lane (section 2)", size_of(limits::HEADER_MAX))),
-        ("lanes in one direction of a connection, beside control", limits::LANES_MAX.to_string()),
+        (
+            "lanes beside control, from a client; from the relay",
+            format!("{}; {}", limits::LANES_MAX, limits::LANES_TO_CLIENT_MAX),
+        ),
         ("participants of a session", limits::PARTICIPANTS_MAX.to_string()),
         ("displays of a session", limits::DISPLAYS_MAX.to_string()),
         ("picture", format!("{side} × {side}")),
@@ -236,6 +239,7 @@ fn the_numbers_in_its_sentences_are_the_code() {
         format!("such bodies are at most {}", size_of(limits::ASSEMBLED_MAX)),
         format!("whole fragments and at most {}", size_of(limits::MESSAGE_MAX)),
         format!("At most {} lanes beside control are open", limits::LANES_MAX),
+        format!("from a client, and {} from the relay", limits::LANES_TO_CLIENT_MAX),
         format!("{} *first*", mux::FIRST),
         format!("{} *last*", mux::LAST),
         format!("{} *reset*", mux::RESET),

@@ -72,6 +72,8 @@ pub(crate) struct OutLane {
     reach: Reach,
     /// The body of the record taken last goes on in the next.
     inside: bool,
+    /// Nothing will come on it any more: it ends with what waits.
+    ends: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,8 @@ pub enum Pull {
     Record(Bytes),
     /// Wait to be woken.
     Nothing,
+    /// The lane has ended, after all that was taken.
+    Finished,
     /// The lane was given up.
     Reset,
 }
@@ -290,7 +294,20 @@ impl Outbox {
             }
             return Pull::Record(queued.bytes);
         }
+        if lane.ends {
+            self.lanes.remove(&slot);
+            return Pull::Finished;
+        }
         Pull::Nothing
+    }
+
+    /// Ends the lanes of whoever is gone, each after what waits in it.
+    pub(crate) fn end_lanes(&mut self, is_gone: impl Fn(Sender) -> bool) {
+        let of = |lane: &OutLane| lane.key != LaneKey::CONTROL && is_gone(lane.key.sender) && !lane.ends;
+        for (&slot, lane) in self.lanes.iter_mut().filter(|(_, lane)| of(lane)) {
+            lane.ends = true;
+            self.wake.lane(slot);
+        }
     }
 
     /// A record that was taken from a queue has not been sent whole: it goes again, before what waits.
@@ -416,7 +433,16 @@ impl Outbox {
 
 impl OutLane {
     fn new(key: LaneKey, source: Source) -> Self {
-        Self { key, source, taken: 0, written: 0, received: 0, reach: Reach::default(), inside: false }
+        Self {
+            key,
+            source,
+            taken: 0,
+            written: 0,
+            received: 0,
+            reach: Reach::default(),
+            inside: false,
+            ends: false,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What waits in the relay because whoever it is for does not take it comes whole, whatever becomes of the lane that it came on.
+//! What waits in the relay because whoever it is for does not take it comes whole, although the lane that it came on is given up.
 
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
@@ -19,7 +19,7 @@ const SESSION: &str = "000102030405060708090a0b0c0d0e0f";
 /// As many as the lane's credit lets in at once, and far more than a socket takes that nobody reads.
 const RECORDS: u64 = 24;
 const BODY: usize = 64 << 10;
-/// The number of the customer's only lane beside control.
+/// The number of the lane that what was copied goes on.
 const LANE: u16 = 2;
 
 /// Somebody who is in the session, and its number there.
@@ -34,14 +34,14 @@ async fn joins(relay: &Relay, join: tandem_client::Join) -> (Socket, Sender) {
 }
 
 /// Fragments of a record, behind the opening of its lane if that is new; at most the first so many.
-fn fragments(opening: &[u8], record: &[u8], most: usize) -> Vec<Message> {
+fn fragments(lane: u16, opening: &[u8], record: &[u8], most: usize) -> Vec<Message> {
     let payload = [opening, record].concat();
     let count = payload.len().div_ceil(limits::FRAGMENT_MAX);
     let fragment = |(at, part): (usize, &[u8])| {
         let first = if at == 0 && !opening.is_empty() { FIRST } else { 0 };
         let last = if at + 1 == count { LAST } else { 0 };
         let mut bytes = BytesMut::new();
-        bytes.put_u16_le(LANE);
+        bytes.put_u16_le(lane);
         bytes.put_u8(first | last);
         bytes.put_u16_le(part.len() as u16);
         bytes.put_slice(part);
@@ -73,33 +73,33 @@ async fn what_is_held_comes(leaves: bool) {
     let copied = |seq| record(types::CLIPBOARD_TEXT, me, seq, &[7; BODY]);
     for seq in 0..RECORDS {
         let opening = if seq == 0 { &clipboard[..] } else { &[] };
-        for fragment in fragments(opening, &copied(seq), usize::MAX) {
+        for fragment in fragments(LANE, opening, &copied(seq), usize::MAX) {
             customer.raw(fragment).await;
         }
     }
-    for fragment in fragments(&[], &copied(RECORDS), 1) {
+    for fragment in fragments(LANE, &[], &copied(RECORDS), 1) {
         customer.raw(fragment).await;
     }
     customer.raw(gives_up_the_lane()).await;
+    // What follows on another lane is passed on at once, under the same number if nobody leaves.
+    let chat = LaneKey::plain(LaneKind::Chat, me).opening();
+    let lane = if leaves { LANE + 2 } else { LANE };
+    for fragment in fragments(lane, &chat, &record(types::CHAT, me, 0, b"?"), usize::MAX) {
+        customer.raw(fragment).await;
+    }
     let taken =
         |lane| format!("tandem_relay_received_records_total{{lane=\"{lane}\",transport=\"websocket\"}}");
+    relay.settles(&taken("chat"), 1.0).await;
+    assert!(relay.metric(&taken("clipboard")).await < RECORDS as f64, "nothing is held");
     if leaves {
         customer.say(control::Message::Move(Move {})).await;
         // What is left behind is taken, whatever room there is.
         relay.settles(&taken("clipboard"), RECORDS as f64).await;
-    } else {
-        let chat = LaneKey::plain(LaneKind::Chat, me).opening();
-        for fragment in fragments(&chat, &record(types::CHAT, me, 0, b"?"), usize::MAX) {
-            customer.raw(fragment).await;
-        }
-        relay.settles(&taken("chat"), 1.0).await;
-        assert!(relay.metric(&taken("clipboard")).await < RECORDS as f64, "nothing is held");
     }
 
     let mut come = BTreeMap::new();
     let all = async {
-        while come.get(&LaneKind::Clipboard) != Some(&RECORDS) || come.contains_key(&LaneKind::Chat) == leaves
-        {
+        while (come.get(&LaneKind::Clipboard), come.get(&LaneKind::Chat)) != (Some(&RECORDS), Some(&1)) {
             let Event::Record(lane, key, _) = technician.event().await.unwrap() else { continue };
             if lane != LaneId::CONTROL {
                 *come.entry(key.kind).or_insert(0) += 1;

@@ -142,6 +142,12 @@ fn what_breaks_the_rules_is_refused() {
     let lanes = |count: usize| (1..=count as u16).flat_map(|n| open(2 * n, 1)).collect::<Vec<u8>>();
     assert_eq!(check(&lanes(limits::LANES_MAX)), Ok(()));
     assert_eq!(check(&lanes(limits::LANES_MAX + 1)), Err(MuxError::Lanes));
+    let of_relay = |count: usize| {
+        let lanes = (0..count as u16).flat_map(|n| open(2 * n + 1, 1)).collect::<Vec<u8>>();
+        Incoming::new(Side::Relay).message(&lanes, |_| {})
+    };
+    assert_eq!(of_relay(limits::LANES_TO_CLIENT_MAX), Ok(()));
+    assert_eq!(of_relay(limits::LANES_TO_CLIENT_MAX + 1), Err(MuxError::Lanes));
     let mut twice = open(2, 1).to_vec();
     twice.extend_from_slice(&open(2, 1));
     assert_eq!(check(&twice), Err(MuxError::Lane(2)));

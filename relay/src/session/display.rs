@@ -52,6 +52,8 @@ impl<T> IndexMut<Rendition> for Both<T> {
 /// A display.
 #[derive(Debug)]
 pub(super) struct Display {
+    /// The publisher has opened a lane of it: until then it is only what somebody would like to see.
+    pub(super) exists: bool,
     pub(super) streams: Both<Stream>,
     pub(super) asked: Asked,
     pub(super) pacing: Both<Option<Sender>>,
@@ -125,6 +127,7 @@ impl Display {
 
     pub(super) fn new(held: HeldBytes, memory: Account) -> Self {
         Self {
+            exists: false,
             streams: Both::default(),
             asked: Asked::default(),
             pacing: Both::default(),

@@ -30,6 +30,9 @@ impl Session {
         if key.sender != seat.sender {
             return Err(Breach::protocol("a lane of another sender"));
         }
+        if !key.kind.is_screen() && key != LaneKey::plain(key.kind, key.sender) {
+            return Err(Breach::protocol("a lane of this kind is about no display"));
+        }
         let publisher = member.is_publisher();
         let allowed = match key.kind {
             LaneKind::Control => false,
@@ -91,12 +94,18 @@ impl Session {
     ) -> Result<(), Breach> {
         let (mut result, mut refused) = (Ok(()), BTreeSet::new());
         for (lane, record) in records {
-            if !refused.contains(lane) && self.take(seat, *lane, record, true, now)? == Taken::Yes {
-                continue;
+            if !refused.contains(lane) {
+                match self.take(seat, *lane, record, true, now) {
+                    Ok(Taken::Yes) => continue,
+                    Ok(Taken::NoRoom) => {
+                        let reason = "too much was left behind".into();
+                        result = result.and(Err(Breach { close: Close::STALLED, reason }));
+                    }
+                    Err(breach) => result = Err(breach),
+                }
             }
             refused.insert(*lane);
             self.metrics.dropped(Dropped::Full, record.bytes.len());
-            result = Err(Breach { close: Close::STALLED, reason: "too much was left behind".into() });
         }
         result
     }

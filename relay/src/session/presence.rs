@@ -1,5 +1,6 @@
 //! Who is here: heartbeats, silence and grace, and what everybody and the desk are told of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tandem_protocol::message::{self, SessionState, control};
@@ -121,9 +122,11 @@ impl Session {
             state: self.state().into(),
             participants: self.members.iter().map(|(&sender, member)| member.participant(sender)).collect(),
         };
+        let here: BTreeSet<Sender> = self.members.keys().copied().collect();
         for member in self.members.values_mut() {
             if let Link::Online(online) = &mut member.link {
                 online.outbox.control(control::Message::Roster(roster.clone()));
+                online.outbox.end_lanes(|sender| !here.contains(&sender));
                 // Whoever waited for room at somebody who has left need not any more.
                 online.outbox.has_room();
             }

@@ -40,13 +40,22 @@ impl Session {
         }
     }
 
-    /// This display, which is noted if it is new; `None` if there may be no more.
-    pub(super) fn display(&mut self, id: DisplayId) -> Option<&mut Display> {
-        if self.displays.len() >= self.limits.displays && !self.displays.contains_key(&id) {
+    /// This display of the publisher, which is noted if it is new; `None` if it may have no more.
+    fn display(&mut self, id: DisplayId) -> Option<&mut Display> {
+        let exists = self.displays.get(&id).is_some_and(|display| display.exists);
+        if !exists && self.displays.values().filter(|display| display.exists).count() >= self.limits.displays
+        {
             return None;
         }
+        let display = self.note_display(id);
+        display.exists = true;
+        Some(display)
+    }
+
+    /// The same, if it exists or not.
+    pub(super) fn note_display(&mut self, id: DisplayId) -> &mut Display {
         let new = || Box::new(Display::new(self.metrics.held(), self.tenant.account()));
-        Some(self.displays.entry(id).or_insert_with(new))
+        self.displays.entry(id).or_insert_with(new)
     }
 
     /// The publisher opened a screen or key lane.

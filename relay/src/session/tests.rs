@@ -1,5 +1,6 @@
 //! The session driven in memory, with a clock of the tests' own.
 
+mod bounds;
 mod moves;
 mod restarts;
 

@@ -67,16 +67,17 @@ impl Session {
         }
     }
 
-    /// Displays that somebody reads, or the publisher was asked for. One that nothing came of yet is noted here.
+    /// Displays that somebody reads, or the publisher was asked for. One that nothing came of yet is noted here, as long as somebody
+    /// would like to see it: as many as there may be, beside those that there are.
     fn named_displays(&mut self) -> Vec<DisplayId> {
-        let read = self
-            .members
-            .values()
-            .filter_map(Member::online)
-            .flat_map(|online| online.readers.keys().copied());
-        for id in read.collect::<BTreeSet<_>>() {
-            // Beyond the cap there is none, and nothing to be asked for.
-            let _ = self.display(id);
+        let online = self.members.values().filter_map(Member::online);
+        let read: BTreeSet<DisplayId> = online.flat_map(|online| online.readers.keys().copied()).collect();
+        self.displays.retain(|id, display| display.exists || display.asked.is_on() || read.contains(id));
+        for id in read {
+            let named = self.displays.values().filter(|display| !display.exists).count();
+            if self.displays.contains_key(&id) || named < self.limits.displays {
+                self.note_display(id);
+            }
         }
         self.displays.keys().copied().collect()
     }
@@ -116,6 +117,13 @@ impl Online {
             let of = shown.point.rendition;
             shown.display == id && is_known(of) && display.streams[of].will_have(shown.epoch, shown.point)
         })
+    }
+}
+
+impl Asked {
+    /// Whether the publisher publishes any of it, as far as it was asked.
+    fn is_on(&self) -> bool {
+        RENDITIONS.into_iter().any(|rendition| self.on[rendition] || self.may_be_on[rendition])
     }
 }
 

@@ -110,6 +110,7 @@ impl Writer {
             let next = |slot| match connection.pull(slot) {
                 Pull::Record(bytes) => Next::Record(bytes),
                 Pull::Nothing => Next::Nothing,
+                Pull::Finished => Next::Finished,
                 Pull::Reset => Next::Reset,
             };
             let more = match self.lanes.pump(cx, self.path.as_ref(), now, next) {

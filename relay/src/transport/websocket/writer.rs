@@ -157,12 +157,26 @@ impl<'a> Writer<'a> {
         let connection = &self.shared.connection;
         let mut lanes = self.shared.outgoing.lock();
         let Lanes { mux, slots } = &mut *lanes;
-        let next = |id: LaneId, _: LaneKey| match slots.get(&id).map(|&slot| connection.pull(slot)) {
-            Some(Pull::Record(bytes)) => Some(bytes),
-            _ => None,
-        };
         let (piece, message) = (self.bound.piece(), &mut self.message);
-        while message.len() < piece && mux.fragment_of(last, piece - message.len(), next, message).is_some() {
+        loop {
+            let mut ended = Vec::new();
+            let next = |id: LaneId, _: LaneKey| match connection.pull(*slots.get(&id)?) {
+                Pull::Record(bytes) => Some(bytes),
+                Pull::Nothing | Pull::Reset => None,
+                Pull::Finished => {
+                    ended.push(id);
+                    None
+                }
+            };
+            let more = message.len() < piece
+                && mux.fragment_of(last, piece - message.len(), next, message).is_some();
+            if !more && ended.is_empty() {
+                return;
+            }
+            for id in ended {
+                slots.remove(&id);
+                mux.finish(id);
+            }
         }
     }
 
