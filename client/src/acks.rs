@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tandem_protocol::{LaneKey, LaneKind, Point, Record, message};
+use tandem_protocol::{LaneKey, LaneKind, Point, Record, Sender, limits, message};
 
 /// Least time between two acknowledgements of a screen.
 const SCREEN_EVERY: Duration = Duration::from_millis(8);
@@ -13,6 +13,9 @@ const SCREEN_EVERY: Duration = Duration::from_millis(8);
 const SETTLES: Duration = Duration::from_millis(4);
 /// How long input waits for more.
 const INPUT_EVERY: Duration = Duration::from_millis(250);
+
+/// Of so many people it is remembered what was done of their input.
+const PEOPLE_MAX: usize = 4 * limits::PARTICIPANTS_MAX;
 
 /// Acknowledgements that are due, by lane.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ struct Lane {
     /// There is news, to be told then.
     news: Option<Instant>,
     sent: Option<Instant>,
+    /// When input was done last.
+    processed: Option<Instant>,
 }
 
 impl Acks {
@@ -39,13 +44,13 @@ impl Acks {
         for (_, lane) in self.lanes.iter_mut().filter(|(key, _)| key.kind != LaneKind::Input) {
             (lane.received_bytes, lane.news) = (0, None);
         }
-        self.restate_input(now);
+        self.restate_input(|_| true, now);
     }
 
-    /// What was done of others' input is due at once. What was said of it before may have gone into a path that was dead, or to a
+    /// What was done of these people's input is due at once. What was said of it before may have gone into a path that was dead, or to a
     /// relay that had not seated them; and when their lanes begin anew they take for lost what they do not know to be done.
-    pub(crate) fn restate_input(&mut self, now: Instant) {
-        let input = self.lanes.iter_mut().filter(|(key, _)| key.kind == LaneKind::Input);
+    pub(crate) fn restate_input(&mut self, of: impl Fn(Sender) -> bool, now: Instant) {
+        let input = self.lanes.iter_mut().filter(|(key, _)| key.kind == LaneKind::Input && of(key.sender));
         for (_, lane) in input.filter(|(_, lane)| lane.next_seq > 0) {
             (lane.news, lane.sent) = (Some(now), None);
         }
@@ -68,7 +73,10 @@ impl Acks {
     pub(crate) fn record(&mut self, key: LaneKey, record: &Record) {
         if key.kind == LaneKind::Screen {
             let lane = self.lanes.entry(key).or_default();
-            lane.epoch = record.header.epoch;
+            if lane.epoch != record.header.epoch {
+                // What is shown yet is of the epoch before.
+                (lane.epoch, lane.applied) = (record.header.epoch, None);
+            }
             lane.next_seq = record.header.seq.saturating_add(1);
         }
     }
@@ -94,6 +102,18 @@ impl Acks {
         lane.epoch = epoch;
         lane.next_seq = next_seq;
         lane.news.get_or_insert(now + INPUT_EVERY);
+        lane.processed = Some(now);
+        self.forget_longest_gone();
+    }
+
+    /// Who has left may come back at another relay, which knows nothing of them: so those who did something last are remembered.
+    fn forget_longest_gone(&mut self) {
+        let input = self.lanes.iter().filter(|(key, _)| key.kind == LaneKind::Input);
+        if input.clone().count() > PEOPLE_MAX
+            && let Some(key) = input.min_by_key(|(_, lane)| lane.processed).map(|(&key, _)| key)
+        {
+            self.lanes.remove(&key);
+        }
     }
 
     /// What the program shows, a point for every display: `Hello.showing`.
@@ -142,7 +162,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_protocol::{DisplayId, Rendition, Sender};
+    use tandem_protocol::{DisplayId, Rendition};
 
     #[test]
     fn a_screen_is_acknowledged_once_for_what_came_and_what_became_of_it() {
@@ -193,6 +213,20 @@ mod tests {
         // That may have gone into a path that was dead.
         acks.reconnected(at(5000));
         assert_eq!(acks.take(at(5000)), told);
+        acks.restate_input(|sender| sender != Sender(2), at(6000));
+        assert_eq!(acks.take(at(6000)), [], "nobody is there to hear it");
+        acks.restate_input(|sender| sender == Sender(2), at(6000));
+        assert_eq!(acks.take(at(6000)), told);
+        for sender in 3..1000 {
+            acks.processed(
+                LaneKey::plain(LaneKind::Input, Sender(sender)),
+                7,
+                1,
+                at(7000 + u64::from(sender)),
+            );
+        }
+        acks.reconnected(at(9000));
+        assert_eq!(acks.take(at(9000)).len(), PEOPLE_MAX, "however many have come and gone");
     }
 
     #[test]

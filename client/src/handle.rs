@@ -160,8 +160,8 @@ impl Handle {
         self.0.outbox.lock().time_us(Instant::now())
     }
 
-    /// Ends the session for all, or our part in it, as our role has it. The relay then closes the connection. This waits for no better
-    /// one.
+    /// Ends the session for all, or our part in it, as our role has it. The relay then closes the connection: until it has, this is
+    /// said again on every other one.
     ///
     /// # Errors
     /// [`SendError`] when there is no connection.

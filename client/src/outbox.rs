@@ -80,7 +80,8 @@ pub struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Not joined yet, or (screens and keys) no connection: begin again after `Connected`.
+    /// Not joined yet, or (screens and keys) no connection, or one on which this rendition begins anew, and this is no start: begin
+    /// again after `Connected`.
     #[error("there is no connection")]
     Offline,
     /// Too much waits on this lane.
@@ -114,6 +115,8 @@ pub(crate) struct Outbox {
     moving: bool,
     control: VecDeque<Said>,
     control_seq: u64,
+    /// The session was ended: that is said on every connection until a relay closes one for good.
+    ended: Option<control::Message>,
     lanes: BTreeMap<LaneKey, Lane>,
     commands: Vec<Command>,
 }
@@ -146,6 +149,7 @@ impl Outbox {
             moving: false,
             control: VecDeque::new(),
             control_seq: 0,
+            ended: None,
             lanes: BTreeMap::new(),
             commands: Vec::new(),
         }
@@ -164,9 +168,8 @@ impl Outbox {
     /// Queues a control message.
     pub(crate) fn control(&mut self, message: control::Message) -> Result<(), SendError> {
         self.may_say()?;
-        if self.paused && matches!(message, control::Message::End(_)) {
-            // Whoever ends it may not wait for the next connection; and to be told twice changes nothing.
-            self.control.push_back(Said { message: message.clone(), own: true });
+        if matches!(message, control::Message::End(_)) {
+            self.ended = Some(message.clone());
         }
         let own = is_own(&message);
         self.control.push_back(Said { message, own });
@@ -221,6 +224,10 @@ impl Outbox {
             return Err(SendError::TooLarge(len));
         }
         let lane = self.lanes.entry(key).or_default();
+        if key.kind == LaneKind::Screen && !lane.may_follow(key.rendition, out.screen.map(|screen| screen.1))
+        {
+            return Err(SendError::Offline);
+        }
         if lane.waiting_bytes.max(lane.kept_for_resume(key)) + len > waiting_max(key.kind) {
             return Err(SendError::Full);
         }
@@ -320,8 +327,11 @@ impl Outbox {
     /// The next record of a lane, to be sent now.
     pub(crate) fn next(&mut self, key: LaneKey, now: Instant) -> Option<Bytes> {
         if key.kind == LaneKind::Control {
-            // What is said to the session after `Move` would be overtaken by the `Hello` on the next connection.
-            let at = self.control.iter().position(|said| said.own || !self.paused)?;
+            // What is said to the session after `Move` would be overtaken by the `Hello` on the next connection. But whoever ends it may
+            // not wait for that.
+            let may_go =
+                |said: &Said| said.own || !self.paused || matches!(said.message, control::Message::End(_));
+            let at = self.control.iter().position(may_go)?;
             let said = self.control.remove(at)?;
             return Some(self.control_record(said.message, now));
         }
@@ -427,6 +437,10 @@ impl Outbox {
         self.sender = Some(sender);
         self.online = true;
         self.moving = false;
+        if let Some(end) = self.ended.clone() {
+            self.control.retain(|said| said.message != end);
+            self.control.push_front(Said { message: end, own: false });
+        }
         let mut resumed = Resumed::default();
         for (&key, lane) in &mut self.lanes {
             let position = received.iter().find(|position| {

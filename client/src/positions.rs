@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use tandem_protocol::message::LanePosition;
 use tandem_protocol::{LaneKey, LaneKind};
 
-/// At most so many lanes are named in a `Hello`, which is small: those of which something came last. What was received of the others is
-/// long acknowledged, and most of them are lanes of people who have left.
+/// At most so many lanes are named in a `Hello`, which is small: screens, since what is shown is of their epoch, and those of which
+/// something came last. Most of the others are lanes of people who have left.
 const NAMED_MAX: usize = 48;
 
 /// How far each lane has come.
@@ -46,7 +46,10 @@ impl Positions {
     /// As they are told.
     pub(crate) fn told(&self) -> Vec<LanePosition> {
         let mut lanes: Vec<_> = self.lanes.iter().collect();
-        lanes.sort_unstable_by_key(|(_, position)| std::cmp::Reverse(position.at));
+        lanes.retain(|(lane, _)| lane.kind != LaneKind::Key);
+        lanes.sort_unstable_by_key(|(lane, position)| {
+            (lane.kind != LaneKind::Screen, std::cmp::Reverse(position.at))
+        });
         let of = |(&lane, position): (&LaneKey, &Position)| LanePosition {
             lane: Some(lane.into()),
             epoch: position.epoch,
@@ -60,7 +63,7 @@ impl Positions {
 mod tests {
     use prost::Message;
     use tandem_protocol::message::Hello;
-    use tandem_protocol::{Sender, limits};
+    use tandem_protocol::{DisplayId, Rendition, Sender, limits};
 
     use super::*;
 
@@ -83,6 +86,8 @@ mod tests {
     #[test]
     fn however_many_have_come_and_gone_a_hello_stays_small_and_names_who_is_here() {
         let mut positions = Positions::default();
+        let screen = LaneKey::screen(LaneKind::Screen, DisplayId(3), Rendition::LIVE, Sender(1));
+        positions.accept(screen, 7, 0);
         for sender in 2..=5000 {
             positions.accept(input(sender), u64::MAX, u64::MAX);
             positions.accept(input(1), u64::MAX, u64::from(sender));
@@ -94,6 +99,7 @@ mod tests {
             .iter()
             .map(|position| LaneKey::try_from(&position.lane.unwrap()).unwrap())
             .collect();
+        assert!(named.contains(&screen), "at rest for long");
         assert!(named.contains(&input(1)) && named.contains(&input(5000)) && !named.contains(&input(2)));
     }
 }

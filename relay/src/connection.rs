@@ -187,11 +187,12 @@ impl Connection {
     /// # Errors
     /// A [`Breach`].
     pub fn control(&self, record: &Record) -> Result<Option<control::Message>, Breach> {
-        if self.over.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
         let message =
             Control::decode_body(record.body()).map_err(|error| Breach::protocol(error.to_string()))?;
+        // Whoever ends the session is heard to the last.
+        if self.over.load(Ordering::Relaxed) && !matches!(message, Some(control::Message::End(_))) {
+            return Ok(None);
+        }
         let now = Instant::now();
         let mut session = self.place.shared.session.lock();
         session.heard(self.place.seat, now);

@@ -316,7 +316,11 @@ impl Driver {
             }
             control::Message::Roster(roster) => {
                 // Whoever has come back learns what was done before the program, which is told next, can grant them anything.
-                self.shared.acks.lock().restate_input(now);
+                let is_here = |sender: Sender| {
+                    let is = |one: &message::Participant| one.sender == u32::from(sender.0) && one.online;
+                    roster.participants.iter().any(is)
+                };
+                self.shared.acks.lock().restate_input(is_here, now);
                 // The relay's interval follows the session's state.
                 timers.heartbeat = match roster.state() {
                     SessionState::Active | SessionState::Reconnecting => {

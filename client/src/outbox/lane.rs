@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_protocol::{LaneKey, LaneKind, limits};
+use tandem_protocol::{LaneKey, LaneKind, Point, Rendition, ScreenKind, limits};
 
 use crate::pacer::Pacer;
 
@@ -19,6 +19,8 @@ pub(super) struct Lane {
     pub kept_bytes: usize,
     /// Of a screen: segment and number of the newest update that is not kept any more, unless only a part of it is.
     pub settled: Option<(u32, u64)>,
+    /// Of a screen: what the relay lacks is not kept any more, so only a start may come next that does not go on from it.
+    pub broken: bool,
     /// The newest of each slot, for the next connection.
     pub slots: BTreeMap<u8, Kept>,
     /// Given to it since it opened on this connection.
@@ -164,12 +166,16 @@ impl Lane {
             return true;
         }
         let settled = self.settled.take();
-        let Some(next_seq) = next_seq else { return false };
+        let Some(next_seq) = next_seq.filter(|_| !self.broken) else {
+            self.broken = true;
+            return false;
+        };
         let (there, missing): (Vec<Kept>, Vec<Kept>) =
             all.into_iter().partition(|record| record.seq < next_seq);
         if missing.first().map_or(self.next_seq, |record| record.follows) > next_seq
             || next_seq > self.next_seq
         {
+            self.broken = true;
             return false;
         }
         self.settled = settled;
@@ -178,6 +184,14 @@ impl Lane {
         missing.into_iter().for_each(|record| self.push(record));
         self.pacer.on_sent(self.bytes, now);
         true
+    }
+
+    /// Whether this may come next of a screen. What was encoded before the program heard that it has to begin anew goes on from what
+    /// the relay lacks.
+    pub(super) fn may_follow(&mut self, rendition: Rendition, kind: Option<ScreenKind>) -> bool {
+        let begins = |from: Option<Point>| from.is_none_or(|from| from.rendition != rendition);
+        self.broken &= !matches!(kind, Some(ScreenKind::Start { from }) if begins(from));
+        !self.broken
     }
 
     /// The newest of each slot goes again; what never went still waits behind.

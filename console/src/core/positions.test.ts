@@ -8,6 +8,7 @@ const input = (sender: number) => plainLane(LaneKind.Input, sender);
 
 test("however many have come and gone, whoever is here is named", () => {
   const positions = new Positions();
+  positions.accept(screenLane(LaneKind.Screen, 3, 0, 1), header(0));
   for (let sender = 2; sender < 200; sender += 1) {
     expect(positions.accept(input(1), header(sender))).toBe(true);
     expect(positions.accept(input(sender), header(0))).toBe(true);
@@ -17,5 +18,6 @@ test("however many have come and gone, whoever is here is named", () => {
   expect(senders).toHaveLength(48);
   expect(senders).toContain(1);
   expect(senders).toContain(199);
+  expect(positions.list().map(({ lane }) => lane.display)).toContain(3);
   expect(senders).not.toContain(2);
 });

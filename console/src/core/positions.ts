@@ -45,8 +45,11 @@ export class Positions {
     this.lanes.clear();
   }
 
-  /** All of them; if there are too many to name, those of which something came last. */
+  /** All of them; if there are too many to name, screens, since what is shown is of their epoch, and those of which something came last. */
   list(): LanePosition[] {
-    return [...this.lanes.values()].slice(-NAMED_MAX);
+    const all = [...this.lanes.values()];
+    const isScreen = ({ lane }: LanePosition) => lane.kind === LaneKind.Screen;
+    const screens = all.filter(isScreen);
+    return [...all.filter((one) => !isScreen(one)), ...screens].slice(-NAMED_MAX);
   }
 }

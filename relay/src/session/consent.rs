@@ -44,6 +44,10 @@ impl Session {
             return Ok(());
         }
         let before = member.granted;
+        if member.grant_revision.is_none() && self.returning_until.is_none_or(|until| now > until) {
+            // Whoever came back and was granted nothing for so long sees what comes from now on.
+            member.views_since = None;
+        }
         member.grant_revision = Some(grants.revision);
         member.prompt_open = grants.prompt_open;
         member.granted = Rights::from_wire(&grants.rights).and(member.who.permitted);

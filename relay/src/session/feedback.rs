@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tandem_protocol::message::{self, Right, Role, control};
-use tandem_protocol::{DisplayId, LaneKey, LaneKind, Rendition, Sender, limits};
+use tandem_protocol::{DisplayId, LaneKey, LaneKind, Point, Rendition, Sender, limits};
 
 use super::display::{RENDITIONS, is_known};
 use super::member::Member;
@@ -62,6 +62,7 @@ impl Session {
         if !key.kind.is_screen() || !is_known(key.rendition) {
             return Ok(());
         }
+        let is_current = ack.applied.is_none_or(|point| self.is_current(key, ack.epoch, point));
         let Some(online) = self.online(seat) else { return Ok(()) };
         let Some(slot) = online.outbox.find(key) else { return Ok(()) };
         let news = online.outbox.acknowledged(slot, ack.received_bytes, now);
@@ -73,7 +74,7 @@ impl Session {
         let mut shown_first = None;
         if key.kind == LaneKind::Screen {
             reader.acknowledged(key.rendition, ack.received_bytes, now);
-            if reader.applied[key.rendition] != ack.applied {
+            if reader.applied[key.rendition] != ack.applied && is_current {
                 reader.applied[key.rendition] = ack.applied;
                 shown_first = reader.first_awaited.take();
                 reader.doubt =
@@ -89,6 +90,15 @@ impl Session {
             self.feed_back(key.display, key.rendition, now);
         }
         Ok(())
+    }
+
+    /// Whether an update that is shown is one of the publisher's present epoch: what was under way when that began says nothing of it.
+    fn is_current(&self, key: LaneKey, epoch: u64, shown: message::Point) -> bool {
+        let Some(display) = self.displays.get(&key.display) else { return false };
+        let Ok(point) = Point::try_from(&shown) else { return false };
+        let received =
+            is_known(point.rendition).then(|| display.streams[point.rendition].received()).flatten();
+        received.is_some_and(|(now, next_seq)| now == epoch && point.seq < next_seq)
     }
 
     /// Takes note of how fast a subscriber's path carries.

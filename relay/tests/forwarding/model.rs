@@ -20,6 +20,8 @@ use super::subscriber::{Viewer, pipe};
 
 /// Most subscribers that the steps make.
 const SUBSCRIBERS_MAX: usize = 6;
+/// How long people may be on their way back from a relay that was killed, from the first of them on, and anew from the publisher.
+const RETURN: Duration = Duration::from_secs(10);
 /// A tenth of a second each: the longest that anybody may take to show the last picture, and to be back with live.
 const ROUNDS_AT_REST: usize = 900;
 
@@ -83,6 +85,10 @@ pub struct Model {
     shows_past: bool,
     /// The last record of live that came to the relay, or to the one before it.
     uploaded: Option<(u64, u64)>,
+    /// This relay has not seen the publisher yet, which the one before it had.
+    publisher_unknown: bool,
+    /// Until when those are on their way back who were at the relay before this one.
+    returning_until: Option<Instant>,
     /// There was a relay before this one. The epoch and the point from which the publisher can go on, if it can.
     before: Option<Option<(u64, Point)>>,
 }
@@ -102,6 +108,8 @@ impl Model {
             revision: 0,
             shows_past,
             uploaded: None,
+            publisher_unknown: false,
+            returning_until: None,
             before: None,
         };
         model.connect_publisher();
@@ -144,6 +152,7 @@ impl Model {
                 3 => self.connect_publisher(),
                 4 => self.upload_much(),
                 5 | 6 => self.restart_relay(how),
+                7 => self.pass(11_000),
                 _ => {}
             },
             _ => self.settle_one(which),
@@ -212,8 +221,11 @@ impl Model {
         let visible = self.subscribers[at].visible;
         self.see(at, visible);
         if std::mem::take(&mut self.subscribers[at].elsewhere) && self.subscribers[at].may_view {
-            // All that this relay holds, whatever was withdrawn and granted meanwhile: it does not know.
-            self.subscribers[at].views_since = Some(None);
+            // All that this relay holds, whatever was withdrawn and granted meanwhile: it does not know. Who comes later sees what came
+            // since they may, as it knows.
+            let in_time = self.now <= *self.returning_until.get_or_insert(self.now + RETURN);
+            let known = if self.link.is_some() { Some(self.uploaded) } else { None };
+            self.subscribers[at].views_since = if in_time { Some(None) } else { known };
         }
         self.grant(at);
     }
@@ -284,6 +296,9 @@ impl Model {
         let after = self.before.flatten().filter(|kept| kept.0 == epoch).map(|kept| kept.1);
         let keeps = after.map(|after| Keeping { display: DISPLAY, after, next_seq });
         let returns = self.before.is_some();
+        if returns && std::mem::take(&mut self.publisher_unknown) {
+            self.returning_until = Some(self.now + RETURN);
+        }
         let join = Join { epoch, returns, keeps: keeps.into_iter().collect(), ..Join::default() };
         let mut link = self.attach(PUBLISHER, Role::Customer, join);
         let mut next_seq = [None; 2];
@@ -336,6 +351,7 @@ impl Model {
             }
         }
         self.before = Some(kept);
+        (self.returning_until, self.publisher_unknown) = (None, true);
         self.subscribers.iter_mut().for_each(|subscriber| subscriber.elsewhere = subscriber.returns);
         let here: Vec<usize> =
             (0..self.subscribers.len()).filter(|&at| self.subscribers[at].link.take().is_some()).collect();
@@ -448,10 +464,11 @@ impl Model {
     fn acknowledge(&mut self, at: usize) {
         let Some(subscriber) = self.subscribers.get_mut(at) else { return };
         let Some(seat) = subscriber.link.as_ref().map(|link| link.seat) else { return };
-        let applied = subscriber.viewer.shown().map(|(_, point)| message::Point::from(point));
+        let shown = subscriber.viewer.shown();
+        let (epoch, applied) = (shown.map_or(0, |shown| shown.0), shown.map(|shown| shown.1.into()));
         let lanes: Vec<_> = subscriber.received.iter().map(|(&key, &bytes)| (key, bytes)).collect();
         for (key, received_bytes) in lanes {
-            let ack = Ack { lane: Some(key.into()), received_bytes, applied, ..Ack::default() };
+            let ack = Ack { lane: Some(key.into()), received_bytes, epoch, applied, ..Ack::default() };
             self.say(seat, control::Message::Ack(ack));
         }
         self.listen(at);

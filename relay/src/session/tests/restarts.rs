@@ -95,9 +95,15 @@ fn who_comes_back_late_is_shown_what_came_after_they_may_see() {
         // From black: so it can be shown to whoever may.
         scene.give(&customer, lane, &screen(9, 4, ScreenKind::Start { from: None }));
         let anna = scene.return_with(ANNA, Role::Collaborator, Join::default());
+        let ben = scene.return_with(BEN, Role::Collaborator, Join::default());
         scene.watch(&anna);
+        scene.watch(&ben);
         scene.grant(&customer, ANNA, rights(), 1, false);
         assert_eq!(seqs(&mut scene, &anna), if sees { vec![9] } else { Vec::new() }, "{late}");
+        // And who is there in time, but may see only later.
+        scene.now += Duration::from_secs(2);
+        scene.grant(&customer, BEN, rights(), 1, false);
+        assert_eq!(seqs(&mut scene, &ben), [0_u64; 0]);
     }
 }
 
