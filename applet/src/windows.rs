@@ -1,7 +1,9 @@
 //! The thread behind the customer's windows: opening one takes a while, and nothing else should wait for it.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tandem_protocol::message::{Right, Rights};
 use tokio::sync::mpsc::UnboundedSender;
@@ -9,8 +11,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::consent::Person;
 use crate::prompt::{Answer, Permission, Prompt, PromptRequest, Status, StatusAction, StatusWindow};
 
-/// The status window may be lost so often: who takes it away again and again wants it not to be seen.
-const LOST_MAX: u32 = 10;
+/// The status window may be lost so often within [`LOST_WITHIN`]: who takes it away again and again wants it not to be seen.
+const LOST_MAX: usize = 10;
+/// A desktop that restarts its panels once in a while is no such thing, however long the session lasts.
+const LOST_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the customer did, or can't do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +62,7 @@ impl Windows {
             status: None,
             window: None,
             opened: 0,
-            lost: 0,
+            losses: Losses::default(),
         };
         let thread =
             std::thread::Builder::new().name("windows".into()).spawn(move || serving.serve(&given))?;
@@ -123,9 +127,22 @@ struct Serving {
     prompt: Option<Prompt>,
     status: Option<Status>,
     window: Option<StatusWindow>,
-    /// So many status windows were opened, of which the last one has this number, and so many were lost.
+    /// So many status windows were opened, of which the last one has this number.
     opened: u32,
-    lost: u32,
+    losses: Losses,
+}
+
+/// When status windows were lost, of late.
+#[derive(Debug, Default)]
+struct Losses(VecDeque<Instant>);
+
+impl Losses {
+    /// One more; whether that is too many.
+    fn add(&mut self, now: Instant) -> bool {
+        self.0.retain(|&at| now.saturating_duration_since(at) < LOST_WITHIN);
+        self.0.push_back(now);
+        self.0.len() > LOST_MAX
+    }
 }
 
 impl Serving {
@@ -184,8 +201,10 @@ impl Serving {
 
     fn reopen(&mut self) {
         self.window = None;
-        self.lost += 1;
-        if self.lost > LOST_MAX { self.unseen(&"it was taken away too often") } else { self.show() }
+        match self.losses.add(Instant::now()) {
+            true => self.unseen(&"it was taken away too often"),
+            false => self.show(),
+        }
     }
 
     fn unseen(&self, why: &dyn std::fmt::Display) {
@@ -204,4 +223,19 @@ fn permissions(rights: Rights) -> Vec<Permission> {
         Right::Unspecified | Right::Chat | Right::Audio => None,
     };
     rights.iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_may_be_lost_all_day_but_not_again_and_again() {
+        let (mut losses, began) = (Losses::default(), Instant::now());
+        let apart = LOST_WITHIN / LOST_MAX as u32;
+        assert!((0..10_000).all(|number| !losses.add(began + apart * number)));
+        let later = began + apart * 20_000;
+        assert!((0..LOST_MAX).all(|_| !losses.add(later)));
+        assert!(losses.add(later + LOST_WITHIN / 2));
+    }
 }
