@@ -7,6 +7,7 @@
 //! no input passes, so that nobody can answer it from afar.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use tandem_protocol::message::{Grants, Right, Rights, Role, Roster};
 use tandem_protocol::{Sender, limits};
@@ -57,16 +58,22 @@ pub struct Consent {
     early: BTreeMap<Sender, Rights>,
     /// The rights that the relay showed when they were last corrected.
     corrected: BTreeMap<Sender, Rights>,
-    /// Rights that are granted without a prompt, until the customer takes them back.
+    /// Rights that are granted without a prompt, unless the customer has taken them back.
     automatic: Rights,
+    /// What the customer has taken back in this session: nobody gets it without a prompt any more.
+    taken_back: Rights,
+    /// When each was last given the right to control, in this run of the program.
+    given: BTreeMap<Sender, Instant>,
+    /// When a prompt was closed last.
+    closed: Option<Instant>,
     /// The customer has ended the session.
     is_over: bool,
 }
 
 impl Consent {
-    /// With what is granted without a prompt, and what was granted before this program was restarted.
-    pub fn new(automatic: Rights, remembered: BTreeMap<Sender, Rights>) -> Self {
-        Self { automatic, remembered, ..Self::default() }
+    /// With what is granted without a prompt, and what was granted and taken back before this program was restarted.
+    pub fn new(automatic: Rights, remembered: BTreeMap<Sender, Rights>, taken_back: Rights) -> Self {
+        Self { automatic, remembered, taken_back, ..Self::default() }
     }
 
     /// Who is there, by number.
@@ -79,6 +86,18 @@ impl Consent {
         let known = self.people.iter().map(|(&sender, person)| (sender, person.granted));
         let all = self.remembered.iter().map(|(&sender, &rights)| (sender, rights)).chain(known);
         all.filter(|(_, rights)| !rights.is_empty()).collect()
+    }
+
+    /// What the customer has taken back, for the next run of the program.
+    pub fn taken_back(&self) -> Rights {
+        self.taken_back
+    }
+
+    /// Who may control now, and since when: what was made before that time is not to be done. `None`: since an earlier run of this
+    /// program, or since before the relay was restarted, when nothing was in the way of it.
+    pub fn controllers(&self) -> BTreeMap<Sender, Option<Instant>> {
+        let may = self.people.keys().filter(|&&who| self.may(who).has(Right::Control));
+        may.map(|&who| (who, self.given.get(&who).copied().max(self.closed))).collect()
     }
 
     /// What a participant may do now; nothing while a prompt is open.
@@ -97,7 +116,7 @@ impl Consent {
     }
 
     /// Who is in the session now, besides `me`.
-    pub fn roster(&mut self, roster: &Roster, me: Sender) -> Vec<Output> {
+    pub fn roster(&mut self, roster: &Roster, me: Sender, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
         let mut people = BTreeMap::new();
         for participant in &roster.participants {
@@ -124,9 +143,10 @@ impl Consent {
             self.remembered.pop_first();
         }
         self.corrected.retain(|who, _| self.people.contains_key(who));
+        self.given.retain(|who, _| self.people.contains_key(who) || self.remembered.contains_key(who));
         self.waiting.retain(|(who, _)| self.people.contains_key(who));
         if self.open.is_some_and(|(who, _)| !self.people.contains_key(&who)) {
-            self.open = None;
+            (self.open, self.closed) = (None, Some(now));
             outputs.push(Output::Dismiss);
             outputs.extend(self.next_prompt());
         }
@@ -140,26 +160,26 @@ impl Consent {
         }
         for (who, asked) in std::mem::take(&mut self.early) {
             if self.people.contains_key(&who) {
-                outputs.extend(self.ask(who, asked));
+                outputs.extend(self.ask(who, asked, now));
             }
         }
         outputs
     }
 
     /// A participant asks for rights.
-    pub fn ask(&mut self, who: Sender, asked: Rights) -> Vec<Output> {
+    pub fn ask(&mut self, who: Sender, asked: Rights, now: Instant) -> Vec<Output> {
         if self.is_over {
             return Vec::new();
         }
-        let Some(person) = self.people.get_mut(&who) else {
+        let Some(person) = self.people.get(&who) else {
             if self.early.len() < limits::PARTICIPANTS_MAX {
                 self.early.insert(who, asked);
             }
             return Vec::new();
         };
         let new = asked.and(Rights::of(SUPPORTED)).without(person.granted);
-        if new.without(self.automatic).is_empty() {
-            person.granted = Rights::of(&person.granted.iter().chain(new.iter()).collect::<Vec<_>>());
+        if new.without(self.automatic.without(self.taken_back)).is_empty() {
+            self.give(who, new, now);
             return vec![self.state(who)];
         }
         if self.open.is_some_and(|(open, _)| open == who) {
@@ -171,19 +191,28 @@ impl Consent {
     }
 
     /// The customer has answered the open prompt.
-    pub fn answered(&mut self, allowed: bool) -> Vec<Output> {
+    pub fn answered(&mut self, allowed: bool, now: Instant) -> Vec<Output> {
         let Some((who, rights)) = self.open.take() else { return Vec::new() };
-        if let Some(person) = self.people.get_mut(&who).filter(|_| allowed) {
-            person.granted = Rights::of(&person.granted.iter().chain(rights.iter()).collect::<Vec<_>>());
+        self.closed = Some(now);
+        if allowed {
+            self.give(who, rights, now);
         }
         let mut outputs = vec![self.state(who)];
         outputs.extend(self.next_prompt());
         outputs
     }
 
+    fn give(&mut self, who: Sender, rights: Rights, now: Instant) {
+        let Some(person) = self.people.get_mut(&who) else { return };
+        if rights.without(person.granted).has(Right::Control) {
+            self.given.insert(who, now);
+        }
+        person.granted = union(person.granted, rights);
+    }
+
     /// The customer takes these rights back from everybody. From now on nobody gets them without a prompt.
     pub fn revoke(&mut self, rights: Rights) -> Vec<Output> {
-        self.automatic = self.automatic.without(rights);
+        self.taken_back = union(self.taken_back, rights);
         self.remembered.values_mut().for_each(|granted| *granted = granted.without(rights));
         let mut changed = Vec::new();
         for (&who, person) in &mut self.people {
@@ -225,157 +254,9 @@ impl Consent {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tandem_protocol::message::Participant;
-
-    const ME: Sender = Sender(1);
-    const ANN: Sender = Sender(2);
-    const BOB: Sender = Sender(3);
-    const BOTH: &[Right] = &[Right::View, Right::Control];
-
-    fn roster(people: &[(Sender, &[Right])]) -> Roster {
-        let of = |&(sender, rights): &(Sender, &[Right])| Participant {
-            sender: sender.0.into(),
-            rights: Rights::of(rights).to_wire(),
-            online: true,
-            ..Participant::default()
-        };
-        Roster { participants: people.iter().map(of).collect(), ..Roster::default() }
-    }
-
-    fn grant(participant: Sender, rights: &[Right], revision: u64, prompt_open: bool) -> Output {
-        let rights = Rights::of(rights).to_wire();
-        Output::Grant(Grants { participant: participant.0.into(), rights, revision, prompt_open })
-    }
-
-    fn met(people: &[Sender]) -> Consent {
-        let mut consent = Consent::default();
-        let people: Vec<(Sender, &[Right])> = people.iter().map(|&who| (who, &[][..])).collect();
-        assert_eq!(consent.roster(&roster(&people), ME), []);
-        consent
-    }
-
-    #[test]
-    fn a_prompt_is_announced_before_it_is_shown_and_its_answer_is_granted() {
-        let mut consent = met(&[ME, ANN]);
-        let outputs = consent.ask(ANN, Rights::of(BOTH));
-        assert_eq!(outputs, [grant(ANN, &[], 1, true), Output::Prompt(ANN, Rights::of(BOTH))]);
-        assert_eq!(consent.ask(ANN, Rights::of(BOTH)), [], "one prompt is enough");
-        assert_eq!(consent.answered(true), [grant(ANN, BOTH, 2, false)]);
-        assert!(consent.may(ANN).has(Right::Control));
-        assert_eq!(consent.answered(true), [], "an answer to nothing");
-    }
-
-    #[test]
-    fn a_refusal_grants_nothing_and_what_is_granted_is_not_asked_again() {
-        let mut consent = met(&[ANN]);
-        consent.ask(ANN, Rights::of(&[Right::View]));
-        consent.answered(true);
-        let outputs = consent.ask(ANN, Rights::of(BOTH));
-        assert_eq!(outputs[1], Output::Prompt(ANN, Rights::of(&[Right::Control])));
-        assert!(consent.may(ANN).is_empty(), "nothing passes while a prompt is open");
-        assert_eq!(consent.answered(false), [grant(ANN, &[Right::View], 4, false)]);
-        assert_eq!(consent.ask(ANN, Rights::of(&[Right::View])), [grant(ANN, &[Right::View], 5, false)]);
-    }
-
-    #[test]
-    fn rights_that_this_applet_lacks_are_never_granted() {
-        let mut consent = Consent::new(Rights::of(&[Right::View, Right::SendFiles]), BTreeMap::new());
-        consent.roster(&roster(&[(ANN, &[])]), ME);
-        let outputs = consent.ask(ANN, Rights::of(&[Right::View, Right::SendFiles]));
-        assert_eq!(outputs, [grant(ANN, &[Right::View], 1, false)]);
-    }
-
-    #[test]
-    fn prompts_queue_and_go_with_who_asked() {
-        let mut consent = met(&[ANN, BOB]);
-        consent.ask(ANN, Rights::of(&[Right::View]));
-        assert_eq!(consent.ask(BOB, Rights::of(&[Right::View])), []);
-        let outputs = consent.roster(&roster(&[(BOB, &[])]), ME);
-        assert_eq!(
-            outputs,
-            [Output::Dismiss, grant(BOB, &[], 2, true), Output::Prompt(BOB, Rights::of(&[Right::View]))]
-        );
-    }
-
-    #[test]
-    fn grants_are_restated_and_corrected_once() {
-        let mut consent = met(&[ANN]);
-        consent.ask(ANN, Rights::of(BOTH));
-        consent.answered(true);
-        assert_eq!(consent.connected(), [grant(ANN, BOTH, 3, false)]);
-        // The relay did not know her yet.
-        assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, BOTH, 4, false)]);
-        assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [], "or it would never end");
-        assert_eq!(consent.roster(&roster(&[(ANN, BOTH)]), ME), []);
-    }
-
-    #[test]
-    fn a_restarted_program_remembers_whom_it_allowed_what() {
-        let mut consent = met(&[ANN]);
-        consent.ask(ANN, Rights::of(BOTH));
-        consent.answered(true);
-        let mut restarted = Consent::new(Rights::NONE, consent.grants());
-        assert!(restarted.may(ANN).is_empty(), "she is not here");
-        assert_eq!(restarted.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, BOTH, 1, false)]);
-        assert_eq!(restarted.grants(), consent.grants());
-    }
-
-    #[test]
-    fn who_vanishes_with_a_restarted_relay_returns_with_all_grants() {
-        let mut consent = met(&[ANN]);
-        consent.ask(ANN, Rights::of(BOTH));
-        consent.answered(true);
-        assert_eq!(consent.roster(&roster(&[(ME, &[])]), ME), []);
-        assert!(consent.may(ANN).is_empty());
-        assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, BOTH, 3, false)]);
-        consent.roster(&roster(&[]), ME);
-        consent.revoke(Rights::of(&[Right::Control]));
-        assert_eq!(consent.roster(&roster(&[(ANN, &[])]), ME), [grant(ANN, &[Right::View], 4, false)]);
-    }
-
-    #[test]
-    fn who_asks_before_the_roster_shows_them_is_heard_then() {
-        let mut consent = Consent::default();
-        assert_eq!(consent.ask(ANN, Rights::of(&[Right::View])), []);
-        let outputs = consent.roster(&roster(&[(ANN, &[])]), ME);
-        assert_eq!(outputs, [grant(ANN, &[], 1, true), Output::Prompt(ANN, Rights::of(&[Right::View]))]);
-    }
-
-    #[test]
-    fn what_is_taken_back_is_gone() {
-        let mut consent = met(&[ANN, BOB]);
-        consent.ask(ANN, Rights::of(BOTH));
-        consent.answered(true);
-        assert_eq!(consent.revoke(Rights::of(&[Right::Control])), [grant(ANN, &[Right::View], 3, false)]);
-        assert!(!consent.may(ANN).has(Right::Control));
-    }
-
-    /// Neither an administrator's policy nor trying out outlasts what the customer says.
-    #[test]
-    fn what_is_taken_back_is_asked_even_if_it_was_automatic() {
-        let mut consent = Consent::new(Rights::of(BOTH), BTreeMap::new());
-        consent.roster(&roster(&[(ANN, &[])]), ME);
-        assert_eq!(consent.ask(ANN, Rights::of(BOTH)), [grant(ANN, BOTH, 1, false)]);
-        consent.revoke(Rights::of(&[Right::Control, Right::Clipboard]));
-        let outputs = consent.ask(ANN, Rights::of(BOTH));
-        let prompt = Output::Prompt(ANN, Rights::of(&[Right::Control]));
-        assert_eq!(outputs, [grant(ANN, &[Right::View], 3, true), prompt]);
-    }
-
-    #[test]
-    fn after_the_end_nobody_may_do_anything_whatever_comes() {
-        let mut consent = Consent::new(Rights::of(&[Right::View]), BTreeMap::from([(BOB, Rights::of(BOTH))]));
-        consent.roster(&roster(&[(ANN, &[])]), ME);
-        consent.ask(ANN, Rights::of(&[Right::View]));
-        consent.ask(ANN, Rights::of(BOTH));
-        assert_eq!(consent.end(), [grant(ANN, &[], 3, true), grant(ANN, &[], 4, false), Output::Dismiss]);
-        assert!(consent.may(ANN).is_empty() && consent.grants().is_empty());
-        assert_eq!(consent.answered(true), [], "a click that was on its way");
-        assert_eq!(consent.ask(ANN, Rights::of(&[Right::View])), []);
-        assert_eq!(consent.roster(&roster(&[(ANN, &[]), (BOB, &[])]), ME), []);
-        assert!(consent.may(BOB).is_empty(), "who comes back neither");
-    }
+fn union(one: Rights, other: Rights) -> Rights {
+    other.iter().fold(one, Rights::with)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,17 +2,18 @@
 //! reason.
 //!
 //! Input passes in order, while its sender may control and no prompt is open. Buttons and wheels that were aimed at another
-//! arrangement of the displays are dropped, and so is what arrives more than a second late: it would act where nobody
-//! expects it any more. Releases always pass, for nothing is worse than a key that stays down.
+//! arrangement of the displays are dropped, and so is what arrives more than a second late, or was made before its sender
+//! might control: it would act where nobody expects it any more. Releases always pass, for nothing is worse than a key that
+//! stays down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use prost::Message;
 use tandem_capture::held::Action;
 use tandem_capture::{HeldKeys, Holdable};
 use tandem_protocol::message::{self, InputReport, types};
-use tandem_protocol::{DisplayId, Record, Sender, limits};
+use tandem_protocol::{DisplayId, Header, Record, Sender, limits};
 
 /// Reports of what was done with input go out no more often than this.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -36,7 +37,7 @@ pub enum Act {
 #[derive(Debug, Default)]
 pub struct Gate {
     generation: u32,
-    controllers: BTreeSet<Sender>,
+    controllers: BTreeMap<Sender, Option<Instant>>,
     hands: BTreeMap<Sender, Hands>,
 }
 
@@ -49,12 +50,12 @@ struct Hands {
     unreported: bool,
 }
 
-/// The other's clock as seen here: how late its most punctual record was, on our clock.
+/// The other's clock as seen here.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     epoch: u64,
-    /// Our time of its epoch's beginning, as far as its most punctual record tells.
-    began: Instant,
+    /// What it showed, µs, when it was seen last, as far as its most punctual record tells.
+    theirs: u64,
     seen: Instant,
 }
 
@@ -69,11 +70,13 @@ impl Gate {
         self.generation = generation;
     }
 
-    /// From now on these participants may control, and nobody else. What the others held is to be released.
-    pub fn controllers(&mut self, controllers: BTreeSet<Sender>) -> Vec<Act> {
+    /// From now on these participants may control, and nobody else. What the others held is to be released. What one of these made
+    /// before this time (`None`: ever) is not to be done: while they might not control it waits at their end, and is sent after all
+    /// as soon as they may.
+    pub fn controllers(&mut self, controllers: BTreeMap<Sender, Option<Instant>>) -> Vec<Act> {
         let mut acts = Vec::new();
         for (who, hands) in &mut self.hands {
-            if !controllers.contains(who) {
+            if !controllers.contains_key(who) {
                 acts.extend(released(hands.held.release_all()));
             }
         }
@@ -81,26 +84,31 @@ impl Gate {
         acts
     }
 
-    /// A record of `who`'s input lane.
-    pub fn record(&mut self, who: Sender, record: &Record, now: Instant) -> Vec<Act> {
-        let (generation, allowed) = (self.generation, self.controllers.contains(&who));
-        let hands = self.hands.entry(who).or_insert_with(|| Hands {
+    /// A record of another lane of `who`'s: it tells their clock, so that the first input is not what has to.
+    pub fn heard(&mut self, who: Sender, header: &Header, now: Instant) {
+        self.hands(who).lateness(header, now);
+    }
+
+    fn hands(&mut self, who: Sender) -> &mut Hands {
+        self.hands.entry(who).or_insert_with(|| Hands {
             report: InputReport { participant: who.0.into(), ..InputReport::default() },
             ..Hands::default()
-        });
-        let late = hands.lateness(record, now) > limits::INPUT_AGE_MAX;
+        })
+    }
+
+    /// A record of `who`'s input lane.
+    pub fn record(&mut self, who: Sender, record: &Record, now: Instant) -> Vec<Act> {
+        let (generation, since) = (self.generation, self.controllers.get(&who).copied());
+        let hands = self.hands(who);
+        let timely = timely(hands.lateness(&record.header, now), since.flatten(), now);
         let body = record.body();
         let acts = match record.header.record_type {
-            _ if !allowed => Err(Dropped::Right),
-            types::KEY => hands.key(body, late, now),
-            types::TEXT if late => Err(Dropped::Late),
-            types::TEXT => message::Text::decode(body)
-                .map_err(|_| Dropped::Unknown)
-                .map(|text| vec![Act::Text(text.text)]),
-            types::BUTTON => hands.button(body, generation, late, now),
-            types::WHEEL => wheel(body, generation, late),
-            types::MOTION if late => Err(Dropped::Late),
-            types::MOTION => motion(body),
+            _ if since.is_none() => Err(Dropped::Right),
+            types::KEY => hands.key(body, timely, now),
+            types::TEXT => timely.and_then(|()| text(body)),
+            types::BUTTON => hands.button(body, generation, timely, now),
+            types::WHEEL => wheel(body, generation, timely),
+            types::MOTION => timely.and_then(|()| motion(body)),
             types::HELD => hands.restated(body, now),
             // A message of a later version: not ours to judge.
             _ => Err(Dropped::Unknown),
@@ -145,32 +153,41 @@ enum Dropped {
     Unknown,
 }
 
+/// Whether what is to be done now, though it is so late, may be: by someone who may control since then.
+fn timely(lateness: Duration, since: Option<Instant>, now: Instant) -> Result<(), Dropped> {
+    if lateness > limits::INPUT_AGE_MAX {
+        return Err(Dropped::Late);
+    }
+    let is_early = since.is_some_and(|since| lateness > now.saturating_duration_since(since));
+    if is_early { Err(Dropped::Right) } else { Ok(()) }
+}
+
 impl Hands {
-    fn lateness(&mut self, record: &Record, now: Instant) -> Duration {
-        let age = Duration::from_micros(record.header.time_us);
-        let Some(began) = now.checked_sub(age) else { return Duration::ZERO };
-        let epoch = record.header.epoch;
-        let best = match self.clock.filter(|clock| clock.epoch == epoch) {
+    /// How much longer this record took than the most punctual one of its epoch.
+    fn lateness(&mut self, header: &Header, now: Instant) -> Duration {
+        let (epoch, sent) = (header.epoch, header.time_us);
+        let theirs = match self.clock.filter(|clock| clock.epoch == epoch) {
             Some(clock) => {
-                let drift = now.saturating_duration_since(clock.seen) * DRIFT / 1_000_000;
-                began.min(clock.began + drift)
+                let passed = now.saturating_duration_since(clock.seen);
+                let least = (passed - passed * DRIFT / 1_000_000).as_micros() as u64;
+                clock.theirs.saturating_add(least).max(sent)
             }
-            None => began,
+            None => sent,
         };
-        self.clock = Some(Clock { epoch, began: best, seen: now });
-        began.saturating_duration_since(best)
+        self.clock = Some(Clock { epoch, theirs, seen: now });
+        Duration::from_micros(theirs - sent)
     }
 
-    fn key(&mut self, body: &[u8], late: bool, now: Instant) -> Result<Vec<Act>, Dropped> {
+    fn key(&mut self, body: &[u8], timely: Result<(), Dropped>, now: Instant) -> Result<Vec<Act>, Dropped> {
         let key = message::Key::decode(body).map_err(|_| Dropped::Unknown)?;
-        self.hold(Holdable::Key(key.usage), key.down, late, now)
+        self.hold(Holdable::Key(key.usage), key.down, timely, now)
     }
 
     fn button(
         &mut self,
         body: &[u8],
         generation: u32,
-        late: bool,
+        timely: Result<(), Dropped>,
         now: Instant,
     ) -> Result<Vec<Act>, Dropped> {
         let button = message::Button::decode(body).map_err(|_| Dropped::Unknown)?;
@@ -178,14 +195,20 @@ impl Hands {
         if button.down && place.is_none() {
             return Err(Dropped::Generation);
         }
-        let mut acts: Vec<Act> = place.filter(|_| !late).into_iter().collect();
-        acts.extend(self.hold(Holdable::Button(button.button), button.down, late, now)?);
+        let mut acts: Vec<Act> = place.filter(|_| timely.is_ok()).into_iter().collect();
+        acts.extend(self.hold(Holdable::Button(button.button), button.down, timely, now)?);
         Ok(acts)
     }
 
-    fn hold(&mut self, what: Holdable, down: bool, late: bool, now: Instant) -> Result<Vec<Act>, Dropped> {
-        if late && down {
-            return Err(Dropped::Late);
+    fn hold(
+        &mut self,
+        what: Holdable,
+        down: bool,
+        timely: Result<(), Dropped>,
+        now: Instant,
+    ) -> Result<Vec<Act>, Dropped> {
+        if down {
+            timely?;
         }
         Ok(match self.held.change(what, down, now) {
             Action::Act | Action::Repeat => vec![Act::Hold(what, down)],
@@ -226,11 +249,13 @@ fn aimed(position: Option<message::Position>, generation: u32) -> Option<Act> {
     Some(Act::Motion(DisplayId(display), position.x, position.y))
 }
 
-fn wheel(body: &[u8], generation: u32, late: bool) -> Result<Vec<Act>, Dropped> {
+fn text(body: &[u8]) -> Result<Vec<Act>, Dropped> {
+    message::Text::decode(body).map_err(|_| Dropped::Unknown).map(|text| vec![Act::Text(text.text)])
+}
+
+fn wheel(body: &[u8], generation: u32, timely: Result<(), Dropped>) -> Result<Vec<Act>, Dropped> {
     let wheel = message::Wheel::decode(body).map_err(|_| Dropped::Unknown)?;
-    if late {
-        return Err(Dropped::Late);
-    }
+    timely?;
     let place = aimed(wheel.position, generation).ok_or(Dropped::Generation)?;
     Ok(vec![place, Act::Wheel(wheel.x, wheel.y)])
 }
@@ -244,7 +269,7 @@ fn motion(body: &[u8]) -> Result<Vec<Act>, Dropped> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_protocol::{Flags, Header};
+    use tandem_protocol::Flags;
 
     const ANN: Sender = Sender(2);
 
@@ -260,7 +285,7 @@ mod tests {
             let now = Instant::now();
             let mut gate = Gate::new();
             gate.layout(7);
-            gate.controllers(BTreeSet::from([ANN]));
+            gate.controllers(BTreeMap::from([(ANN, None)]));
             Self { gate, began: now, now, seq: 0 }
         }
 
@@ -270,8 +295,15 @@ mod tests {
         }
 
         fn record(&mut self, ago_ms: u64, record_type: u8, body: &[u8]) -> Vec<Act> {
-            let sent = self.now - self.began + Duration::from_secs(10) - Duration::from_millis(ago_ms);
-            let header = Header {
+            let header = self.header(ago_ms, record_type);
+            self.gate.record(ANN, &Record::new(header, body), self.now)
+        }
+
+        /// Her page is open since ten days, longer than this computer may run.
+        fn header(&mut self, ago_ms: u64, record_type: u8) -> Header {
+            let sent = self.now - self.began + Duration::from_secs(864_000) - Duration::from_millis(ago_ms);
+            self.seq += 1;
+            Header {
                 record_type,
                 flags: Flags::default(),
                 sender: ANN,
@@ -280,9 +312,7 @@ mod tests {
                 seq: self.seq,
                 time_us: sent.as_micros() as u64,
                 screen: None,
-            };
-            self.seq += 1;
-            self.gate.record(ANN, &Record::new(header, body), self.now)
+            }
         }
 
         fn key(&mut self, ago_ms: u64, usage: u32, down: bool) -> Vec<Act> {
@@ -331,9 +361,42 @@ mod tests {
     fn without_the_right_nothing_passes_and_what_was_held_is_released() {
         let mut test = Test::new();
         test.key(0, 4, true);
-        assert_eq!(test.gate.controllers(BTreeSet::new()), [Act::Hold(Holdable::Key(4), false)]);
+        assert_eq!(test.gate.controllers(BTreeMap::new()), [Act::Hold(Holdable::Key(4), false)]);
         assert_eq!(test.key(0, 5, true), []);
         assert_eq!(test.counts(), (1, 0, 0, 1));
+    }
+
+    /// It was kept, and comes as soon as it is let through; so do releases.
+    #[test]
+    fn what_was_made_before_the_right_was_given_is_dropped_but_releases_never_are() {
+        let mut test = Test::new();
+        test.gate.controllers(BTreeMap::new());
+        // A ping, or else the first input would pass for punctual.
+        let ping = test.header(20, types::PEER_PING);
+        test.gate.heard(ANN, &ping, test.now);
+        test.now += Duration::from_secs(5);
+        test.gate.controllers(BTreeMap::from([(ANN, Some(test.now))]));
+        test.now += Duration::from_millis(300);
+        assert_eq!(test.key(400, 4, true), []);
+        assert_eq!(test.sent(350, types::TEXT, &message::Text { text: "x".into() }), []);
+        assert_eq!(test.key(320, 5, true), [Act::Hold(Holdable::Key(5), true)], "as punctual as the ping");
+        assert_eq!(test.key(400, 5, false), [Act::Hold(Holdable::Key(5), false)]);
+        assert_eq!(test.counts(), (2, 0, 0, 2));
+        // She has come back to a program that was restarted: what she did meanwhile counts.
+        test.gate.controllers(BTreeMap::from([(ANN, None)]));
+        assert_eq!(test.key(400, 4, true), [Act::Hold(Holdable::Key(4), true)]);
+    }
+
+    #[test]
+    fn a_clock_may_run_slower_and_faster_than_ours_but_not_stand_still() {
+        let mut test = Test::new();
+        for behind in [0, 2000, 0] {
+            assert_eq!(test.key(behind, 4, true), [Act::Hold(Holdable::Key(4), true)]);
+            test.key(behind, 4, false);
+            test.now += Duration::from_secs(6000);
+        }
+        assert_eq!(test.key(6000, 4, true), []);
+        assert_eq!(test.counts(), (6, 1, 0, 0));
     }
 
     #[test]

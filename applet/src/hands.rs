@@ -1,7 +1,7 @@
 //! The thread that acts: it owns the injector and the gate in front of it. Input is acknowledged when it has been done or
 //! dropped for good, not before.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use prost::Message;
 use tandem_capture::{CaptureError, Holdable, Injector};
 use tandem_client::{Handle, Outgoing};
 use tandem_protocol::message::types;
-use tandem_protocol::{LaneKey, LaneKind, Record, Sender as Participant};
+use tandem_protocol::{Header, LaneKey, LaneKind, Record, Sender as Participant};
 use tokio::sync::Semaphore;
 
 use crate::gate::{Act, Gate};
@@ -27,8 +27,10 @@ const SETTLE_EVERY: Duration = Duration::from_millis(250);
 pub enum Order {
     /// Somebody's input, and when it arrived.
     Record(LaneKey, Record, Instant),
-    /// Who may control from now on.
-    Controllers(BTreeSet<Participant>),
+    /// Somebody's record on another lane, and when it arrived.
+    Heard(Participant, Header, Instant),
+    /// Who may control from now on, and may have since when.
+    Controllers(BTreeMap<Participant, Option<Instant>>),
     /// The displays are arranged anew.
     Layout(u32),
 }
@@ -111,6 +113,10 @@ impl Acting {
                 Ok(Order::Record(lane, record, arrived)) => {
                     self.record(lane, &record, arrived);
                     self.room.add_permits(1);
+                    Vec::new()
+                }
+                Ok(Order::Heard(who, header, arrived)) => {
+                    self.gate.heard(who, &header, arrived);
                     Vec::new()
                 }
                 Ok(Order::Controllers(controllers)) => self.gate.controllers(controllers),
@@ -200,7 +206,7 @@ mod tests {
     use std::sync::mpsc::Sender as Tell;
 
     use tandem_client::{Join, Options, Target};
-    use tandem_protocol::{Code, DisplayId, Flags, Header, message};
+    use tandem_protocol::{Code, DisplayId, Flags, message};
 
     use super::*;
 
@@ -278,7 +284,7 @@ mod tests {
         let (handle, _events) = tandem_client::start(Options::new(target, Join::Code(code), "test"));
         let injector = Box::new(Stubborn { refuses, owed: None, tell });
         let hands = Hands::start(injector, handle, Journal::default()).expect("a thread");
-        hands.order(Order::Controllers(BTreeSet::from([ANN])));
+        hands.order(Order::Controllers(BTreeMap::from([(ANN, None)])));
         (hands, told)
     }
 

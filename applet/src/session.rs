@@ -1,7 +1,5 @@
 //! One session, from joining to its end: joins the connection, the screen's thread, the hands' thread and the windows.
 
-use std::collections::BTreeSet;
-
 use prost::Message;
 use tandem_capture::Halves;
 use tandem_client::{Event, Events, Handle, Join, Options, Outgoing, Proxies, Target, Transport};
@@ -114,9 +112,19 @@ pub async fn run(
 async fn over(
     (handle, events): (Handle, Events),
     settings: Settings,
-    (source, injector): Halves,
+    halves: Halves,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<Outcome> {
+    let (session, told, hears) = begin(handle, settings, halves)?;
+    Ok(session.run(events, told, hears, stop).await)
+}
+
+/// Starts a session's threads: with what the screen's and the windows' tell.
+fn begin(
+    handle: Handle,
+    settings: Settings,
+    (source, injector): Halves,
+) -> std::io::Result<(Session, UnboundedReceiver<Told>, UnboundedReceiver<Said>)> {
     let resumes = matches!(settings.join, Join::Ticket(_));
     let journal = settings.store.as_ref().and_then(|store| {
         let journal = store.journal(resumes);
@@ -141,14 +149,14 @@ async fn over(
         display: settings.display,
         clipboard: None,
         prompt: 0,
-        consent: Consent::new(settings.automatic, settings.saved.grants()),
+        consent: Consent::new(settings.automatic, settings.saved.grants(), settings.saved.taken_back()),
         me: None,
         saved: settings.saved,
         store: settings.store,
         leaving: None,
         handle,
     };
-    Ok(session.run(events, told, hears, stop).await)
+    Ok((session, told, hears))
 }
 
 impl Session {
@@ -228,7 +236,10 @@ impl Session {
             Event::Record { lane, record } if lane.kind == LaneKind::Input => {
                 self.hands.record(lane, record).await
             }
-            Event::Record { lane, record } if lane.kind == LaneKind::Peer => self.peer(lane, &record),
+            Event::Record { lane, record } if lane.kind == LaneKind::Peer => {
+                self.hands.order(hands::Order::Heard(lane.sender, record.header, now()));
+                self.peer(lane, &record);
+            }
             Event::Record { lane, record } if lane.kind == LaneKind::Clipboard => self.copied(lane, &record),
             _ => {}
         }
@@ -240,14 +251,14 @@ impl Session {
             control::Message::Want(want) => self.screens.order(screens::Order::Want(want)),
             control::Message::Ask(ask) => {
                 let Ok(who) = u16::try_from(ask.participant) else { return };
-                let outputs = self.consent.ask(Sender(who), Rights::from_wire(&ask.rights));
+                let outputs = self.consent.ask(Sender(who), Rights::from_wire(&ask.rights), now());
                 self.perform(outputs);
             }
             control::Message::Roster(roster) => {
                 let Some(me) = self.me else { return };
                 self.audience.roster(&roster);
                 self.set_video();
-                let outputs = self.consent.roster(&roster, me);
+                let outputs = self.consent.roster(&roster, me, now());
                 self.perform(outputs);
             }
             _ => {}
@@ -304,7 +315,7 @@ impl Session {
         match said {
             Said::Answer(number, answer) if number == self.prompt => {
                 tracing::info!(?answer, "the customer has answered");
-                let outputs = self.consent.answered(answer == Answer::Allow);
+                let outputs = self.consent.answered(answer == Answer::Allow, now());
                 self.perform(outputs);
             }
             // Of a prompt that was taken back.
@@ -334,7 +345,7 @@ impl Session {
         if let Some(windows) = &mut self.windows {
             windows.status(self.consent.people().values());
         }
-        if self.saved.set_grants(&self.consent.grants()) {
+        if self.saved.set_rights(&self.consent.grants(), self.consent.taken_back()) {
             self.save();
         }
     }
@@ -344,16 +355,14 @@ impl Session {
             (Some(windows), Some(person)) => self.prompt = windows.prompt(person, rights),
             _ => {
                 tracing::warn!("a request was refused: there is no window to ask the customer in");
-                let outputs = self.consent.answered(false);
+                let outputs = self.consent.answered(false, now());
                 self.perform(outputs);
             }
         }
     }
 
     fn set_controllers(&self) {
-        let people = self.consent.people().keys().copied();
-        let may: BTreeSet<Sender> = people.filter(|&who| self.consent.may(who).has(Right::Control)).collect();
-        self.hands.order(hands::Order::Controllers(may));
+        self.hands.order(hands::Order::Controllers(self.consent.controllers()));
     }
 
     /// Without anybody who may see the screen nothing of it leaves this computer, whatever the relay wants.
@@ -387,45 +396,10 @@ impl Session {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tandem_capture::pattern;
-    use tandem_codec::Size;
-
-    use super::*;
-
-    /// It is no end of the session: what resumes it has to stay.
-    #[tokio::test]
-    async fn a_connection_whose_task_has_died_is_a_failure_here() {
-        let target = Target::new("http://127.0.0.1:1", Vec::new()).expect("an address");
-        let join = Join::Code("042917".parse().expect("a code"));
-        let dies = std::thread::spawn({
-            let options = Options::new(target.clone(), join.clone(), "test");
-            move || {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                let _inside = runtime.enter();
-                tandem_client::start(options)
-            }
-        });
-        let connection = dies.join().expect("started");
-        let (screen, injector) = pattern::open(pattern::Options::default());
-        let settings = Settings {
-            target,
-            transport: Transport::Auto,
-            proxies: Proxies::none(),
-            join,
-            saved: Saved::new("http://127.0.0.1:1".into(), Vec::new(), "042917".into()),
-            store: None,
-            automatic: Rights::NONE,
-            headless: true,
-            video: false,
-            look: EncoderOptions::new(Size::default()),
-            clipboard: false,
-            display: None,
-        };
-        let halves: Halves = (Box::new(screen), Box::new(injector));
-        let outcome = over(connection, settings, halves, std::future::pending()).await;
-        assert!(matches!(outcome, Ok(Outcome::Failed)), "{outcome:?}");
-    }
+/// What consent and hands go by.
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! What brings a killed and restarted applet back into its session: the ticket and what the customer has granted, in a
-//! file that only this user can read. It is written anew whole, and deleted when the session ends.
+//! What brings a killed and restarted applet back into its session: the ticket, and what the customer has granted and taken
+//! back, in a file that only this user can read. It is written anew whole, and deleted when the session ends.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -42,6 +42,9 @@ pub struct Saved {
     grace_s: u64,
     /// Rights by participant.
     grants: BTreeMap<u16, Vec<i32>>,
+    /// Rights that the customer has taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    taken_back: Vec<i32>,
 }
 
 impl std::fmt::Debug for Saved {
@@ -62,6 +65,7 @@ impl Saved {
             ticket: String::new(),
             grace_s: 0,
             grants: BTreeMap::new(),
+            taken_back: Vec::new(),
         }
     }
 
@@ -80,10 +84,17 @@ impl Saved {
         self.grants.iter().map(|(&who, rights)| (Sender(who), Rights::from_wire(rights))).collect()
     }
 
-    /// Takes other grants over; whether they differ.
-    pub fn set_grants(&mut self, grants: &BTreeMap<Sender, Rights>) -> bool {
+    /// What the customer has taken back.
+    pub fn taken_back(&self) -> Rights {
+        Rights::from_wire(&self.taken_back)
+    }
+
+    /// Takes over what is granted and taken back now; whether any of it differs.
+    pub fn set_rights(&mut self, grants: &BTreeMap<Sender, Rights>, taken_back: Rights) -> bool {
         let grants = grants.iter().map(|(who, rights)| (who.0, rights.to_wire())).collect();
-        std::mem::replace(&mut self.grants, grants) != self.grants
+        let granted = std::mem::replace(&mut self.grants, grants) != self.grants;
+        let taken_back = taken_back.to_wire();
+        granted | (std::mem::replace(&mut self.taken_back, taken_back) != self.taken_back)
     }
 }
 
@@ -184,7 +195,10 @@ mod tests {
     fn saved() -> Saved {
         let mut saved = Saved::new("https://relay.example:443".into(), Vec::new(), "042917".into());
         saved.set_ticket(b"secret", 300);
-        assert!(saved.set_grants(&BTreeMap::from([(Sender(2), Rights::of(&[Right::View]))])));
+        let grants = BTreeMap::from([(Sender(2), Rights::of(&[Right::View]))]);
+        assert!(saved.set_rights(&grants, Rights::NONE), "other grants");
+        assert!(saved.set_rights(&grants, Rights::of(&[Right::Control])), "something was taken back");
+        assert!(!saved.set_rights(&grants, Rights::of(&[Right::Control])), "the same again");
         saved
     }
 
@@ -199,7 +213,7 @@ mod tests {
         let loaded = store.load(SystemTime::now()).expect("loaded");
         assert_eq!(loaded, saved());
         assert_eq!(loaded.ticket().as_deref(), Some(&b"secret"[..]));
-        assert!(loaded.grants()[&Sender(2)].has(Right::View));
+        assert!(loaded.grants()[&Sender(2)].has(Right::View) && loaded.taken_back().has(Right::Control));
         let [torn, foreign] =
             ["a/b/session.json.4711", "a/b/session.json.old"].map(|name| folder.path().join(name));
         std::fs::write(&torn, "{").expect("written");
@@ -219,6 +233,18 @@ mod tests {
         std::fs::write(store.path(), "{\"version\":1").expect("written");
         assert_eq!(store.load(SystemTime::now()), None);
         assert!(!format!("{:?}", saved()).contains("042917"));
+    }
+
+    /// The program may have been replaced by a newer one when it comes back.
+    #[test]
+    fn a_file_of_an_earlier_version_takes_nothing_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        let text = r#"{"version":1,"relay":"https://relay.example","fingerprints":[],"code":"042917",
+            "ticket":"c2VjcmV0","grace_s":300,"grants":{"2":[1,2]}}"#;
+        std::fs::write(store.path(), text).expect("written");
+        let saved = store.load(SystemTime::now()).expect("loaded");
+        assert!(saved.taken_back().is_empty() && !saved.grants().is_empty());
     }
 
     #[test]
