@@ -15,8 +15,10 @@ export const CONTROL_BODY_MAX = 64 << 10;
 export const INPUT_BODY_MAX = 4 << 10;
 /** Most bytes of a record's header, extensions included. */
 export const HEADER_MAX = 128;
-/** Most lanes open in one direction of a connection. */
-export const LANES_MAX = 256;
+/** Most lanes that a client has open beside control. */
+export const LANES_MAX = 64;
+/** The same of a relay towards a client. */
+export const LANES_TO_CLIENT_MAX = 256;
 /** Most payload bytes of a WebSocket fragment. */
 export const FRAGMENT_MAX = 16 << 10;
 /** Fewest payload bytes that a fragment is cut to, but for a record's last. */

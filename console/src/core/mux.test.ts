@@ -177,11 +177,15 @@ describe("receiving", () => {
     expect(() => new Incoming("relay", new Seen()).message(bytes)).toThrow(RecordError);
   });
 
-  test("more lanes than 64 are no message", () => {
-    const incoming = new Incoming("relay", new Seen());
-    const open = (id: number) => incoming.message(Uint8Array.of(id, 0, 1, 6, 0, 3, 0, 0, 0, 1, 0));
-    for (let lane = 0; lane < 64; lane += 1) open(2 * lane + 1);
-    expect(() => open(129)).toThrow(/too many/);
+  test.each([
+    ["client", 64],
+    ["relay", 256],
+  ] as const)("more lanes of a %s than %i are no message", (side, most) => {
+    const incoming = new Incoming(side, new Seen());
+    const open = (id: number) => incoming.message(Uint8Array.of(id & 255, id >> 8, 1, 6, 0, 3, 0, 0, 0, 1, 0));
+    const number = (lane: number) => 2 * lane + (side === "relay" ? 1 : 2);
+    for (let lane = 0; lane < most; lane += 1) open(number(lane));
+    expect(() => open(number(most))).toThrow(/too many/);
   });
 
   test("random bytes end in a RecordError or in nothing, never otherwise", () => {

@@ -14,7 +14,7 @@ import {
   parseOpening,
   priority,
 } from "./lane";
-import { FRAGMENT_MAX, FRAGMENT_MIN, LANES_MAX } from "./limits";
+import { FRAGMENT_MAX, FRAGMENT_MIN, LANES_MAX, LANES_TO_CLIENT_MAX } from "./limits";
 import { type Record, RecordBuffer, RecordError } from "./record";
 
 /** Bytes before a fragment's payload. */
@@ -286,7 +286,8 @@ export class Incoming {
     const key = parseOpening(payload);
     if (!key) throw new RecordError("unknown lane kind");
     if (key.kind === LaneKind.Control || this.lanes.has(id)) throw new RecordError(`lane ${id} is opened twice`);
-    if (this.lanes.size > LANES_MAX) throw new RecordError("too many lanes");
+    if (this.lanes.size > (this.parity === 0 ? LANES_MAX : LANES_TO_CLIENT_MAX))
+      throw new RecordError("too many lanes");
     const lane = newLane(id, key);
     this.lanes.set(id, lane);
     this.handler.opened(lane);

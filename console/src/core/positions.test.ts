@@ -8,7 +8,7 @@ const input = (sender: number) => plainLane(LaneKind.Input, sender);
 
 test("however many have come and gone, whoever is here is named", () => {
   const positions = new Positions();
-  positions.accept(screenLane(LaneKind.Screen, 3, 0, 1), header(0));
+  positions.accept({ kind: LaneKind.Screen, display: 3, rendition: 0, sender: 1 }, header(0));
   for (let sender = 2; sender < 200; sender += 1) {
     expect(positions.accept(input(1), header(sender))).toBe(true);
     expect(positions.accept(input(sender), header(0))).toBe(true);

@@ -3,7 +3,7 @@
 import { concat } from "./bytes";
 import { type Close, closeFromNumber, closeNamed } from "./close";
 import { CONTROL, encodeOpening, type LaneKey, LaneKind, OPENING_LEN, parseOpening, priority } from "./lane";
-import { LANES_MAX } from "./limits";
+import { LANES_TO_CLIENT_MAX } from "./limits";
 import type { Half, Source } from "./mux";
 import { RecordBuffer, RecordError } from "./record";
 import type { Inlet, Outlet, Transport, TransportHandler } from "./transport";
@@ -99,7 +99,7 @@ export class WebTransportTransport implements Transport {
       ReadableStream<Uint8Array>
     >;
     for (let next = await streams.read(); !next.done; next = await streams.read()) {
-      if (this.lanes >= LANES_MAX) return this.fail(new RecordError("too many lanes"));
+      if (this.lanes >= LANES_TO_CLIENT_MAX) return this.fail(new RecordError("too many lanes"));
       this.lanes += 1;
       this.lane(next.value.getReader())
         .catch((error: unknown) => this.fail(error))
