@@ -152,7 +152,13 @@ mod tests {
     /// Whether this computer lets nobody make a group, or not us: by its user, a file system that is read only, or (version 2) as a root that
     /// is a container's own and has members.
     fn may_not(error: &anyhow::Error) -> bool {
-        let kinds = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::ResourceBusy];
+        let kinds = [
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::ResourceBusy,
+            ErrorKind::NotFound,
+            ErrorKind::InvalidInput,
+        ];
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
         error.to_string() == NO_GROUPS || kind.is_some_and(|kind| kinds.contains(&kind))
     }
