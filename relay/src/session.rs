@@ -298,7 +298,7 @@ impl Session {
             (false, true) => member.received_input(seat.sender).into_iter().collect(),
             (false, false) => Vec::new(),
         };
-        welcome.heartbeat_ms = self.heartbeat().as_millis().try_into().unwrap_or(u32::MAX);
+        welcome.heartbeat_ms = self.heartbeat_ms();
         let publisher = member.is_publisher();
         if let Some(online) = self.online(seat) {
             online.outbox.control(control::Message::Welcome(welcome));

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::Rng;
 use tandem_path::State;
-use tandem_protocol::message::{self, Control, Rights, Role, SessionState, control};
+use tandem_protocol::message::{self, Control, Rights, Role, control};
 use tandem_protocol::mux::LaneId;
-use tandem_protocol::{AttemptId, Close, LaneKey, Record, Sender, SessionId, limits};
+use tandem_protocol::{AttemptId, Close, LaneKey, Record, Sender, SessionId};
 
 use super::Driver;
 use crate::Binding;
@@ -321,13 +321,9 @@ impl Driver {
                     roster.participants.iter().any(is)
                 };
                 self.shared.acks.lock().restate_input(is_here, now);
-                // The relay's interval follows the session's state.
-                timers.heartbeat = match roster.state() {
-                    SessionState::Active | SessionState::Reconnecting => {
-                        timers.heartbeat.min(limits::HEARTBEAT_ACTIVE)
-                    }
-                    _ => timers.heartbeat.max(limits::HEARTBEAT_WAITING),
-                };
+                if roster.heartbeat_ms > 0 {
+                    timers.heartbeat = Duration::from_millis(roster.heartbeat_ms.into());
+                }
             }
             control::Message::End(_) => {
                 self.backlog.push_back(Event::Control(message));

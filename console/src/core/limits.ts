@@ -45,8 +45,6 @@ export const RACE_HEAD_START_MS = 250;
 export const ADMISSION_MS = 10_000;
 /** Time between acknowledgements of a lane, at least, ms. */
 export const ACK_EVERY_MS = 8;
-/** Heartbeat of an active session, ms. */
-export const HEARTBEAT_ACTIVE_MS = 2000;
 /** Heartbeats without a byte that mean a lost connection. */
 export const HEARTBEATS_SILENT = 3;
 /** Most bytes of a close reason (RFC 6455, section 5.5). */

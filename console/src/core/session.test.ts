@@ -586,6 +586,17 @@ describe("latency", () => {
     expect(s.view().relayMs).toBeCloseTo(70, 0);
   });
 
+  test("to a relay that asks less often, silence is no longer asked about", async () => {
+    const s = await stage();
+    const participants = [{ sender: SELF, role: Role.LEAD, online: true }];
+    s.last().say({ case: "roster", value: { state: SessionState.WAITING, participants, heartbeatMs: 10_000 } });
+    const before = s.last().heard("ping").length;
+    s.clock.advance(14_999);
+    expect(s.last().heard("ping").length).toBe(before);
+    s.clock.advance(1);
+    expect(s.last().heard("ping").length).toBe(before + 1);
+  });
+
   test("a malformed message of the other end is not the relay's fault", async () => {
     const s = await stage();
     s.arrive(plainLane(LaneKind.Peer, CUSTOMER), peerRecord(1, 0n, Uint8Array.of(255, 255)));

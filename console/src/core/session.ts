@@ -28,7 +28,6 @@ import { InputSender, type Sent } from "./input";
 import { receivedOf } from "./joining";
 import { LaneKind, plainLane } from "./lane";
 import { Latency } from "./latency";
-import { HEARTBEAT_ACTIVE_MS } from "./limits";
 import { type ControlMessage, laneOf, RecordType } from "./message";
 import { ROUND_TRIP_MAX_MS } from "./mover";
 import { PeerSender } from "./peer";
@@ -42,8 +41,6 @@ const PING_EVERY_MS = 2000;
 const WANTED = [Right.VIEW, Right.CONTROL];
 /** The customer's program restates its grants within this time after a resume, ms. */
 const RESTATE_MS = 3000;
-/** A waiting session's heartbeat, ms. */
-const HEARTBEAT_WAITING_MS = 20_000;
 
 /** What the page knows of the session. */
 export interface SessionView {
@@ -104,7 +101,6 @@ export class Session {
   private askedPublisher: number | undefined;
   /** The customer's program that is there now knows what can be decoded here. */
   private hasToldPublisher = false;
-  private welcome: Welcome | undefined;
   private isVisible = true;
   private malformed = 0;
   /** When this end or the customer's last came back. */
@@ -229,7 +225,6 @@ export class Session {
   }
 
   private welcomed(welcome: Welcome, arrival: Arrival): void {
-    this.welcome = welcome;
     this.options.onTicket(welcome.ticket);
     if (arrival === "fresh") {
       this.options.sink.forget();
@@ -306,7 +301,7 @@ export class Session {
       isAsking,
       isDeclined: (this.view.isDeclined || (wasAsking && !isAsking)) && !isAsking && !hasAll,
     });
-    this.connection.expectHeartbeat(this.heartbeatOf(state));
+    if (roster.heartbeatMs > 0) this.connection.expectHeartbeat(roster.heartbeatMs);
     if (publisher?.online && this.askedPublisher !== publisher.sender) {
       // Once for each customer's program: what was granted before a resume is restated without being asked for.
       this.askedPublisher = publisher.sender;
@@ -340,15 +335,6 @@ export class Session {
     if (wait <= 0) return rights;
     this.cancelSettling = this.options.clock.after(wait, () => this.update({ rights }));
     return this.view.rights;
-  }
-
-  /** The relay's word at the welcome, until the session's state says otherwise. */
-  private heartbeatOf(state: SessionState): number {
-    const said = this.welcome?.heartbeatMs ?? HEARTBEAT_ACTIVE_MS;
-    if (state === SessionState.ACTIVE || state === SessionState.RECONNECTING)
-      return Math.min(said, HEARTBEAT_ACTIVE_MS);
-    if (state === SessionState.WAITING || state === SessionState.OFFLINE) return Math.max(said, HEARTBEAT_WAITING_MS);
-    return said;
   }
 
   private record(inlet: Inlet, record: Record): void {

@@ -114,6 +114,11 @@ impl Session {
         }
     }
 
+    /// The same, as it is told.
+    pub(super) fn heartbeat_ms(&self) -> u32 {
+        u32::try_from(self.heartbeat().as_millis()).unwrap_or(u32::MAX)
+    }
+
     /// Tells everybody who is here.
     pub(super) fn announce(&mut self) {
         self.revision += 1;
@@ -121,6 +126,7 @@ impl Session {
             revision: self.revision,
             state: self.state().into(),
             participants: self.members.iter().map(|(&sender, member)| member.participant(sender)).collect(),
+            heartbeat_ms: self.heartbeat_ms(),
         };
         let here: BTreeSet<Sender> = self.members.keys().copied().collect();
         for member in self.members.values_mut() {

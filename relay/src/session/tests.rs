@@ -7,7 +7,7 @@ mod restarts;
 use super::*;
 use crate::outbox::{Pull, Slot};
 use parking_lot::Mutex;
-use tandem_protocol::message::{Control, Grants, Right, Visible, types};
+use tandem_protocol::message::{Control, Grants, Right, SessionState, Visible, types};
 use tandem_protocol::{Flags, Header, LaneKey, Rendition, ScreenHeader, ScreenKind};
 
 /// What the session told a connection.
@@ -516,6 +516,27 @@ fn heartbeats_come_every_two_seconds_and_three_unanswered_end_the_connection() {
     scene.now += Duration::from_secs(2);
     scene.session.tick(scene.now);
     assert_eq!(*customer.told.0.lock(), Some(Close::SILENT));
+}
+
+#[test]
+fn the_interval_that_holds_is_told_with_the_state_that_it_follows() {
+    let mut scene = Scene::new();
+    let seconds = Duration::from_secs;
+    scene.session.timing =
+        Timing { heartbeat_active: seconds(5), heartbeat_waiting: seconds(30), ..Timing::default() };
+    let told = |scene: &mut Scene, person: &Person| {
+        let roster = |message| match message {
+            control::Message::Roster(roster) => Some((roster.state(), roster.heartbeat_ms)),
+            _ => None,
+        };
+        scene.messages(person).into_iter().rev().find_map(roster).unwrap()
+    };
+    let customer = scene.join(CUSTOMER, Role::Customer);
+    assert_eq!(told(&mut scene, &customer), (SessionState::Waiting, 30_000));
+    let anna = scene.join(ANNA, Role::Lead);
+    assert_eq!(told(&mut scene, &customer), (SessionState::Active, 5000));
+    scene.session.detach(anna.seat, scene.now);
+    assert_eq!(told(&mut scene, &customer), (SessionState::Waiting, 30_000));
 }
 
 #[test]
