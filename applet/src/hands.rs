@@ -71,6 +71,15 @@ impl Hands {
         self.order(Order::Record(lane, record, arrived));
     }
 
+    /// Hands it the header of a record on another lane, which has just arrived: it tells how the sender's clock goes. While too many
+    /// records wait it is left out, since others follow.
+    pub fn heard(&self, who: Participant, header: Header) {
+        if let Ok(room) = self.room.try_acquire() {
+            room.forget();
+            self.order(Order::Heard(who, header, Instant::now()));
+        }
+    }
+
     /// Tells it something.
     pub fn order(&self, order: Order) {
         // Its thread ends only with its owner.
@@ -117,6 +126,7 @@ impl Acting {
                 }
                 Ok(Order::Heard(who, header, arrived)) => {
                     self.gate.heard(who, &header, arrived);
+                    self.room.add_permits(1);
                     Vec::new()
                 }
                 Ok(Order::Controllers(controllers)) => self.gate.controllers(controllers),
@@ -298,6 +308,16 @@ mod tests {
         let tries: Vec<_> = (0..5).map(|_| told.recv_timeout(PATIENCE).expect("a try")).collect();
         let refused = (4, false, true);
         assert_eq!(tries, [(4, true, false), refused, refused, refused, (4, false, false)]);
+    }
+
+    /// Nobody needs a right to send them.
+    #[test]
+    fn no_more_records_wait_than_may_however_many_come() {
+        let (orders, given) = channel();
+        let room = Arc::new(Semaphore::new(WAITING_MAX));
+        let hands = Hands { orders: Some(orders), room, thread: None };
+        (0..2 * WAITING_MAX as u64).for_each(|seq| hands.heard(ANN, key(seq, 4, true).header));
+        assert_eq!(given.try_iter().count(), WAITING_MAX);
     }
 
     /// Numbers come from peers.

@@ -237,7 +237,7 @@ impl Session {
                 self.hands.record(lane, record).await
             }
             Event::Record { lane, record } if lane.kind == LaneKind::Peer => {
-                self.hands.order(hands::Order::Heard(lane.sender, record.header, now()));
+                self.hands.heard(lane.sender, record.header);
                 self.peer(lane, &record);
             }
             Event::Record { lane, record } if lane.kind == LaneKind::Clipboard => self.copied(lane, &record),
