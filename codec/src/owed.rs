@@ -102,7 +102,7 @@ impl Owed {
     pub(crate) fn spans(&self) -> impl Iterator<Item = Rect> {
         let bands = (0..).step_by(usize::from(BAND)).zip(self.cells.chunks(self.columns));
         bands.filter_map(|(y, cells)| {
-            let span = marked_span(cells, self.size)?;
+            let span = marked_span(marked_cells(cells)?, self.size);
             let (x, w) = (span.start / PIXEL, span.len() / PIXEL);
             Some(Rect { x: x as u16, y, w: w as u16, h: BAND.min(self.size.h - y) })
         })
@@ -110,24 +110,25 @@ impl Owed {
 
     /// Compares what is owed and drops what turns out equal. The regions come from the top down, from left to right.
     pub(crate) fn compare(&mut self, picture: PictureRef<'_>, shadow: &Picture) -> Vec<Region> {
-        let mut regions = Vec::new();
+        let (mut regions, mut seen) = (Vec::new(), Vec::new());
         for (band, cells) in self.cells.chunks_mut(self.columns).enumerate() {
-            let y = band * usize::from(BAND);
-            let rows = y..usize::from(self.size.h).min(y + usize::from(BAND));
-            let Some(marked) = marked_span(cells, self.size) else { continue };
-            let suspects = unequal_rows(picture, shadow, rows.clone(), marked);
+            let Some(marked) = marked_cells(cells) else { continue };
+            let (first, cells) = (marked.start, &mut cells[marked.clone()]);
+            seen.clear();
+            seen.extend(cells.iter().map(Seen::nothing));
+            let (span, top) = (marked_span(marked, self.size), band as u16 * BAND);
+            for (i, y) in (top..self.size.h).take(BAND.into()).map(usize::from).enumerate() {
+                differences(&picture.row(y)[span.clone()], &shadow.row(y)[span.clone()], i, &mut seen);
+            }
             let mut open: Option<Open> = None;
-            for (column, units) in cells.iter_mut().enumerate().filter(|(_, units)| **units != [0; UNITS]) {
-                let x = column as u16 * CELL;
-                let place = Rect { x, y: y as u16, w: CELL.min(self.size.w - x), h: rows.len() as u16 };
-                let seen = Open::compare(picture, shadow, place, suspects, units);
-                match (&mut open, seen) {
-                    (_, None) => {}
-                    (Some(open), Some(seen)) if seen.left < open.right + GAP => open.join(seen),
-                    (_, Some(seen)) => regions.extend(open.replace(seen).map(|open| open.region(y as u16))),
+            for (i, (units, seen)) in cells.iter_mut().zip(&seen).enumerate() {
+                let Some(part) = Open::new((first + i) as u16 * CELL, seen, units) else { continue };
+                match &mut open {
+                    Some(open) if part.left < open.right + GAP => open.join(part),
+                    _ => regions.extend(open.replace(part).map(|open| open.region(top))),
                 }
             }
-            regions.extend(open.map(|open| open.region(y as u16)));
+            regions.extend(open.map(|open| open.region(top)));
         }
         regions
     }
@@ -180,48 +181,88 @@ fn stack(parts: &mut Vec<Region>, above: Range<usize>) {
     }
 }
 
-/// The bytes of a row from the first to the last cell marked.
-fn marked_span(cells: &[Cell], size: Size) -> Option<Range<usize>> {
-    let first = cells.iter().position(|units| *units != [0; UNITS])?;
-    let last = cells.iter().rposition(|units| *units != [0; UNITS])?;
-    let cell = usize::from(CELL);
-    Some(first * cell * PIXEL..((last + 1) * cell).min(usize::from(size.w)) * PIXEL)
+/// From the first to the last cell marked.
+fn marked_cells(cells: &[Cell]) -> Option<Range<usize>> {
+    let is_marked = |units: &Cell| *units != [0; UNITS];
+    Some(cells.iter().position(is_marked)?..cells.iter().rposition(is_marked)? + 1)
 }
 
-/// A bit for each row whose bytes differ at all, meaningless ones included: a fast answer for what has not changed.
-fn unequal_rows(picture: PictureRef<'_>, shadow: &Picture, rows: Range<usize>, span: Range<usize>) -> u32 {
-    rows.enumerate().fold(0, |unequal, (i, y)| {
-        unequal | u32::from(picture.row(y)[span.clone()] != shadow.row(y)[span.clone()]) << i
-    })
+/// The bytes that such cells take of a row.
+fn marked_span(cells: Range<usize>, size: Size) -> Range<usize> {
+    let cell = usize::from(CELL);
+    cells.start * cell * PIXEL..(cells.end * cell).min(usize::from(size.w)) * PIXEL
+}
+
+/// What of a cell differs.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// A bit for each row that is owed, and for each of those that differs.
+    owed: u32,
+    rows: u32,
+    /// Not 0 where any of these rows differs.
+    columns: [u32; CELL as usize],
+}
+
+impl Seen {
+    fn nothing(units: &Cell) -> Self {
+        let owed = (0..UNITS).filter(|&unit| units[unit] != 0).fold(0, |rows, unit| rows | rows_of(unit));
+        Self { owed, rows: 0, columns: [0; CELL as usize] }
+    }
+}
+
+/// A bit for each row of a unit.
+fn rows_of(unit: usize) -> u32 {
+    UNIT_MASK << (unit * usize::from(UNIT_ROWS))
 }
 
 wide! {
-    /// A bit for each row of a cell that differs, of those in `suspects`; in `columns` what differs anywhere is not 0.
-    fn differences(picture: PictureRef<'_>, shadow: PictureRef<'_>, cell: Rect, suspects: u32, columns: &mut [u32; CELL as usize]) -> u32
-        = differences_by_row;
+    /// Compares a row of a band, its `i`th, and notes where the cells that it crosses differ. Whole rows at a time: memory is read
+    /// fast so, and cell by cell it is not.
+    fn differences(now: &[u8], before: &[u8], i: usize, seen: &mut [Seen]) = differences_by_cell;
 }
 
 #[inline(always)]
-fn differences_by_row(
-    picture: PictureRef<'_>,
-    shadow: PictureRef<'_>,
-    cell: Rect,
-    suspects: u32,
-    columns: &mut [u32; CELL as usize],
-) -> u32 {
-    let mut rows = 0u32;
-    for (i, y) in cell.rows().enumerate().filter(|(i, _)| suspects >> i & 1 == 1) {
-        let (now, _) = picture.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
-        let (before, _) = shadow.row(y)[cell.span(PIXEL)].as_chunks::<PIXEL>();
-        let mut any = 0;
-        for ((column, now), before) in columns.iter_mut().zip(now).zip(before) {
-            let difference = (u32::from_le_bytes(*now) ^ u32::from_le_bytes(*before)) & COLOUR;
-            *column |= difference;
-            any |= difference;
+fn differences_by_cell(now: &[u8], before: &[u8], i: usize, seen: &mut [Seen]) {
+    const BYTES: usize = CELL as usize * PIXEL;
+    let row = 1 << i;
+    let (now, now_rest) = now.as_chunks::<BYTES>();
+    let (before, before_rest) = before.as_chunks::<BYTES>();
+    for ((now, before), seen) in now.iter().zip(before).zip(seen.iter_mut()) {
+        // Its size is known here, which makes this much quicker than it is for the rest.
+        if seen.owed & row != 0 && differs(now, before) {
+            seen.note(row, now, before);
         }
-        rows |= u32::from(any != 0) << i;
     }
-    rows
+    if let (false, Some(seen)) = (now_rest.is_empty(), seen.last_mut())
+        && seen.owed & row != 0
+        && differs(now_rest, before_rest)
+    {
+        seen.note(row, now_rest, before_rest);
+    }
+}
+
+#[inline(always)]
+fn differs(now: &[u8], before: &[u8]) -> bool {
+    let (now, _) = now.as_chunks::<PIXEL>();
+    let (before, _) = before.as_chunks::<PIXEL>();
+    now.iter().zip(before).fold(0, |any, (now, before)| any | difference(*now, *before)) != 0
+}
+
+#[inline(always)]
+fn difference(now: [u8; PIXEL], before: [u8; PIXEL]) -> u32 {
+    (u32::from_le_bytes(now) ^ u32::from_le_bytes(before)) & COLOUR
+}
+
+impl Seen {
+    #[inline(always)]
+    fn note(&mut self, row: u32, now: &[u8], before: &[u8]) {
+        self.rows |= row;
+        let (now, _) = now.as_chunks::<PIXEL>();
+        let (before, _) = before.as_chunks::<PIXEL>();
+        for ((column, now), before) in self.columns.iter_mut().zip(now).zip(before) {
+            *column |= difference(*now, *before);
+        }
+    }
 }
 
 /// A region that may still grow to the right.
@@ -235,25 +276,13 @@ struct Open {
 }
 
 impl Open {
-    /// The part of a cell that differs; units without any difference are owed no more. Differences are gathered over the
-    /// rows, which vectorizes: most cells that are looked at have none. Only rows in `suspects` of units that are owed are.
-    fn compare(
-        picture: PictureRef<'_>,
-        shadow: &Picture,
-        cell: Rect,
-        suspects: u32,
-        units: &mut Cell,
-    ) -> Option<Self> {
-        let mask = |unit: usize| UNIT_MASK << (unit * usize::from(UNIT_ROWS));
-        let owed = (0..UNITS).filter(|&unit| units[unit] != 0).fold(0, |rows, unit| rows | mask(unit));
-        let suspects = suspects & owed;
-        let mut columns = [0u32; CELL as usize];
-        let rows = differences(picture, shadow.borrow(), cell, suspects, &mut columns);
-        (0..UNITS).filter(|&unit| rows & mask(unit) == 0).for_each(|unit| units[unit] = 0);
+    /// The part that differs of a cell that begins at column `x`; units without any difference are owed no more.
+    fn new(x: u16, seen: &Seen, units: &mut Cell) -> Option<Self> {
+        (0..UNITS).filter(|&unit| seen.rows & rows_of(unit) == 0).for_each(|unit| units[unit] = 0);
         let since = units.iter().copied().filter(|&since| since != 0).min()?;
-        let first = columns.iter().position(|&column| column != 0)? as u16;
-        let last = columns.iter().rposition(|&column| column != 0)? as u16;
-        Some(Self { left: cell.x + first, right: cell.x + last + 1, rows, since })
+        let first = seen.columns.iter().position(|&column| column != 0)? as u16;
+        let last = seen.columns.iter().rposition(|&column| column != 0)? as u16;
+        Some(Self { left: x + first, right: x + last + 1, rows: seen.rows, since })
     }
 
     fn join(&mut self, next: Self) {

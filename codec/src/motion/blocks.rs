@@ -286,8 +286,12 @@ fn reach(pair: Pair<'_>, rect: Rect, shift: Shift, to_the_right: bool) -> u16 {
         let beside = Rect { x, w: most, ..rect }.span(PIXEL);
         let from_x = usize::from(x).wrapping_add_signed(-shift.dx as isize) * PIXEL;
         let from_y = (y as i32 - shift.dy) as usize;
-        let (before, _) = pair.shadow.row(from_y)[from_x..from_x + beside.len()].as_chunks::<PIXEL>();
-        let (now, _) = pair.picture.row(y)[beside].as_chunks::<PIXEL>();
+        let before = &pair.shadow.row(from_y)[from_x..from_x + beside.len()];
+        let now = &pair.picture.row(y)[beside];
+        if same(now, before) {
+            return most;
+        }
+        let ((now, _), (before, _)) = (now.as_chunks::<PIXEL>(), before.as_chunks::<PIXEL>());
         let pixels = now.iter().zip(before).map(|(now, before)| colours_differ(*now, *before) == 0);
         let equal = if to_the_right {
             pixels.take_while(|&equal| equal).count()

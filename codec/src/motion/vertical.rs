@@ -1,4 +1,5 @@
-//! Scrolls: one piece of 32 pixels in each row of every changed 64 columns votes for how far its rows moved.
+//! Scrolls: one piece of 32 pixels in each row of every changed 64 columns votes for how far its rows moved. Where much has
+//! changed, some of the columns tell as well.
 
 use super::{Pair, Shift};
 use crate::owed::Region;
@@ -7,6 +8,12 @@ use crate::picture::{COLOUR, PIXEL, PictureRef};
 /// Columns between hashed pieces of a row, and their length.
 const PIECE_EVERY: usize = 64;
 const PIECE: usize = 32;
+/// So many pieces of the shadow are enough. With more of them only every so many columns are looked at, at most, so that what is
+/// four of them wide still tells.
+const PIECES_ENOUGH: usize = 4096;
+const COLUMNS_EVERY_MAX: usize = 4;
+/// Of the picture every so many rows are looked at; of the shadow all, or a piece would not be there.
+const ROWS_EVERY: usize = 2;
 /// Votes that a distance needs, and how many distances are tried.
 const VOTES_MIN: u32 = 8;
 const TRIED: usize = 3;
@@ -44,10 +51,11 @@ impl Vertical {
     ) -> impl Iterator<Item = Shift> + use<'a> {
         let height = i32::from(pair.picture.size().h);
         let pieces: usize = regions.iter().map(|region| region.rect.pixels() / PIECE_EVERY + 1).sum();
+        let every = (pieces / PIECES_ENOUGH).clamp(1, COLUMNS_EVERY_MAX);
         self.table.clear();
-        self.table.resize((pieces * 2).next_power_of_two(), Slot::default());
+        self.table.resize((pieces / every * 2).next_power_of_two(), Slot::default());
         let mask = self.table.len() - 1;
-        for_pieces(pair.shadow.borrow(), regions, 1, |hash, y| {
+        for_pieces(pair.shadow.borrow(), regions, (every, 1), |hash, y| {
             let slot = &mut self.table[hash as usize & mask];
             match slot.place {
                 Place::Free => *slot = Slot { hash, place: Place::Row(y) },
@@ -58,7 +66,7 @@ impl Vertical {
         });
         self.votes.clear();
         self.votes.resize(2 * height as usize, 0);
-        for_pieces(pair.picture, regions, 2, |hash, y| {
+        for_pieces(pair.picture, regions, (every, ROWS_EVERY), |hash, y| {
             let slot = self.table[hash as usize & mask];
             if let (Place::Row(from), true) = (slot.place, slot.hash == hash) {
                 self.votes[(i32::from(y) - i32::from(from) + height) as usize] += 1;
@@ -73,15 +81,22 @@ impl Vertical {
     }
 }
 
-/// Calls `each` with hash and row of every piece in `regions` that isn't flat, on every `step`th row.
-fn for_pieces(picture: PictureRef<'_>, regions: &[Region], step: usize, mut each: impl FnMut(u64, u16)) {
+/// Calls `each` with hash and row of the pieces in `regions` that aren't flat, of every so many columns and rows.
+fn for_pieces(
+    picture: PictureRef<'_>,
+    regions: &[Region],
+    (columns_every, rows_every): (usize, usize),
+    mut each: impl FnMut(u64, u16),
+) {
     let width = usize::from(picture.size().w);
     for Region { rect, .. } in regions {
         let columns = usize::from(rect.x) / PIECE_EVERY
             ..(usize::from(rect.x) + usize::from(rect.w)).div_ceil(PIECE_EVERY);
-        for y in rect.rows().step_by(step) {
+        // The same columns whichever region they are in.
+        let columns = columns.start.next_multiple_of(columns_every)..columns.end;
+        for y in rect.rows().step_by(rows_every) {
             let row = picture.row(y);
-            for column in columns.clone() {
+            for column in columns.clone().step_by(columns_every) {
                 let x = column * PIECE_EVERY + (PIECE_EVERY - PIECE) / 2;
                 if x + PIECE > width {
                     continue;
