@@ -111,7 +111,11 @@ fn of_preset(line: &Line, preset: &str) -> Vec<Verdict> {
         ],
         "join" => {
             let limit = if noise { 40.0 } else { 20.0 };
-            vec![of("join, change of the controller's age p99, %", change(), Most(limit))]
+            let by_key = more("without_past", "/screen_p99_change_percent");
+            vec![
+                of("join, change of the controller's age p99, %", change(), Most(limit)),
+                of("join without the past, change of the controller's age p99, %", by_key, Most(limit)),
+            ]
         }
         "eight" => {
             let mut all = vec![of("eight, change of the fast ones' age p99, %", change(), Most(5.0))];

@@ -123,6 +123,7 @@ impl Cell {
             transport: self.binding.transport(),
             customer,
             technicians: vec![Seat::at(technician)],
+            shows_past: false,
             blackout: true,
             lead: Duration::ZERO,
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cell::Settings;
 use super::report::{Conditions, Line, Quantiles, change, quantiles};
@@ -88,7 +88,8 @@ impl Stage<'_> {
     fn scene(&self, customer: Place, technicians: Vec<Seat>) -> Scene {
         let course = self.settings.course(self.show, None);
         let lead = if self.preset == Preset::Eight { LEAD_EIGHT } else { LEAD };
-        Scene { course, transport: self.binding.transport(), customer, technicians, blackout: false, lead }
+        let transport = self.binding.transport();
+        Scene { course, transport, customer, technicians, shows_past: false, blackout: false, lead }
     }
 
     async fn play(&self, scene: &Scene) -> anyhow::Result<(Network, Played)> {
@@ -141,40 +142,53 @@ impl Stage<'_> {
         Ok(line)
     }
 
-    /// A controller beside the relay and a customer that is not, somebody who joins them; and the same without.
+    /// A controller beside the relay, a customer that is not, and somebody who joins them: who may see what was there before, and who
+    /// may not. And the same without.
     async fn joiner(&self) -> anyhow::Result<Line> {
         let joins = self.settings.window.mul_f64(JOINS_AFTER);
-        let late = Seat { place: Place::Near, joins: Some(joins) };
         let controller = Seat::at(Place::Near);
-        let (network, without) = self.play(&self.scene(Place::Behind(0), vec![controller])).await?;
+        let both = vec![controller, Seat { place: Place::Near, joins: Some(joins) }];
         let mut blamed = self.line(Behind::Customer, &Figures::default(), &Figures::default());
-        blamed.blame(&network, &without)?;
-        drop(network);
-        let (network, with) = self.play(&self.scene(Place::Behind(0), vec![controller, late])).await?;
-        let [controller, joiner] = &with.technicians[..] else { anyhow::bail!("not two technicians") };
+        let mut others = Vec::new();
+        for technicians in [vec![controller], both.clone()] {
+            let (network, played) = self.play(&self.scene(Place::Behind(0), technicians)).await?;
+            blamed.blame(&network, &played)?;
+            others.push(played);
+        }
+        let scene = Scene { shows_past: true, ..self.scene(Place::Behind(0), both) };
+        let (network, with) = self.play(&scene).await?;
+        let controller = with.technicians.first().context("no technician")?;
         let mut line = self.line(Behind::Customer, controller, &with.customer);
         line.blame(&network, &with)?;
         line.failures.extend(blamed.failures);
         line.bottlenecks.extend(blamed.bottlenecks);
-
-        let since = |played: &Played| played.window.start + joins..played.window.end;
-        let alone = without.technicians.first().and_then(|alone| quantiles(&alone.ages, &since(&without)));
-        let beside = quantiles(&controller.ages, &since(&with));
-        let uploaded = [&without, &with].map(|played| played.journal.lock().uploaded(&since(played)));
-        let first = joiner.first_picture.map(|time| rounded(time.as_secs_f64() * 1e3, 1e1));
-        line.more = object(json!({
-            "joiner_first_picture_ms": first,
-            "joiner_screen_age_ms": Quantiles::of(&joiner.ages),
-            // Beside what the controller gets anyway.
-            "customer_bytes_for_it": uploaded[1].keys + uploaded[1].reduced,
-            "customer_bytes": { "with": uploaded[1].all(), "alone": uploaded[0].all() },
-            // Of the controller, in the time in which the joiner is there.
-            "screen_age_alone_ms": alone,
-            "screen_age_with_ms": beside,
-            "screen_p99_change_percent": change(p99(alone), p99(beside)),
-        }));
+        let [alone, without_past] = &others[..] else { anyhow::bail!("not two sessions") };
+        line.more = object(joined(&with, alone, joins)?);
+        line.more.insert("without_past".into(), joined(without_past, alone, joins)?);
         Ok(line)
     }
+}
+
+/// What became of a session that somebody joined so long after the window began, beside one of the controller `alone`.
+fn joined(with: &Played, alone: &Played, joins: Duration) -> anyhow::Result<Value> {
+    let [controller, joiner] = &with.technicians[..] else { anyhow::bail!("not two technicians") };
+    let since = |played: &Played| played.window.start + joins..played.window.end;
+    let ages_alone = alone.technicians.first().and_then(|of| quantiles(&of.ages, &since(alone)));
+    let ages = quantiles(&controller.ages, &since(with));
+    let [uploaded_alone, uploaded] =
+        [alone, with].map(|played| played.journal.lock().uploaded(&since(played)));
+    let first = joiner.first_picture.map(|time| rounded(time.as_secs_f64() * 1e3, 1e1));
+    Ok(json!({
+        "joiner_first_picture_ms": first,
+        "joiner_screen_age_ms": Quantiles::of(&joiner.ages),
+        // Beside what the controller gets anyway.
+        "customer_bytes_for_it": uploaded.keys + uploaded.reduced,
+        "customer_bytes": { "with": uploaded.all(), "alone": uploaded_alone.all() },
+        // Of the controller, in the time in which the joiner is there.
+        "screen_age_alone_ms": ages_alone,
+        "screen_age_with_ms": ages,
+        "screen_p99_change_percent": change(p99(ages_alone), p99(ages)),
+    }))
 }
 
 /// What technicians see that keep up.

@@ -57,6 +57,8 @@ pub(super) struct Scene {
     pub(super) customer: Place,
     /// The first one leads and controls.
     pub(super) technicians: Vec<Seat>,
+    /// Whether who joins late may see what was there before.
+    pub(super) shows_past: bool,
     /// Whether the window is followed by a black-out of all links.
     pub(super) blackout: bool,
     /// The window begins so long after the first picture, if everybody is ready by then: sessions that are compared with one another
@@ -123,7 +125,8 @@ impl Network {
     }
 
     async fn play_on(&self, scene: &Scene) -> anyhow::Result<Played> {
-        let Seats { customer, technicians } = self.relay.opener.open(scene.technicians.len()).await?;
+        let opened = self.relay.opener.open_with(scene.technicians.len(), scene.shows_past);
+        let Seats { customer, technicians } = opened.await?;
         let stage = Stage::new(scene);
         let (done, is_done) = oneshot::channel();
         let part = stage.part(self.target(scene.customer)?, customer, Arc::default());

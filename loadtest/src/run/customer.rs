@@ -1,25 +1,23 @@
 //! A pretend customer: consents at once, publishes a synthetic screen through the codec as its path takes it, and does what
 //! the technician's input asks for, which here is to note when it came, and to answer.
 
+mod publishing;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use prost::Message as _;
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{RngCore as _, SeedableRng as _};
-use tandem_client::pacer::Pace;
 use tandem_client::{Event, Handle, Join, Outgoing, SendError};
-use tandem_codec::{
-    EncodeError, EncoderOptions, Job, KeyTask, PIXEL, PictureRef, Rect, Renditions, ScreenRecord, Want,
-};
+use tandem_codec::{Prepared, Rect, Renditions, Want};
 use tandem_protocol::message::{self, CursorPosition, EndReason, Grants, Motion, control, types};
-use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, Rendition, Sender};
+use tandem_protocol::{Close, DisplayId, LaneKey, LaneKind, Record, Sender};
 use tokio::sync::{mpsc, oneshot};
 
-use super::figures::{Figures, Journal};
+use self::publishing::renditions;
+use super::figures::Figures;
 use super::inbox::Inbox;
-use super::padding::Padding;
 use super::screen::Screen;
 use super::transfer::Direction;
 use super::{PATIENCE, Part, Window, changed, failed, note, sleep_until};
@@ -29,19 +27,11 @@ use crate::report::series::Kind;
 /// The one display.
 const DISPLAY: DisplayId = DisplayId(0);
 
-/// In the order in which they are served.
-const RENDITIONS: [Rendition; 2] = [Rendition::LIVE, Rendition::REDUCED];
-
 /// Where things are lost on purpose: how long input that may be lost is still waited for.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
 /// For how long a program that was killed is not there.
 pub(super) const DEAD: Duration = Duration::from_millis(200);
-
-/// A lane of the screen, whose sender the client fills in.
-fn lane(kind: LaneKind, rendition: Rendition) -> LaneKey {
-    LaneKey::screen(kind, DISPLAY, rendition, Sender::RELAY)
-}
 
 /// What a customer does beside publishing.
 #[derive(Debug, Default)]
@@ -80,6 +70,7 @@ pub(crate) async fn run(part: Part, habits: Habits, done: oneshot::Receiver<u32>
             // A technician that is gone without a word sends no more.
             told = &mut done, if customer.told.is_none() => customer.told = Some((told.unwrap_or(0), Instant::now())),
             () = changed(&mut customer.part.window) => {}
+            Some(prepared) = customer.prepared.recv() => customer.renditions.prepared(prepared),
         }
         if customer.dies(Instant::now()) {
             drop(inbox);
@@ -101,6 +92,12 @@ struct Customer {
     /// With which it comes back.
     ticket: Option<Vec<u8>>,
     renditions: Renditions,
+    /// Streams that were made elsewhere, and where they are put.
+    prepared: mpsc::UnboundedReceiver<Prepared>,
+    prepares: mpsc::UnboundedSender<Prepared>,
+    /// When reduced was last coded, and how long that took.
+    reduced_at: Option<Instant>,
+    reduced_cost: Duration,
     screen: Screen,
     /// Damage that the encoders have not been told.
     damage: Vec<Rect>,
@@ -124,23 +121,19 @@ struct Customer {
     over: bool,
 }
 
-fn renditions(part: &Part) -> Renditions {
-    let options = EncoderOptions {
-        plain_window_log: part.course.window_log,
-        video: true,
-        ..EncoderOptions::new(part.course.source.size())
-    };
-    Renditions::new(options)
-}
-
 impl Customer {
     fn new(part: Part, habits: Habits, handle: Handle) -> Self {
         part.joins();
+        let (prepares, prepared) = mpsc::unbounded_channel();
         Self {
             rng: StdRng::seed_from_u64(habits.seed),
             handle,
             ticket: None,
             renditions: renditions(&part),
+            prepared,
+            prepares,
+            reduced_at: None,
+            reduced_cost: Duration::ZERO,
             screen: Screen::new(&part.course.source),
             part,
             habits,
@@ -265,99 +258,6 @@ impl Customer {
         }
     }
 
-    /// Does what is to be done beside pictures. Keys take long, and nobody waits for them.
-    fn work(&mut self) {
-        while let Some(job) = self.renditions.next_job() {
-            match job {
-                Job::Streams(job) => self.renditions.prepared(job.run()),
-                Job::Key(task) => {
-                    let (handle, journal) = (self.handle.clone(), self.part.journal.clone());
-                    let padding = self.part.course.padding.clone();
-                    let rng = StdRng::seed_from_u64(self.rng.next_u64());
-                    tokio::task::spawn_blocking(move || send_key(&handle, task, padding, rng, &journal));
-                }
-            }
-        }
-    }
-
-    /// Encodes the newest pixels while the paths take them.
-    fn publish(&mut self, now: Instant) -> Result<(), EncodeError> {
-        self.ask_again = None;
-        let newest = self.part.newest(now);
-        self.wanted_since = self.is_wanted().then(|| self.wanted_since.unwrap_or(now));
-        if let Some(since) = self.wanted_since {
-            // Those that were left out, since newer ones came before we did, were due too.
-            let due = self.screen.newest() + 1..=newest;
-            let due = due.map(|picture| self.part.schedule.time(picture));
-            due.filter(|&due| due >= since).for_each(|due| self.part.was_due(due, now));
-        }
-        self.damage.append(&mut self.screen.advance(&self.part.course.source, newest));
-        self.renditions.set_time(now.saturating_duration_since(self.began));
-        if self.is_wanted() {
-            self.renditions.damage(Some(&self.damage));
-            self.damage.clear();
-        }
-        RENDITIONS.into_iter().try_for_each(|rendition| self.publish_one(rendition, now))
-    }
-
-    /// Whether video has come to rest that is to be exact now.
-    fn rests(&self, rendition: Rendition, now: Instant) -> bool {
-        self.renditions.rests_at(rendition).is_some_and(|at| self.began + at <= now)
-    }
-
-    fn publish_one(&mut self, rendition: Rendition, now: Instant) -> Result<(), EncodeError> {
-        while self.renditions.is_behind(rendition) || self.rests(rendition, now) {
-            let budget = match self.handle.pace(lane(LaneKind::Screen, rendition)) {
-                Pace::Send(budget) => budget,
-                Pace::Wait(until) => {
-                    self.ask_again = [self.ask_again, until].into_iter().flatten().min();
-                    break;
-                }
-            };
-            let size = self.part.course.source.size();
-            let picture = PictureRef::new(size, usize::from(size.w) * PIXEL, self.screen.picture().bytes())
-                .expect("a picture of this size");
-            let record = self.renditions.encode(rendition, picture, None, budget)?;
-            let went_on = record.is_none_or(|record| self.send(record));
-            self.work();
-            if !went_on {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.renditions.is_wanted(Rendition::LIVE)
-    }
-
-    /// Sends a record, or says that it could not be sent.
-    fn send(&mut self, mut record: ScreenRecord) -> bool {
-        if let Some(padding) = &self.part.course.padding {
-            record.body = padding.wrap(&record.body, &mut self.rng);
-        }
-        let out = Outgoing::screen(record.segment, record.kind, &record.body).skipping(record.skips);
-        let captured = self.part.schedule.time(self.screen.newest());
-        // Held while it is sent, so that nobody has the update before its entry is there.
-        let mut journal = self.part.journal.lock();
-        let sent = self.handle.send(lane(LaneKind::Screen, record.rendition), out);
-        if let Ok(sent) = sent {
-            journal.update(record.rendition, sent.seq, captured, record.body.len());
-        }
-        drop(journal);
-        match sent {
-            Ok(sent) => {
-                self.renditions.sent(record.rendition, sent.seq);
-                return true;
-            }
-            // Why the connection is gone is told by itself.
-            Err(SendError::Offline) => {}
-            Err(why) => self.fail(why),
-        }
-        self.renditions.unsent(record.rendition);
-        false
-    }
-
     /// An input event came: notes how long after it was due, and that none is missing before it.
     fn input(&mut self, lane: LaneKey, record: &Record, came: Instant) {
         let motion = (record.header.record_type == types::MOTION).then(|| Motion::decode(record.body()).ok());
@@ -407,8 +307,7 @@ impl Customer {
         let running = self.window().is_none_or(|window| now < window.last);
         let runs = self.is_wanted() && running;
         let picture = if runs { self.part.schedule.time(next).max(soon) } else { now + PATIENCE };
-        let rests = RENDITIONS.into_iter().filter_map(|rendition| self.renditions.rests_at(rendition));
-        let rests = rests.map(|at| (self.began + at).max(soon));
+        let rests = self.rest().map(|at| at.max(soon));
         let stragglers = self.told.filter(|_| self.habits.loses_input).map(|(_, at)| at + STRAGGLERS);
         let others = [self.ask_again, stragglers, self.dies_at.filter(|&at| now < at)];
         let next = others.into_iter().flatten().chain(rests).fold(picture, Instant::min);
@@ -445,21 +344,5 @@ impl Customer {
             }
         }
         Figures { inputs_came: self.came.into(), ..self.figures }
-    }
-}
-
-/// Makes a key and sends it. Whoever needs it asks again if it does not come.
-fn send_key(
-    handle: &Handle,
-    task: KeyTask,
-    padding: Option<Padding>,
-    mut rng: StdRng,
-    journal: &Mutex<Journal>,
-) {
-    let KeyTask { rendition, segment, seq, job } = task;
-    let Ok(body) = job.encode() else { return };
-    let body = padding.map_or_else(|| body.clone(), |padding| padding.wrap(&body, &mut rng));
-    if handle.send(lane(LaneKind::Key, rendition), Outgoing::key(segment, seq, &body)).is_ok() {
-        journal.lock().key(rendition, body.len());
     }
 }

@@ -48,12 +48,18 @@ pub(crate) enum Opener {
 }
 
 impl Opener {
-    /// A new session: how its customer and so many technicians join.
+    /// A new session: how its customer and so many technicians join. Who joins late is not shown what was there before.
     pub(crate) async fn open(&self, technicians: usize) -> anyhow::Result<Seats> {
+        self.open_with(technicians, false).await
+    }
+
+    /// The same. `shows_past`: the lead lets who joins late see what was there before.
+    pub(crate) async fn open_with(&self, technicians: usize, shows_past: bool) -> anyhow::Result<Seats> {
         match self {
             Self::Desk(_) if technicians != 1 => bail!("a desk admits one technician as yet"),
+            Self::Desk(_) if shows_past => bail!("a desk shows nobody the past as yet"),
             Self::Desk(desk) => desk.open().await,
-            Self::Signer(signer) => signer.open(technicians),
+            Self::Signer(signer) => signer.open(technicians, shows_past),
         }
     }
 
@@ -190,9 +196,12 @@ impl Signer {
         &self.public
     }
 
-    fn open(&self, technicians: usize) -> anyhow::Result<Seats> {
+    fn open(&self, technicians: usize, shows_past: bool) -> anyhow::Result<Seats> {
         let session = SessionId(rand::random());
-        let token = |role, name: &str| Ok::<_, anyhow::Error>(Join::Token(self.token(session, role, name)?));
+        let token = |role, name: &str| {
+            let past = shows_past && role == TokenRole::Lead;
+            Ok::<_, anyhow::Error>(Join::Token(self.token(session, role, name, past)?))
+        };
         let technician = |number| {
             let role = if number == 0 { TokenRole::Lead } else { TokenRole::Collaborator };
             token(role, &format!("Technician {number}"))
@@ -203,7 +212,7 @@ impl Signer {
         })
     }
 
-    fn token(&self, session: SessionId, role: TokenRole, name: &str) -> anyhow::Result<String> {
+    fn token(&self, session: SessionId, role: TokenRole, name: &str, past: bool) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() as i64;
         let rights = match role {
             TokenRole::Customer => Vec::new(),
@@ -218,7 +227,7 @@ impl Signer {
             organisation: "Load test".into(),
             role,
             rights,
-            past: false,
+            past,
             nbf: now,
             exp: now + TOKEN_LIFE.as_secs() as i64,
             end: None,

@@ -177,8 +177,12 @@ pub(super) struct Paths {
 
 /// What a customer's line is taken to carry before anything is known of it: 2.5 Mbit/s.
 const UP: f64 = 312_500.0;
-/// What a technician's line is taken to carry: 8 Mbit/s.
-const DOWN: f64 = 1_000_000.0;
+/// What a technician's line is taken to carry: 20 Mbit/s. Whose carries less and cannot keep up gets a key after all
+/// ([`Paths::prefers_key`]).
+const DOWN: f64 = 2_500_000.0;
+/// What a key makes its publisher send beside it, about: the segment that it leads into has no history but the screen as it is, so that
+/// those in step get again what had been shown before (34 kB of a page that is scrolled).
+const FORGOTTEN: f64 = 32.0 * 1024.0;
 /// The fastest line that a joiner is expected to have: 100 Mbit/s.
 pub(super) const DOWN_MAX: f64 = 12_500_000.0;
 /// A round trip to a publisher of which nothing is known.
@@ -190,10 +194,11 @@ impl Paths {
         held as f64 / self.down.unwrap_or(DOWN)
     }
 
-    /// Seconds until it has had a key of this size, which is still to be asked for.
+    /// Seconds until it has had a key of this size, which is still to be asked for, and those in step what they lose by it.
     pub(super) fn key_cost(&self, key: u64) -> f64 {
         let key = key as f64;
-        key / self.up.unwrap_or(UP) + key / self.down.unwrap_or(DOWN) + self.rtt.unwrap_or(RTT).as_secs_f64()
+        let up = (key + FORGOTTEN) / self.up.unwrap_or(UP);
+        up + key / self.down.unwrap_or(DOWN) + self.rtt.unwrap_or(RTT).as_secs_f64()
     }
 
     /// Whether somebody who has so many bytes of live to drain before it can go over to reduced has a key sooner.
@@ -301,6 +306,11 @@ mod tests {
         let paths = Paths { up: Some(125_000.0), down: Some(1e6), rtt: Some(RTT) };
         let key = 200_000;
         assert!(paths.held_cost(key) < paths.key_cost(key), "as much as a key costs less than asking");
+        let new = Paths { down: None, ..paths };
+        assert!(
+            new.held_cost(1_500_000) < new.key_cost(85_000),
+            "a customer with 1 Mbit/s up sends no key for what it took twelve seconds to send"
+        );
         assert!(paths.held_cost(4_000_000) > paths.key_cost(key));
         let unknown = Paths { up: None, down: None, rtt: None };
         assert!(unknown.held_cost(100_000) < unknown.key_cost(100_000));
