@@ -11,7 +11,6 @@ const BUDGET_MIN: usize = 2 << 10;
 #[derive(Debug)]
 pub(super) struct Line {
     rate: Option<Rate>,
-    /// When all that was given to it has passed.
     free_at: Duration,
     /// Time between two pictures.
     interval: Duration,
@@ -29,6 +28,11 @@ impl Line {
         let Some(rate) = self.rate else { return Some(usize::MAX) };
         let passes = rate.bits_per_second() as f64 / 8.0 * self.interval.as_secs_f64();
         (self.free_at <= now).then_some((passes as usize).max(BUDGET_MIN))
+    }
+
+    /// When all that was given to it has passed.
+    pub(super) fn free_at(&self) -> Duration {
+        self.free_at
     }
 
     /// Takes so many bytes; answers when the last of them has passed.

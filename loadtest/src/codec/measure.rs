@@ -133,12 +133,17 @@ impl<'a> Measuring<'a> {
         Ok(Figures { encoder_bytes: encoder, decoder_bytes: decoder, ..self.figures })
     }
 
-    /// Sends what a slow line has not taken while the recording went on.
+    /// Sends what a slow line has not taken while the recording went on, each update when the line is free, as publishers do; and
+    /// what was video, once it rests.
     fn rest(&mut self) -> anyhow::Result<()> {
         let mut now = self.interval * self.player.pictures;
         while !self.is_exact {
             self.encode(now)?;
-            now += self.plan.every.unwrap_or_default().max(self.interval);
+            let events = [Some(self.line.free_at()), self.subject.rests_at()];
+            now = match (self.plan.every, events.into_iter().flatten().find(|&at| at > now)) {
+                (None, Some(at)) => at,
+                (every, _) => now + every.unwrap_or_default().max(self.interval),
+            };
         }
         Ok(())
     }

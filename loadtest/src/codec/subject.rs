@@ -170,6 +170,11 @@ impl Subject {
         self.encoder.is_behind()
     }
 
+    /// When video comes to rest, if nothing moves any more.
+    pub(super) fn rests_at(&self) -> Option<Duration> {
+        self.encoder.rests_at()
+    }
+
     /// Whether something is shown as video.
     pub(super) fn has_video(&self) -> bool {
         self.encoder.video_regions().next().is_some()
