@@ -62,6 +62,8 @@ pub struct Encoder {
     video: Plane,
     trust: Trust,
     reduced: Option<Reduced>,
+    /// Whether anything was marked since motion was looked for: what an update left of a picture has been searched.
+    is_new: bool,
     /// Counts calls of [`Encoder::encode`].
     now: u64,
 }
@@ -106,6 +108,7 @@ impl Encoder {
             video: Plane::new(options.video, options.size),
             trust: Trust::NONE,
             reduced: Reduced::new(options.colours, options.size),
+            is_new: false,
             now: 0,
             options,
         })
@@ -125,6 +128,7 @@ impl Encoder {
             video: self.video.fork(),
             trust: Trust::NONE,
             reduced: self.reduced.clone(),
+            is_new: self.is_new,
             now: self.now,
         }
     }
@@ -167,6 +171,7 @@ impl Encoder {
 
     /// Notes where the newest picture may differ from the one before it, without coding it yet; `None`: anywhere.
     pub fn mark(&mut self, damage: Option<&[Rect]>) {
+        self.is_new |= damage.is_none_or(|rects| !rects.is_empty());
         match damage {
             None => self.owed.mark(self.options.size.rect(), self.now + 1),
             Some(rects) => rects.iter().for_each(|&rect| self.owed.mark(rect, self.now + 1)),
@@ -298,7 +303,9 @@ impl Encoder {
         }
         let mut regions = self.owed.compare(picture, &self.shadow);
         self.video.split(&mut regions, hints.now);
-        let copies = self.video.clip(self.motion.find(picture, &self.shadow, &regions));
+        let is_new = std::mem::take(&mut self.is_new);
+        let copies = if is_new { self.motion.find(picture, &self.shadow, &regions) } else { &[] };
+        let copies = self.video.clip(copies);
         if !copies.is_empty() {
             for copy in copies.iter() {
                 // What it brings was found to be the picture's.
