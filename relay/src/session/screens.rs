@@ -238,6 +238,19 @@ impl Session {
         if reader.key_slot.is_some_and(|slot| online.outbox.queued_bytes(slot) > 0) {
             return Pull::Nothing;
         }
+        let there = reader.slots[other(key.rendition)];
+        if reader.position(key.rendition).is_none() {
+            // Asked for more, it has written all that it took before its reader went over: what follows there may go.
+            if let Some(there) = there.filter(|_| online.outbox.ran_dry(slot)) {
+                online.outbox.wake(there);
+            }
+            return Pull::Nothing;
+        }
+        // Nor is live without the last of reduced, which leads there and is less urgent.
+        let leads = there.filter(|_| key.rendition == Rendition::LIVE);
+        if leads.is_some_and(|leads| online.outbox.being_written(leads) > 0) {
+            return Pull::Nothing;
+        }
         if online.outbox.is_full(slot) {
             return Pull::Nothing;
         }

@@ -1,6 +1,7 @@
 //! The session driven in memory, with a clock of the tests' own.
 
 mod bounds;
+mod crossings;
 mod moves;
 mod restarts;
 
