@@ -43,6 +43,38 @@ fn the_path_is_used_and_nothing_grows_old_on_it() {
 }
 
 #[test]
+fn a_session_that_begins_overruns_no_buffer() {
+    let mut misses = Vec::new();
+    for mbit in RATES {
+        for one_way in DELAYS {
+            for buffer in [50, 500] {
+                for (side, up, down) in sides(shape(mbit, one_way, buffer)) {
+                    let mut run = Run::new(up, down, 1);
+                    let began = run.now;
+                    while run.received() < sim::PICTURE {
+                        run.step();
+                    }
+                    let first = run.now - began;
+                    run.run(SECOND);
+                    let drops = run.up.dropped + run.down[0].dropped;
+                    run.run(20 * SECOND);
+                    let age = run.age_p99();
+                    let bound = run.one_way() + ms(if mbit < 5.0 { 1000 } else { 300 });
+                    println!(
+                        "{side:10} {mbit} Mbit/s {one_way} ms, buffer {buffer} ms: first {first:?}, {drops} lost, age {age:?} (p99) of {bound:?}"
+                    );
+                    // A buffer of five packets has no room for the first ten.
+                    if age > bound || (mbit > 1.0 && drops > 0) {
+                        misses.push((side, mbit, one_way, buffer, age, drops));
+                    }
+                }
+            }
+        }
+    }
+    assert!(misses.is_empty(), "{misses:#?}");
+}
+
+#[test]
 fn random_loss_costs_little() {
     let mut misses = Vec::new();
     for mbit in RATES {

@@ -3,8 +3,9 @@
 //!
 //! The path is known by two numbers: the largest rate at which it delivered of late, and the shortest round trip. The window is
 //! their product, [`AHEAD`] more, and a little for acknowledgements that come in pairs. What differs from BBR, which shares the
-//! idea, is that a queue is never made to find something out: start-up ends at the first sign of one, and the look for a faster
-//! path is [`LOOK`] at most, doubled while it succeeds.
+//! idea, is that a queue is never made to find something out: start-up ends at the first sign of one, goes no further than what the
+//! first packets showed of the narrowest link, by arriving further apart than they left, and the look for a faster path is [`LOOK`] at
+//! most, doubled while it succeeds.
 //!
 //! - **Random loss** changes nothing; a tenth of a round lost does.
 //! - **A queue that stands** (even the quickest acknowledgement of a round came late) means a slower path: the newest rate counts
@@ -277,7 +278,7 @@ impl Control {
         if growing && self.round.samples >= 4 && self.has_queue() {
             self.look = LOOK;
             // A burst that overran a short buffer delivered little, but has shown the narrowest link.
-            if let (Phase::Startup { .. }, Some(narrowest)) = (self.phase, self.delivery.narrowest()) {
+            if let (Phase::Startup { .. }, Some(narrowest)) = (self.phase, self.delivery.shown()) {
                 let rate = self.rate();
                 self.delivery.rates.set(rate.max((0.9 * narrowest).min(4.0 * rate)), now);
             }
@@ -386,7 +387,7 @@ impl Control {
     /// The way is longer now, and it was not our queue that made rounds long.
     fn believe(&mut self, quickest: Duration, now: Instant) {
         (self.long, self.standing) = (0, 0);
-        self.delivery.round_trip.set(quickest, now);
+        self.delivery.rerouted(quickest, now);
         let rate = self.rate().max(0.5 * self.rate_before);
         self.delivery.rates.set(rate, now);
         self.phase = Phase::Startup { best: rate, flat: 0 };

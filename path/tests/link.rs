@@ -118,6 +118,19 @@ fn a_round_trip_that_became_longer_is_believed() {
     assert!(used > 0.8, "{used}");
 }
 
+#[test]
+fn a_first_train_that_was_held_up_does_not_keep_the_path_slow() {
+    for one_way in [10, 50, 100] {
+        let shape = Shape { mbit: 2.0, one_way: ms(one_way), buffer: ms(500), loss: 0.0 };
+        let mut run = Run::new(shape, 1);
+        run.run(ms(3 * one_way));
+        run.hop.shape.mbit = 50.0;
+        let (first, then) = (run.run(3 * SECOND), run.run(2 * SECOND));
+        println!("{one_way} ms: {first:.3}, {then:.3}");
+        assert!(first > 0.2 && then > 0.75, "{one_way} ms: {first} {then}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Any path is used, and what waits in it stays short, whatever is lost and when.

@@ -11,6 +11,10 @@ use crate::windowed::{Max, Min};
 pub(super) const ROUND_TRIP_LIFE: Duration = Duration::from_secs(10);
 /// Packets of a train that tells the rate of the narrowest link.
 const TRAIN_PACKETS: f64 = 5.0;
+/// Weight of the newest train among them.
+const NEWEST: f64 = 0.25;
+/// A rate so much above that of the narrowest link shows that it was not that link's.
+const NARROWER: f64 = 1.15;
 /// Round trips whose shortest tells whether something waits now.
 const RECENT: usize = 5;
 /// Sendings remembered.
@@ -57,7 +61,9 @@ pub(super) struct Acks {
 struct Train {
     /// When acknowledgements came, when what they acknowledge was sent, and bytes.
     acks: VecDeque<(Instant, Instant, u64)>,
-    /// The rate of the narrowest link, as the newest train had it.
+    /// The rate of the narrowest link as the newest acknowledgements show it; not those of what is paced, which arrives as it left.
+    shown: Option<f64>,
+    /// The mean of what was shown, the newest most.
     narrowest: Option<f64>,
 }
 
@@ -157,11 +163,19 @@ impl Delivery {
         }
         let window = (10 * round_trip).clamp(Duration::from_millis(200), ROUND_TRIP_LIFE);
         self.rates.add(rate, now, window);
+        // Packets that something held up on their way arrive apart too.
+        self.train.narrowest.take_if(|narrowest| rate > NARROWER * *narrowest);
     }
 
     /// What is being taken in says nothing of the path as it is now.
     pub(super) fn forget_acks(&mut self) {
         self.acks = Acks::default();
+        self.train = Train::default();
+    }
+
+    /// The packets take another way now.
+    pub(super) fn rerouted(&mut self, round_trip: Duration, now: Instant) {
+        self.round_trip.set(round_trip, now);
         self.train = Train::default();
     }
 
@@ -175,7 +189,12 @@ impl Delivery {
         self.rates.get()
     }
 
-    /// The rate of the narrowest link, if a train has shown it.
+    /// The rate of the narrowest link as a train shows it that is arriving.
+    pub(super) fn shown(&self) -> Option<f64> {
+        self.train.shown
+    }
+
+    /// The rate of the narrowest link, if trains have shown it.
     pub(super) fn narrowest(&self) -> Option<f64> {
         self.train.narrowest
     }
@@ -211,6 +230,9 @@ impl Train {
         let (first, last) = (train[0], train[train.len() - 1]);
         let (arrived, left) = (last.0 - first.0, last.1.saturating_duration_since(first.1));
         let spread = arrived.as_secs_f64() > 1.5 * left.as_secs_f64() && arrived > Duration::from_micros(200);
-        self.narrowest = spread.then(|| sum as f64 / arrived.as_secs_f64());
+        self.shown = spread.then(|| sum as f64 / arrived.as_secs_f64());
+        if let Some(shown) = self.shown {
+            self.narrowest = Some(self.narrowest.map_or(shown, |known| known + NEWEST * (shown - known)));
+        }
     }
 }
