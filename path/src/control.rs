@@ -156,9 +156,10 @@ impl Control {
         self.delivery.sent(!full, now);
     }
 
-    /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are.
-    pub fn acknowledge(&mut self, sent: Instant, bytes: u64) {
-        self.delivery.acknowledge(sent, bytes);
+    /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are. `held`: they may
+    /// have left later than that.
+    pub fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool) {
+        self.delivery.acknowledge(sent, bytes, held, self.packet);
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
@@ -216,6 +217,11 @@ impl Control {
         self.phase = Phase::Startup { best: self.rate(), flat: 0 };
     }
 
+    /// Whether something that leaves together would tell the rate of the narrowest link, of which nothing is known.
+    fn wants_train(&self) -> bool {
+        self.fresh && self.delivery.narrowest().is_none()
+    }
+
     /// Bytes a second that the path has shown to carry; 0: unknown.
     pub fn rate(&self) -> f64 {
         self.delivery.rate()
@@ -240,6 +246,7 @@ impl Control {
             in_flight: self.in_flight,
             unsent: 0,
             pace: self.pace().unwrap_or(0.0),
+            piece: self.piece(),
             sent: self.sent,
             silent_since: self.silent_since.filter(|_| self.in_flight > 0),
         }
@@ -387,7 +394,8 @@ impl Control {
     /// The way is longer now, and it was not our queue that made rounds long.
     fn believe(&mut self, quickest: Duration, now: Instant) {
         (self.long, self.standing) = (0, 0);
-        self.delivery.rerouted(quickest, now);
+        self.delivery.round_trip.set(quickest, now);
+        self.delivery.forget_narrowest();
         let rate = self.rate().max(0.5 * self.rate_before);
         self.delivery.rates.set(rate, now);
         self.phase = Phase::Startup { best: rate, flat: 0 };
@@ -397,6 +405,9 @@ impl Control {
     fn slow_down(&mut self, rate: f64, now: Instant) {
         if self.drains == 0 {
             self.rate_before = self.rate();
+        }
+        if !matches!(self.phase, Phase::Startup { .. }) {
+            self.delivery.forget_narrowest();
         }
         self.standing = 0;
         self.look = LOOK;

@@ -233,7 +233,7 @@ impl<Id: Copy + Eq, S: Stream> Sender<Id, S> {
             if !self.bucket.is_open(state.pace) {
                 return Ok(Some(self.bucket.opens_at(state.pace, now)));
             }
-            let piece = bucket::piece(state.pace);
+            let piece = if state.piece > 0 { state.piece } else { bucket::piece(state.pace) };
             let Some((at, waiting, turn)) = self.choose(piece, full, next) else { return Ok(None) };
             let lane = &mut self.lanes[at];
             lane.raise(turn != Turn::First);

@@ -20,6 +20,8 @@ pub struct State {
     pub unsent: u64,
     /// Bytes a second at which new bytes should be handed to the transport; 0: as fast as it takes them.
     pub pace: f64,
+    /// Bytes to be handed over at once; 0: unknown.
+    pub piece: usize,
     /// Bytes sent since the connection began, all that goes with them counted.
     pub sent: u64,
     /// Since when nothing has been acknowledged, while something is under way.

@@ -97,6 +97,12 @@ impl Run {
         }
     }
 
+    /// Connections have said hello, which tells them the round trip and next to nothing of the rate.
+    pub(crate) fn greet(&mut self) {
+        let greeted = self.down.iter_mut().map(|hop| hop.greet(TICK)).fold(self.up.greet(TICK), Instant::max);
+        (self.now, self.sent) = (greeted, self.up.received);
+    }
+
     /// One way from the publisher to the pacing subscriber.
     pub(crate) fn one_way(&self) -> Duration {
         self.up.shape.one_way + self.down[self.pacing].shape.one_way

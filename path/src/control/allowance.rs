@@ -14,6 +14,8 @@ const GIVE_WAY_MAX: f64 = 0.15;
 const INITIAL_PACKETS: f64 = 10.0;
 const INITIAL_PACKETS_MAX: f64 = 32.0;
 const INITIAL_RATE: f64 = 1e6 / 8.0;
+/// Packets that leave together in start-up: a train, and a pair of which the acknowledgement's coming is the beginning.
+const TOGETHER: f64 = 6.0;
 /// Packets that the window always has room for.
 pub(super) const PACKETS_MIN: f64 = 2.0;
 
@@ -32,7 +34,7 @@ impl Control {
         let window = match self.phase {
             Phase::Startup { .. } => {
                 let narrowest = self.delivery.narrowest().unwrap_or(f64::INFINITY);
-                let most = narrowest * (round_trip + AHEAD + LOOK).as_secs_f64() + 2.0 * least;
+                let most = narrowest * (round_trip + AHEAD + LOOK).as_secs_f64() + least;
                 (self.growth() * held).min(most).max(held).max(self.initial(round_trip))
             }
             Phase::Drain { .. } => 0.75 * of(round_trip),
@@ -60,6 +62,16 @@ impl Control {
         let pace = (gain * rate).max(first);
         let payload = (bucket::piece(pace) as f64).min(self.packet);
         Some(pace * payload / (payload + self.overhead))
+    }
+
+    /// Bytes to be handed over at once. In start-up at least as many as show the narrowest link, by arriving further apart, until that
+    /// is known.
+    pub(super) fn piece(&self) -> usize {
+        let piece = bucket::piece(self.pace().unwrap_or(0.0));
+        if self.wants_train() {
+            return piece.max((TOGETHER * (self.packet - self.overhead)) as usize);
+        }
+        piece
     }
 
     /// The first window, while nothing has shown the path's rate: until then what was asked for was little, and not all it has.

@@ -9,8 +9,8 @@ use crate::windowed::{Max, Min};
 
 /// A shortest round trip that was not seen for so long is looked at again, with the path drained.
 pub(super) const ROUND_TRIP_LIFE: Duration = Duration::from_secs(10);
-/// Packets of a train that tells the rate of the narrowest link.
-const TRAIN_PACKETS: f64 = 5.0;
+/// Packets of a train that tells the rate of the narrowest link; those whose acknowledgement is the first come before them.
+const TRAIN_PACKETS: f64 = 4.0;
 /// Weight of the newest train among them.
 const NEWEST: f64 = 0.25;
 /// A rate so much above that of the narrowest link shows that it was not that link's.
@@ -54,6 +54,8 @@ pub(super) struct Acks {
     pub(super) newest: Option<Sending>,
     pub(super) bytes: u64,
     pub(super) packets: u32,
+    /// Some of them may have left later than they were sent.
+    held: bool,
 }
 
 /// How packets that left together arrive apart.
@@ -110,11 +112,13 @@ impl Delivery {
         }
     }
 
-    /// A packet that was sent then is acknowledged, one of those that [`Delivery::take`] gives together.
-    pub(super) fn acknowledge(&mut self, sent: Instant, bytes: u64) {
+    /// Bytes that were sent then are acknowledged, a packet or more of so many bytes at most, among those that [`Delivery::take`]
+    /// gives together.
+    pub(super) fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool, packet: f64) {
         self.delivered += bytes + self.below;
         self.acks.bytes += bytes + self.below;
-        self.acks.packets += 1;
+        self.acks.held |= held;
+        self.acks.packets += (bytes as f64 / packet).max(1.0) as u32;
         let at = self.log.partition_point(|sending| sending.at < sent);
         let Some(&sending) = self.log.get(at).filter(|sending| sending.at == sent) else { return };
         if self.acks.newest.is_none_or(|newest| newest.at < sent) {
@@ -173,9 +177,8 @@ impl Delivery {
         self.train = Train::default();
     }
 
-    /// The packets take another way now.
-    pub(super) fn rerouted(&mut self, round_trip: Duration, now: Instant) {
-        self.round_trip.set(round_trip, now);
+    /// The narrowest link is another one now, or has another rate.
+    pub(super) fn forget_narrowest(&mut self) {
         self.train = Train::default();
     }
 
@@ -214,8 +217,8 @@ impl Train {
     /// Takes acknowledgements in: the narrowest link's rate, whatever waits before it.
     fn add(&mut self, sent: Instant, acks: Acks, packet: f64, now: Instant) {
         let train = &mut self.acks;
-        if acks.packets < 2 {
-            // It may have been delayed, which says nothing of the link.
+        if acks.packets < 2 || acks.held {
+            // It may have been delayed, or left apart already, which says nothing of the link.
             return train.clear();
         }
         train.push_back((now, sent, acks.bytes));

@@ -16,6 +16,9 @@ pub(crate) const PACKET: u64 = 1200;
 const ACK_DELAY: Duration = Duration::from_millis(25);
 /// Silence, beyond two round trips and since the last packet, that is spoken into.
 const SILENCE: Duration = Duration::from_millis(100);
+/// Messages before there is anything to show, and bytes of each.
+const GREETINGS: u64 = 4;
+const GREETING: u64 = 600;
 /// Of what is sent while bulk waits, so much is bulk's.
 const BULK: u64 = 10;
 
@@ -59,6 +62,8 @@ pub(crate) struct Hop {
     now: Instant,
     pub(crate) control: Control,
     bucket: Bucket,
+    /// Bytes of a piece that were not sent yet.
+    together: u64,
     /// Bytes of the stream that were given to it, and of these that were sent once.
     offered: u64,
     pub(crate) taken: u64,
@@ -94,6 +99,7 @@ impl Hop {
             now,
             control: Control::new(PACKET as u16, OVERHEAD as u16, 0),
             bucket: Bucket::default(),
+            together: 0,
             offered: 0,
             taken: 0,
             beside: 0,
@@ -114,6 +120,18 @@ impl Hop {
             bulk_received: 0,
             dropped: 0,
         }
+    }
+
+    /// Says hello, in a few messages that wait for one another, until the time that comes back: so does every connection before it
+    /// has anything to show.
+    pub(crate) fn greet(&mut self, tick: Duration) -> Instant {
+        for message in 1..=GREETINGS {
+            self.offer(message * GREETING);
+            while self.received < message * GREETING || !self.outstanding.is_empty() {
+                self.step(self.now + tick);
+            }
+        }
+        self.now
     }
 
     /// Bytes a second.
@@ -158,16 +176,22 @@ impl Hop {
         self.tokens = (self.tokens + fill).min(burst);
         loop {
             let state = self.control.state();
-            let open = !self.again.is_empty() || self.bucket.is_open(state.pace);
+            if self.together == 0 && self.bucket.is_open(state.pace) {
+                // What is no train leaves packet by packet.
+                let train = state.piece > bucket::piece(state.pace);
+                self.together = if train { state.piece as u64 } else { 1 };
+            }
+            let open = !self.again.is_empty() || self.together > 0;
             let speaks = |since: Instant| (since + 2 * state.rtt_min).max(self.sent_at) + SILENCE;
             let probe = state.silent_since.is_some_and(|since| self.now >= speaks(since));
             let room = state.in_flight < state.window && self.tokens >= PACKET as f64;
             if !(probe || (open && room)) {
                 break;
             }
-            let piece = (bucket::piece(state.pace) as u64).min(PACKET - OVERHEAD);
+            let piece = (state.piece as u64).min(PACKET - OVERHEAD);
             let Some(packet) = self.next_packet(piece, probe) else { break };
             self.bucket.take(packet.payload as usize);
+            self.together = self.together.saturating_sub(packet.payload);
             self.sent_at = self.now;
             self.tokens -= packet.bytes() as f64;
             self.control.sent(packet.bytes(), self.now);
@@ -211,7 +235,7 @@ impl Hop {
         let mut largest = None;
         for number in numbers {
             if let Some(packet) = self.outstanding.remove(number) {
-                self.control.acknowledge(packet.sent, packet.bytes());
+                self.control.acknowledge(packet.sent, packet.bytes(), false);
                 largest = Some(*number);
             }
         }
