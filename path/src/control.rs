@@ -159,7 +159,7 @@ impl Control {
     /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are. `held`: they may
     /// have left later than that.
     pub fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool) {
-        self.delivery.acknowledge(sent, bytes, held, self.packet);
+        self.delivery.acknowledge(sent, bytes, held);
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 

@@ -68,8 +68,8 @@ pub struct Bound {
     congestion: Congestion,
     control: Control,
     bucket: Bucket,
-    /// What was given to the kernel and is not acknowledged.
-    log: VecDeque<Given>,
+    /// Ends of what was given to the kernel, and when (`None`: nobody knows, or before a black-out); acknowledged ones are gone.
+    log: VecDeque<(u64, Option<Instant>)>,
     /// As the kernel counts: given to it, and delivered.
     accepted: u64,
     delivered: u64,
@@ -82,17 +82,6 @@ pub struct Bound {
     /// Something was written that was not looked after: when it was given to the kernel is not known.
     untimed: bool,
     losses: Losses,
-}
-
-/// What was given to the kernel at one time.
-#[derive(Clone, Copy, Debug)]
-struct Given {
-    /// All that had been given to it then.
-    end: u64,
-    /// `None`: nobody knows, or before a black-out.
-    at: Option<Instant>,
-    /// It did not leave at once.
-    held: bool,
 }
 
 /// What a socket says of itself.
@@ -225,8 +214,7 @@ impl Bound {
         self.delivered(delivered.clamp(self.delivered, self.accepted), heard);
         if accepted > self.accepted {
             self.control.sent(accepted - self.accepted, now);
-            let at = (!self.untimed).then_some(now);
-            self.log.push_back(Given { end: accepted, at, held: sample.unsent > 0 });
+            self.log.push_back((accepted, (!self.untimed).then_some(now)));
             self.accepted = accepted;
         }
         self.untimed = false;
@@ -248,8 +236,8 @@ impl Bound {
     /// delivered before they can have been would make a round trip that there is not, and a queue of all that come after.
     fn arrived_by(&self, heard: Instant, round_trip_min: Duration) -> u64 {
         let sent_by = |at: Option<Instant>| at.is_none_or(|at| at + round_trip_min <= heard);
-        let sent = self.log.iter().take_while(|given| sent_by(given.at));
-        sent.last().map_or(self.delivered, |given| given.end)
+        let sent = self.log.iter().take_while(|&&(_, at)| sent_by(at));
+        sent.last().map_or(self.delivered, |&(end, _)| end)
     }
 
     /// When something is delivered again after a black-out: what was lost in it says nothing of the path.
@@ -257,7 +245,7 @@ impl Bound {
         let since = self.control.state().silent_since.unwrap_or(now);
         if delivered > self.delivered && self.control.was_black_out(now.saturating_duration_since(since)) {
             self.forgiven = self.accepted;
-            self.log.iter_mut().for_each(|given| given.at = None);
+            self.log.iter_mut().for_each(|entry| entry.1 = None);
             self.control.resume(now);
         }
     }
@@ -268,10 +256,11 @@ impl Bound {
             return;
         }
         while self.delivered < delivered
-            && let Some(&Given { end, at, held }) = self.log.front()
+            && let Some(&(end, at)) = self.log.front()
         {
             if let Some(at) = at {
-                self.control.acknowledge(at, delivered.min(end) - self.delivered, held);
+                // The kernel sends when it likes.
+                self.control.acknowledge(at, delivered.min(end) - self.delivered, true);
             }
             self.delivered = delivered.min(end);
             if end > delivered {

@@ -112,13 +112,12 @@ impl Delivery {
         }
     }
 
-    /// Bytes that were sent then are acknowledged, a packet or more of so many bytes at most, among those that [`Delivery::take`]
-    /// gives together.
-    pub(super) fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool, packet: f64) {
+    /// Bytes that were sent then are acknowledged, a packet mostly, among those that [`Delivery::take`] gives together.
+    pub(super) fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool) {
         self.delivered += bytes + self.below;
         self.acks.bytes += bytes + self.below;
         self.acks.held |= held;
-        self.acks.packets += (bytes as f64 / packet).max(1.0) as u32;
+        self.acks.packets += 1;
         let at = self.log.partition_point(|sending| sending.at < sent);
         let Some(&sending) = self.log.get(at).filter(|sending| sending.at == sent) else { return };
         if self.acks.newest.is_none_or(|newest| newest.at < sent) {
@@ -197,9 +196,9 @@ impl Delivery {
         self.train.shown
     }
 
-    /// The rate of the narrowest link, if trains have shown it.
+    /// The rate of the narrowest link, if trains have shown it or one does.
     pub(super) fn narrowest(&self) -> Option<f64> {
-        self.train.narrowest
+        self.train.narrowest.or(self.train.shown)
     }
 
     /// How much longer than the shortest round trip this one is.
@@ -217,8 +216,8 @@ impl Train {
     /// Takes acknowledgements in: the narrowest link's rate, whatever waits before it.
     fn add(&mut self, sent: Instant, acks: Acks, packet: f64, now: Instant) {
         let train = &mut self.acks;
-        if acks.packets < 2 || acks.held {
-            // It may have been delayed, or left apart already, which says nothing of the link.
+        if acks.packets < 2 {
+            // It may have been delayed, which says nothing of the link.
             return train.clear();
         }
         train.push_back((now, sent, acks.bytes));
@@ -234,7 +233,8 @@ impl Train {
         let (arrived, left) = (last.0 - first.0, last.1.saturating_duration_since(first.1));
         let spread = arrived.as_secs_f64() > 1.5 * left.as_secs_f64() && arrived > Duration::from_micros(200);
         self.shown = spread.then(|| sum as f64 / arrived.as_secs_f64());
-        if let Some(shown) = self.shown {
+        // What left apart shows a link only as long as something waits in it.
+        if let Some(shown) = self.shown.filter(|_| !acks.held) {
             self.narrowest = Some(self.narrowest.map_or(shown, |known| known + NEWEST * (shown - known)));
         }
     }
