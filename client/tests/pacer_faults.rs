@@ -34,7 +34,7 @@ fn a_path_that_becomes_ten_times_slower_is_noticed() {
                 println!("{side} {mbit} / 10, {one_way} ms: used {used:.3}, waited {waits:?}, age {age:?}");
                 assert!(used >= 0.8, "{used:.3} used");
                 let picture = Duration::from_secs_f64(sim::PICTURE as f64 / run.rate());
-                assert!(age <= run.one_way() + picture + ms(800), "{age:?}");
+                assert!(age <= run.one_way() + picture + ms(700), "{age:?}");
             }
         }
     }

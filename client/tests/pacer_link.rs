@@ -14,28 +14,31 @@ fn sides(link: Shape) -> [(&'static str, Shape, Shape); 3] {
     [("technician", beside(), link), ("customer", link, beside()), ("both", link, link)]
 }
 
+/// Every rate, delay and buffer.
+fn links() -> impl Iterator<Item = (f64, u64, u64)> {
+    RATES.into_iter().flat_map(|mbit| {
+        DELAYS.into_iter().flat_map(move |one_way| [50, 500].map(|buffer| (mbit, one_way, buffer)))
+    })
+}
+
 #[test]
 fn the_path_is_used_and_nothing_grows_old_on_it() {
     let mut misses = Vec::new();
-    for mbit in RATES {
-        for one_way in DELAYS {
-            for buffer in [50, 500] {
-                for (side, up, down) in sides(shape(mbit, one_way, buffer)) {
-                    let mut run = Run::new(up, down, 1);
-                    let start = run.run(6 * SECOND);
-                    let used = run.run(12 * SECOND);
-                    let (waits, age) = (run.waited(0.95), run.age_p99());
-                    let bound = run.one_way() + ms(if mbit < 5.0 { 1000 } else { 300 });
-                    println!(
-                        "{side:10} {mbit} Mbit/s {one_way} ms, buffer {buffer} ms: used {used:.3} (at first {start:.3}), \
-                         relay {waits:?} (p95), age {age:?} (p99) of {bound:?}"
-                    );
-                    // Two links in a row that can hold but a few packets take longer to be found out.
-                    let tight = side == "both" && mbit < 20.0 && buffer < 100;
-                    if used < 0.8 || (age > bound && !tight) {
-                        misses.push((side, mbit, one_way, buffer, used, age));
-                    }
-                }
+    for (mbit, one_way, buffer) in links() {
+        for (side, up, down) in sides(shape(mbit, one_way, buffer)) {
+            let mut run = Run::new(up, down, 1);
+            let start = run.run(6 * SECOND);
+            let used = run.run(12 * SECOND);
+            let (waits, age) = (run.waited(0.95), run.age_p99());
+            let bound = run.one_way() + ms(if mbit < 5.0 { 1000 } else { 300 });
+            println!(
+                "{side:10} {mbit} Mbit/s {one_way} ms, buffer {buffer} ms: used {used:.3} (at first {start:.3}), \
+                 relay {waits:?} (p95), age {age:?} (p99) of {bound:?}"
+            );
+            // Two links in a row that can hold but a few packets take longer to be found out.
+            let tight = side == "both" && mbit < 20.0 && buffer < 100;
+            if used < 0.8 || (age > bound && !tight) {
+                misses.push((side, mbit, one_way, buffer, used, age));
             }
         }
     }
@@ -45,32 +48,28 @@ fn the_path_is_used_and_nothing_grows_old_on_it() {
 #[test]
 fn a_session_that_begins_overruns_no_buffer() {
     let mut misses = Vec::new();
-    for mbit in RATES {
-        for one_way in DELAYS {
-            for buffer in [50, 500] {
-                for (side, up, down) in sides(shape(mbit, one_way, buffer)) {
-                    let mut run = Run::new(up, down, 1);
-                    run.greet();
-                    let (began, greeted) = (run.now, run.sent);
-                    while run.received() < greeted + sim::PICTURE {
-                        run.step();
-                    }
-                    let first = run.now - began;
-                    run.run(SECOND);
-                    let drops = run.up.dropped + run.down[0].dropped;
-                    run.run(20 * SECOND);
-                    let age = run.age_p99();
-                    let bound = run.one_way() + ms(if mbit < 5.0 { 1000 } else { 300 });
-                    println!(
-                        "{side:10} {mbit} Mbit/s {one_way} ms, buffer {buffer} ms: first {first:?}, {drops} lost, age {age:?} (p99) of {bound:?}"
-                    );
-                    // A buffer of five packets has no room for the first six, and for long paths that is costly.
-                    let tiny = mbit < 5.0 && buffer < 100;
-                    let tight = tiny && one_way > 50 && side != "technician";
-                    if (age > bound && !tight) || (drops > 0 && !tiny) {
-                        misses.push((side, mbit, one_way, buffer, age, drops));
-                    }
-                }
+    for (mbit, one_way, buffer) in links() {
+        for (side, up, down) in sides(shape(mbit, one_way, buffer)) {
+            let mut run = Run::new(up, down, 1);
+            run.greet();
+            let (began, greeted) = (run.now, run.sent);
+            while run.received() < greeted + sim::PICTURE {
+                run.step();
+            }
+            let first = run.now - began;
+            run.run(SECOND);
+            let drops = run.up.dropped + run.down[0].dropped;
+            run.run(20 * SECOND);
+            let age = run.age_p99();
+            let bound = run.one_way() + ms(if mbit < 5.0 { 1000 } else { 300 });
+            println!(
+                "{side:10} {mbit} Mbit/s {one_way} ms, buffer {buffer} ms: first {first:?}, {drops} lost, age {age:?} (p99) of {bound:?}"
+            );
+            // A buffer of five packets has no room for the first six, and for long paths that is costly.
+            let tiny = mbit < 5.0 && buffer < 100;
+            let tight = tiny && one_way > 50 && side != "technician";
+            if (age > bound && !tight) || (drops > 0 && !tiny) {
+                misses.push((side, mbit, one_way, buffer, age, drops));
             }
         }
     }

@@ -137,6 +137,12 @@ impl Control {
         }
     }
 
+    /// Over a transport that sends what it was given when it likes: how far apart that arrives says nothing lasting of the path.
+    pub fn over_kernel(mut self) -> Self {
+        self.delivery.leaves_at_once = false;
+        self
+    }
+
     /// The largest packet has this many bytes now.
     pub fn set_packet(&mut self, bytes: u16) {
         self.packet = f64::from(bytes);
@@ -156,10 +162,9 @@ impl Control {
         self.delivery.sent(!full, now);
     }
 
-    /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are. `held`: they may
-    /// have left later than that.
-    pub fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool) {
-        self.delivery.acknowledge(sent, bytes, held);
+    /// Bytes that were sent then are acknowledged. To be followed by [`Control::acknowledged`] once for all that are.
+    pub fn acknowledge(&mut self, sent: Instant, bytes: u64) {
+        self.delivery.acknowledge(sent, bytes);
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
@@ -219,7 +224,7 @@ impl Control {
 
     /// Whether something that leaves together would tell the rate of the narrowest link, of which nothing is known.
     fn wants_train(&self) -> bool {
-        self.fresh && self.delivery.narrowest().is_none()
+        self.fresh && self.delivery.leaves_at_once && self.delivery.narrowest().is_none()
     }
 
     /// Bytes a second that the path has shown to carry; 0: unknown.

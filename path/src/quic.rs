@@ -191,7 +191,7 @@ impl Controller for DelayController {
 
     fn on_ack(&mut self, _now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
         if bytes > ACK_MAX {
-            self.control.acknowledge(sent, bytes, false);
+            self.control.acknowledge(sent, bytes);
         }
     }
 

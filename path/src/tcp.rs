@@ -111,7 +111,7 @@ impl Bound {
     pub fn new(congestion: Congestion) -> Self {
         Self {
             congestion,
-            control: Control::new(SEGMENT, 0, 0),
+            control: Control::new(SEGMENT, 0, 0).over_kernel(),
             bucket: Bucket::default(),
             log: VecDeque::new(),
             accepted: 0,
@@ -259,8 +259,7 @@ impl Bound {
             && let Some(&(end, at)) = self.log.front()
         {
             if let Some(at) = at {
-                // The kernel sends when it likes.
-                self.control.acknowledge(at, delivered.min(end) - self.delivered, true);
+                self.control.acknowledge(at, delivered.min(end) - self.delivered);
             }
             self.delivered = delivered.min(end);
             if end > delivered {

@@ -29,6 +29,8 @@ pub(super) struct Delivery {
     delivered_at: Option<Instant>,
     first_sent_at: Option<Instant>,
     log: VecDeque<Sending>,
+    /// What is sent leaves at once: that it arrives apart is the path's doing, then and later.
+    pub(super) leaves_at_once: bool,
     pub(super) rates: Max,
     pub(super) round_trip: Min,
     /// The last few round trips.
@@ -54,8 +56,6 @@ pub(super) struct Acks {
     pub(super) newest: Option<Sending>,
     pub(super) bytes: u64,
     pub(super) packets: u32,
-    /// Some of them may have left later than they were sent.
-    held: bool,
 }
 
 /// How packets that left together arrive apart.
@@ -78,6 +78,7 @@ impl Delivery {
             delivered_at: None,
             first_sent_at: None,
             log: VecDeque::new(),
+            leaves_at_once: true,
             rates: Max::default(),
             round_trip: Min::default(),
             recent: [Duration::ZERO; RECENT],
@@ -112,11 +113,10 @@ impl Delivery {
         }
     }
 
-    /// Bytes that were sent then are acknowledged, a packet mostly, among those that [`Delivery::take`] gives together.
-    pub(super) fn acknowledge(&mut self, sent: Instant, bytes: u64, held: bool) {
+    /// A packet that was sent then is acknowledged, one of those that [`Delivery::take`] gives together.
+    pub(super) fn acknowledge(&mut self, sent: Instant, bytes: u64) {
         self.delivered += bytes + self.below;
         self.acks.bytes += bytes + self.below;
-        self.acks.held |= held;
         self.acks.packets += 1;
         let at = self.log.partition_point(|sending| sending.at < sent);
         let Some(&sending) = self.log.get(at).filter(|sending| sending.at == sent) else { return };
@@ -133,7 +133,7 @@ impl Delivery {
     /// Learns from acknowledgements, the newest of which is of this sending: the round trip that it took. Packets are at most so
     /// many bytes.
     pub(super) fn learn(&mut self, sending: Sending, acks: Acks, packet: f64, now: Instant) -> Duration {
-        self.train.add(sending.at, acks, packet, now);
+        self.train.add(sending.at, acks, packet, self.leaves_at_once, now);
         let rtt = now.saturating_duration_since(sending.at);
         self.sample(sending, rtt, acks.packets, now);
         self.first_sent_at = Some(sending.at);
@@ -213,8 +213,8 @@ impl Delivery {
 }
 
 impl Train {
-    /// Takes acknowledgements in: the narrowest link's rate, whatever waits before it.
-    fn add(&mut self, sent: Instant, acks: Acks, packet: f64, now: Instant) {
+    /// Takes acknowledgements in: the narrowest link's rate, whatever waits before it, to be kept or not.
+    fn add(&mut self, sent: Instant, acks: Acks, packet: f64, keeps: bool, now: Instant) {
         let train = &mut self.acks;
         if acks.packets < 2 {
             // It may have been delayed, which says nothing of the link.
@@ -233,8 +233,7 @@ impl Train {
         let (arrived, left) = (last.0 - first.0, last.1.saturating_duration_since(first.1));
         let spread = arrived.as_secs_f64() > 1.5 * left.as_secs_f64() && arrived > Duration::from_micros(200);
         self.shown = spread.then(|| sum as f64 / arrived.as_secs_f64());
-        // What left apart shows a link only as long as something waits in it.
-        if let Some(shown) = self.shown.filter(|_| !acks.held) {
+        if let Some(shown) = self.shown.filter(|_| keeps) {
             self.narrowest = Some(self.narrowest.map_or(shown, |known| known + NEWEST * (shown - known)));
         }
     }

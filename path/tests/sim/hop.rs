@@ -62,8 +62,8 @@ pub(crate) struct Hop {
     now: Instant,
     pub(crate) control: Control,
     bucket: Bucket,
-    /// Bytes of a piece that were not sent yet.
-    together: u64,
+    /// Bytes that are to leave together and were not sent yet.
+    train: u64,
     /// Bytes of the stream that were given to it, and of these that were sent once.
     offered: u64,
     pub(crate) taken: u64,
@@ -99,7 +99,7 @@ impl Hop {
             now,
             control: Control::new(PACKET as u16, OVERHEAD as u16, 0),
             bucket: Bucket::default(),
-            together: 0,
+            train: 0,
             offered: 0,
             taken: 0,
             beside: 0,
@@ -176,12 +176,11 @@ impl Hop {
         self.tokens = (self.tokens + fill).min(burst);
         loop {
             let state = self.control.state();
-            if self.together == 0 && self.bucket.is_open(state.pace) {
-                // What is no train leaves packet by packet.
-                let train = state.piece > bucket::piece(state.pace);
-                self.together = if train { state.piece as u64 } else { 1 };
+            // What is no train leaves packet by packet.
+            if state.piece > bucket::piece(state.pace) && self.bucket.is_open(state.pace) && self.train == 0 {
+                self.train = state.piece as u64;
             }
-            let open = !self.again.is_empty() || self.together > 0;
+            let open = !self.again.is_empty() || self.train > 0 || self.bucket.is_open(state.pace);
             let speaks = |since: Instant| (since + 2 * state.rtt_min).max(self.sent_at) + SILENCE;
             let probe = state.silent_since.is_some_and(|since| self.now >= speaks(since));
             let room = state.in_flight < state.window && self.tokens >= PACKET as f64;
@@ -191,7 +190,7 @@ impl Hop {
             let piece = (state.piece as u64).min(PACKET - OVERHEAD);
             let Some(packet) = self.next_packet(piece, probe) else { break };
             self.bucket.take(packet.payload as usize);
-            self.together = self.together.saturating_sub(packet.payload);
+            self.train = self.train.saturating_sub(packet.payload);
             self.sent_at = self.now;
             self.tokens -= packet.bytes() as f64;
             self.control.sent(packet.bytes(), self.now);
@@ -235,7 +234,7 @@ impl Hop {
         let mut largest = None;
         for number in numbers {
             if let Some(packet) = self.outstanding.remove(number) {
-                self.control.acknowledge(packet.sent, packet.bytes(), false);
+                self.control.acknowledge(packet.sent, packet.bytes());
                 largest = Some(*number);
             }
         }
